@@ -1,0 +1,28 @@
+# The two commands of the README are `make demo` and `make test`; each sets itself up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNBOOK := $(BIN)/runbook
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/.sandbox
+	@$(RUNBOOK) apply regular.yml -i sandbox --yes
+	@echo "Try next: $(RUNBOOK) apply regular.yml -i sandbox -e run_id=1 --check"
+
+test: $(VENV)/.test
+	$(BIN)/pytest
+
+check: $(VENV)/.dev
+	.ci/check
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks
+
+# One environment; each extra is a stamp in it, renewed when the project's needs change.
+$(VENV)/.sandbox $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: pyproject.toml constraints.txt .ci/venv
+	.ci/venv $(PYTHON) $(VENV) $*
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,324 @@
+"""The reset transaction at the size of a country, beside bare SQL, the old way and its own check.
+
+    python -m benchmarks database
+    LARGE=10000000 python -m benchmarks database     also a grid of so many cells
+
+The grid is that of ``../shared/data/ghana_aois.geojson``, 811,600 cells with 1.6 million catalogue
+rows; the area is its third, 50,100 cells. The server is as durable as a live one (``fsync``), all
+contestants work on fresh copies of one database, in turn; figures are medians. The old way is
+``tests/integration/old_way.py``; its rows, a commit each, are taken for one catalogue row in
+``OLD_FRACTION`` and the time is scaled.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+
+from benchmarks.backup import Bench
+from runbook.sandbox import grid, postgres, seed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROJECT = Path(__file__).resolve().parent.parent
+GEOJSON = PROJECT.parent / "shared" / "data" / "ghana_aois.geojson"
+TIMES = int(os.environ.get("TIMES", "3"))
+LARGE = int(os.environ.get("LARGE", "0"))
+OLD_FRACTION = int(os.environ.get("OLD_FRACTION", "1"))
+BUCKET = "bench"
+AOI, COUNT, SEED = 3, 100, 0
+KEYS = {
+    "aoi": "grid/aois.geojson",
+    "catalog": "planet/full.csv",
+    "image_catalog": "planet/catalog.csv",
+    "static_names": "planet/static.csv",
+    "pool": "planet/pool.csv",
+    "qs": "planet/qs.csv",
+}
+
+#: The chain in a process of its own: seconds, and peak memory in MB.
+CALL = """
+import json, re, sys, time
+sys.path.insert(0, sys.argv[1])
+from ansible_collections.labeller.runbook.plugins.module_utils import transaction
+from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry
+given = json.loads(sys.argv[2])
+steps = []
+for name, arguments in given["steps"]:
+    spec = registry.STEPS[name].ARGUMENTS
+    steps.append({name: {**{key: spec[key].get("default") for key in spec}, **arguments}})
+begun = time.perf_counter()
+result = transaction.run(registry.chain(steps), given["params"], check=given["check"])
+seconds = time.perf_counter() - begun
+assert result["changed"]
+# not ru_maxrss, which a process inherits from the one that started it
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1)
+print(json.dumps([seconds, int(peak) / 1024]))
+"""
+
+#: What the chain is for, as somebody would write it in psql, all inputs at hand.
+BARE = """
+\\set ON_ERROR_STOP on
+BEGIN;
+DELETE FROM user_maps; DELETE FROM accuracy_data; DELETE FROM assignment_history;
+DELETE FROM assignment_review; DELETE FROM assignment_data; DELETE FROM qual_user_maps;
+DELETE FROM qual_accuracy_data; DELETE FROM qual_assignment_data; DELETE FROM hit_data;
+DELETE FROM scenes_data; DELETE FROM machine_maps; DELETE FROM kml_data;
+ALTER SEQUENCE kml_data_gid_seq RESTART WITH 1;
+ALTER SEQUENCE machine_maps_gid_seq RESTART WITH 1;
+INSERT INTO kml_data (kml_type, name, hint)
+    SELECT kml_type, name, hint FROM kml_data_static ORDER BY gid;
+DELETE FROM incoming_names WHERE NOT processed;
+UPDATE system_data SET value = CASE key WHEN 'firstAvailLine' THEN '1' ELSE '0' END
+    WHERE key IN ('CurQaqcGid', 'IterationCounter', 'firstAvailLine');
+UPDATE master_grid SET avail = 'T' WHERE avail IN ('I', 'Q', 'F', 'E');
+UPDATE master_grid g SET avail = s.kml_type FROM kml_data_static s WHERE g.name = s.name::bpchar;
+
+CREATE TEMPORARY TABLE catalog (provider text, scene_id text, cell_id integer, season text,
+    global_col integer, global_row integer, url text, tms_url text, date_time timestamptz);
+\\copy catalog FROM '{folder}/full.csv' (FORMAT csv, HEADER)
+CREATE TEMPORARY TABLE static (name text, run integer, iteration integer, processed boolean,
+    usage text, label boolean);
+\\copy static FROM '{folder}/static.csv' (FORMAT csv, HEADER)
+CREATE TEMPORARY TABLE area AS
+    SELECT gid, id, name::text, trunc((x + 17.541) / 0.005)::integer AS col,
+           trunc((37.540 - y) / 0.005)::integer AS "row"
+    FROM master_grid WHERE {inside};
+INSERT INTO scenes_data (provider, scene_id, cell_id, season, global_col, global_row, url, tms_url,
+                         date_time)
+    SELECT provider, scene_id, cell_id, season, global_col, global_row, url, tms_url, date_time
+    FROM catalog WHERE cell_id IN (
+        SELECT id FROM area UNION
+        SELECT id FROM master_grid g JOIN kml_data_static s ON g.name = s.name::bpchar UNION
+        SELECT id FROM master_grid g JOIN static s ON g.name = s.name::bpchar);
+CREATE TEMPORARY TABLE pool AS
+    SELECT * FROM area WHERE id IN (
+        SELECT cell_id FROM scenes_data WHERE season = 'GS' INTERSECT
+        SELECT cell_id FROM scenes_data WHERE season = 'OS')
+    AND name NOT IN (SELECT name FROM kml_data_static) AND name NOT IN (SELECT name FROM static);
+UPDATE master_grid g SET avail = 'F' FROM pool WHERE g.gid = pool.gid;
+UPDATE master_grid g SET avail = 'F' FROM static s WHERE g.name = s.name::bpchar;
+CREATE TEMPORARY TABLE drawn AS
+    SELECT name FROM pool ORDER BY md5('{seed}:' || name) LIMIT {count};
+INSERT INTO iteration_metrics (run, iteration, aoi, iteration_time) VALUES (91, 0, '{aoi}', now());
+INSERT INTO incoming_names (name, run, iteration, usage) SELECT name, 91, 0, 'validate' FROM drawn;
+INSERT INTO kml_data (kml_type, name, mapped_count) SELECT 'F', name, 0 FROM drawn;
+CREATE TEMPORARY VIEW pool_file AS
+    SELECT name, col, "row", name || '_' || col || '_' || "row" FROM pool ORDER BY gid;
+CREATE TEMPORARY VIEW qs_file AS
+    SELECT a.name, col, "row" FROM area a JOIN kml_data_static USING (name);
+CREATE TEMPORARY VIEW catalog_file AS
+    SELECT cell_id, scene_id, global_col, global_row, season, url
+    FROM scenes_data ORDER BY cell_id, season;
+\\copy (TABLE pool_file) TO '{folder}/pool.out' (FORMAT csv, HEADER)
+\\copy (TABLE qs_file) TO '{folder}/qs.out' (FORMAT csv, HEADER)
+\\copy (TABLE catalog_file) TO '{folder}/catalog.out' (FORMAT csv, HEADER)
+COMMIT;
+"""
+
+
+class Country(Bench):
+    """The servers, the template database and the bucket's objects."""
+
+    def fill(self) -> None:
+        self.geography = seed.Geography(GEOJSON.read_bytes(), GEOJSON.name)
+        self.sql("CREATE DATABASE template_bench")
+        session = psycopg2.connect(self.server.url("template_bench"))
+        static = seed.fill_database(session, self.geography, 1, BUCKET, self.folder / "full.csv")
+        session.close()
+        (self.folder / "static.csv").write_text(static)
+        (self.folder / "aois.geojson").write_bytes(self.areas())
+        files = {"aoi": "aois.geojson", "catalog": "full.csv", "static_names": "static.csv"}
+        for name, file in files.items():
+            self.s3().upload_file(str(self.folder / file), BUCKET, KEYS[name])
+        self.params |= {"lock_timeout": 30, "connect_timeout": 10, "login_db": "bench",
+                        "region": "us-east-1", "backup": None}  # fmt: skip
+
+    def areas(self) -> bytes:
+        """The file's areas, and two more: the first 4 and the first 16 of them, from AOI on."""
+        document = json.loads(GEOJSON.read_bytes())
+        features = document["features"]
+        in_turn = [*features[AOI - 1 :], *features[: AOI - 1]]
+        for count in (4, 16):
+            polygons = []
+            for feature in in_turn[:count]:
+                geometry = feature["geometry"]
+                one = geometry["type"] == "Polygon"
+                polygons += [geometry["coordinates"]] if one else geometry["coordinates"]
+            features.append(
+                {"type": "Feature", "properties": {},
+                 "geometry": {"type": "MultiPolygon", "coordinates": polygons}}
+            )  # fmt: skip
+        return json.dumps(document).encode()
+
+    def fresh(self, template: str = "template_bench") -> None:
+        """The database bench as it was, and the bucket without what a run wrote."""
+        create = f"CREATE DATABASE bench TEMPLATE {template}"
+        self.sql("DROP DATABASE IF EXISTS bench", create, "CHECKPOINT")
+        for name in ("pool", "qs", "image_catalog"):
+            self.s3().delete_object(Bucket=BUCKET, Key=KEYS[name])
+
+    def chain(self, *, check: bool, aoi: int = AOI) -> tuple[float, float]:
+        """Seconds and peak MB of regular.yml's transaction."""
+        area = {"aoi": KEYS["aoi"], "aoi_index": aoi}
+        static = {"static_names": KEYS["static_names"]}
+        run = {"mode": "regular", "aoi_name": "ghana", "aoi_index": aoi, "run_id": 91}
+        catalog = {name: KEYS[name] for name in ("catalog", "image_catalog")}
+        pool = {name: KEYS[name] for name in ("pool", "qs")}
+        draw = {"run_id": 91, "aoi_index": aoi, "count": COUNT, "seed": SEED}
+        refuse = ["static_cells", "queue_names", "scenes", "open_names", "hits"]
+        steps: list[tuple[str, dict[str, Any]]] = [
+            ("run_marker", run),
+            ("pg_clear", {"unprotected": True}),
+            ("worker_qualifications", {}),
+            ("grid_availability", {}),
+            ("scene_catalog", {**catalog, **area, **static}),
+            ("f_pool", {**pool, **area, **static}),
+            ("f_sites", {**draw, **static}),
+            ("configuration", {"settings": {"InitialFnum": COUNT}}),
+            ("database_consistent", {"refuse": refuse}),
+        ]
+        given = {"steps": steps, "params": self.params, "check": check}
+        done = subprocess.run(
+            [sys.executable, "-c", CALL, self.collections, json.dumps(given)],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        if done.returncode:
+            sys.exit(done.stderr)
+        seconds, peak = json.loads(done.stdout)
+        return seconds, peak
+
+    def bare(self) -> float:
+        script = self.folder / "bare.sql"
+        area = self.geography_condition()
+        script.write_text(
+            BARE.format(folder=self.folder, inside=area, seed=SEED, count=COUNT, aoi=AOI)
+        )
+        return self.shell(f"psql -q -X -f {script} {self.server.url('bench')}")
+
+    def geography_condition(self) -> str:
+        """The area's condition, as the step writes it."""
+        sys.path.insert(0, self.collections)
+        from ansible_collections.labeller.runbook.plugins.module_utils import geography
+
+        session = psycopg2.connect(self.server.url("bench"))
+        parts = geography.area(GEOJSON.read_bytes(), AOI, GEOJSON.name)
+        text = str(geography.cells(parts).as_string(session))
+        session.close()
+        return text
+
+    def old(self, fraction: int) -> float:
+        """The old scripts with one row in ``fraction`` of the catalogue; 0: with none."""
+        sys.path.insert(0, str(PROJECT / "tests" / "integration"))
+        import old_way
+
+        with (self.folder / "full.csv").open() as file:
+            header = next(file)
+            rows = [line for n, line in enumerate(file) if fraction and n // 2 % fraction == 0]
+        inputs = old_way.Inputs(
+            mode=old_way.REGULAR, aoi_geojson=GEOJSON.read_text(), aoi_row=AOI, aoi=str(AOI),
+            static_csv=(self.folder / "static.csv").read_text(),
+            catalog_csv=header + "".join(rows), initial_f_count=COUNT,
+        )  # fmt: skip
+        session = psycopg2.connect(self.server.url("bench"))
+        with session, session.cursor() as cursor:
+            cursor.execute("SELECT name FROM master_grid WHERE avail = 'T' ORDER BY gid LIMIT 100")
+            draw = [(name, "validate") for (name,) in cursor.fetchall()]
+        begun = time.perf_counter()
+        with redirect_stdout(io.StringIO()):  # errors that the scripts pass over
+            old_way.run(session, inputs, draw=draw)
+        seconds = time.perf_counter() - begun
+        session.close()
+        return seconds
+
+
+def compared(bench: Country) -> None:
+    """Bare SQL, apply and check in turn; then the old way."""
+    actions: dict[str, Callable[[], float]] = {
+        "psql: bare SQL and COPY": bench.bare,
+        "runbook: apply": lambda: bench.chain(check=False)[0],
+        "runbook: check": lambda: bench.chain(check=True)[0],
+    }
+    taken: dict[str, list[float]] = {name: [] for name in actions}
+    for number in range(TIMES + 1):
+        for name, action in actions.items():
+            bench.fresh()
+            seconds = action()
+            if number:
+                taken[name].append(seconds)
+    medians = {name: statistics.median(figures) for name, figures in taken.items()}
+    bare, apply, check = medians.values()
+    bench.fresh()
+    nothing = bench.old(0)
+    bench.fresh()
+    old = nothing + OLD_FRACTION * (bench.old(OLD_FRACTION) - nothing)
+    print("\n| reset, AOI 3 | seconds | ratio | held to |\n|---|---|---|---|")
+    print(f"| psql: bare SQL and COPY | {bare:.2f} | | |")
+    print(f"| apply | {apply:.2f} | {apply / bare:.2f} of bare SQL | at most 1.5 |")
+    print(f"| check | {check:.2f} | {check / apply:.2f} of the apply | at most 2 |")
+    print(
+        f"| old way (1/{OLD_FRACTION} of the rows, scaled) | {old:.0f} "
+        f"| {old / apply:.0f} times the apply | at least 50 |"
+    )
+
+
+def growing(bench: Country) -> None:
+    """1, 4 and 16 areas."""
+    print("\n| areas | cells | check s | apply s | peak MB |\n|---|---|---|---|---|")
+    number = len(json.loads(GEOJSON.read_bytes())["features"])
+    areas = grid.parse(bench.areas(), "areas")
+    for times, aoi in ((1, AOI), (4, number + 1), (16, number + 2)):
+        bench.fresh()
+        check, apply = bench.chain(check=True, aoi=aoi), bench.chain(check=False, aoi=aoi)
+        cells = grid.count(list(areas[aoi - 1].runs()))
+        peak = max(check[1], apply[1])
+        print(f"| {times} | {cells:,} | {check[0]:.1f} | {apply[0]:.1f} | {peak:.0f} |")
+
+
+def large(bench: Country) -> None:
+    """A grid of LARGE cells, most of them outside of every area."""
+    bench.sql("CREATE DATABASE template_large TEMPLATE template_bench")
+    session = psycopg2.connect(bench.server.url("template_large"))
+    with session, session.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO master_grid (gid, id, x, y, name, fwts, avail, date)"
+            " SELECT n, 100000000 + n, 60 + n %% 4000 * 0.005, n / 4000 * 0.005,"
+            " 'XX' || lpad(n::text, 7, '0'), 1 + n %% 10, 'T', '2018-12-01'"
+            " FROM generate_series((SELECT max(gid) + 1 FROM master_grid), %s) AS n",
+            (LARGE,),
+        )
+        cursor.execute("ANALYZE")
+    session.close()
+    bench.fresh("template_large")
+    check, apply = bench.chain(check=True), bench.chain(check=False)
+    print(f"\n| {LARGE:,} cells | seconds | peak MB | held to |\n|---|---|---|---|")
+    print(f"| check | {check[0]:.1f} | {check[1]:.0f} | 300 MB |")
+    print(f"| apply | {apply[0]:.1f} | {apply[1]:.0f} | 300 MB |")
+
+
+def main() -> None:
+    """Print the tables."""
+    postgres.SETTINGS.update(fsync="on", full_page_writes="on")
+    with tempfile.TemporaryDirectory() as folder, Country(Path(folder)) as bench:
+        bench.fill()
+        load = os.getloadavg()[0]
+        print(
+            f"{bench.geography.cells:,} cells, {os.cpu_count()} cores, load {load:.1f} at the "
+            f"beginning, S3: {bench.s3_name}"
+        )
+        compared(bench)
+        growing(bench)
+        if LARGE:
+            large(bench)

@@ -1,0 +1,324 @@
+"""``apply``: validate → plan (a check run) → confirm → execute. Each stop has its exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runbook import collection, execute, parameters, targets, validate
+from runbook.errors import ExitCode, InvalidInputError, RefusedError, RunbookError
+from runbook.events import Notice, Publisher, Result, RunFinished, RunStarted, Subscriber
+from runbook.journal import Journal, new_run_id
+from runbook.render import text
+from runbook.secrets import Redactor
+from runbook.validate import inventory, schemas
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from runbook.diagnostics import Problem
+
+#: Actions of planned changes that take something away; so does any change that deletes rows.
+DESTRUCTIVE = frozenset({"clear", "delete", "drop", "remove", "replace", "restore", "terminate"})
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of ``runbook apply`` (runbook.commands.apply)."""
+
+    playbook: str
+    target: str
+    extra_vars: tuple[str, ...] = ()
+    check: bool = False
+    diff: bool = False
+    yes: bool = False
+    limit: str = ""
+    tags: tuple[str, ...] = ()
+    skip_tags: tuple[str, ...] = ()
+    start_at_task: str = ""
+    step: bool = False
+    forks: int | None = None
+    become: bool = False
+    ask_become_pass: bool = False
+    ask_vault_password: bool = False
+    vault_password_file: tuple[str, ...] = ()
+    vault_id: tuple[str, ...] = ()
+    strategy: str = ""
+    as_json: bool = False
+    quiet: bool = False
+    detailed_exitcode: bool = False
+    verbose: int = 0
+
+
+def apply(options: Options) -> ExitCode:
+    """Do what ``options`` say; gives the exit code. Errors become a result, and are raised."""
+    redactor = Redactor()
+    publisher = Publisher(redactor, [_renderer(options)])
+    flow = _Apply(options, redactor, publisher)
+    try:
+        code = flow.run()
+    except RunbookError as error:
+        problems = [asdict(problem) for problem in getattr(error, "problems", [])]
+        publisher.publish(flow.result(error.exit_code, str(error), problems))
+        raise type(error)(redactor.text(str(error))) from error
+    publisher.publish(flow.result(code))
+    return code
+
+
+class InvalidError(InvalidInputError):
+    """All problems of the input, each a line."""
+
+    problems: Sequence[Problem] = ()
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> InvalidError:
+        """The error of these problems."""
+        error = cls("\n".join(str(problem) for problem in problems))
+        error.problems = problems
+        return error
+
+
+def _renderer(options: Options) -> Subscriber:
+    """The one renderer of this call."""
+    if options.as_json:
+        from runbook.render.jsonlines import JsonLines
+
+        return JsonLines()
+    from runbook.render.people import Brief, Detail, Plain, Terminal, is_terminal
+
+    if options.quiet:
+        return Brief(only_check=options.check)
+
+    detail = Detail(options.diff, options.verbose)
+    return Terminal(detail, live=not options.step) if is_terminal(sys.stdout) else Plain(detail)
+
+
+class _Apply:
+    """One call of ``apply``: what its stages share."""
+
+    def __init__(self, options: Options, redactor: Redactor, publisher: Publisher) -> None:
+        self._options = options
+        self._redactor = redactor
+        self._publisher = publisher
+        self._run_id = new_run_id()
+        known = schemas.parameters()
+        self._secret = {name for name, schema in known.items() if schema.get("writeOnly")}
+        self._public = set(known) - self._secret
+        self._extra = parameters.ExtraVars()
+        self._passwords: dict[str, str] = {}
+        self._outcome: execute.Outcome | None = None
+        self._check = True
+
+    def run(self) -> ExitCode:
+        """Every stage in turn."""
+        options = self._options
+        if options.step and not sys.stdin.isatty():
+            raise RefusedError("--step asks before each step, and there is no terminal to ask on.")
+        self._find()
+        self._ask_passwords()
+        # Also with --yes: what can be known to fail must fail before anything is touched.
+        planned = self._execute(check=True, before=self._prepare)
+        if planned.exit_code != ExitCode.OK or not (planned.changed or planned.unchecked):
+            return planned.exit_code
+        if options.check:
+            pending = options.detailed_exitcode and planned.changed
+            return ExitCode.CHANGES if pending else ExitCode.OK
+        if not options.yes:
+            confirm(planned, self._target.name)
+        return self._execute(check=False).exit_code
+
+    def result(
+        self, code: ExitCode, message: str = "", problems: Sequence[dict[str, Any]] = ()
+    ) -> Result:
+        """What the command came to so far."""
+        done = self._outcome
+        return Result(
+            code,
+            run_id=self._run_id,
+            playbook=self._options.playbook,
+            target=self._options.target,
+            check=self._check,
+            changed=done is not None and done.changed,
+            message=message or (done.message if done else ""),
+            problems=list(problems),
+            hosts=done.hosts if done else {},
+            plan=done.plan if done else [],
+        )
+
+    def _find(self) -> None:
+        """What the names of playbook and target mean."""
+        options = self._options
+        self._target = targets.target(options.target)
+        self._playbook = targets.playbook(options.playbook)
+        self._extra = parameters.parse_extra_vars(options.extra_vars)
+        given = self._extra.values.items()
+        self._redactor.learn(value for name, value in given if name in self._secret)
+
+    def _prepare(self) -> None:
+        """Everything that can be wrong in the input, at once; then the target, if it is ours."""
+        options = self._options
+        found = validate.check(
+            self._playbook,
+            self._target,
+            self._extra,
+            tags=options.tags,
+            skip_tags=options.skip_tags,
+            limit=options.limit or None,
+        )
+        if problems := [problem for problem in found if not problem.warning]:
+            raise InvalidError.of(problems)
+        for warning in found:
+            self._publisher.publish(Notice("warning", str(warning)))
+        if is_sandbox(self._target):
+            from runbook.sandbox import lifecycle
+
+            lifecycle.ensure_up()
+        self._publisher.subscribe(Journal(self._run_id))
+
+    def _execute(
+        self, *, check: bool, before: Callable[[], None] = lambda: None
+    ) -> execute.Outcome:
+        """One run of ansible with its beginning and its end; ``before`` may still stop it."""
+        self._check = check
+
+        def ready() -> None:
+            before()
+            name, target = self._playbook.name, self._target.name
+            shown = self._shown_parameters
+            self._publisher.publish(RunStarted(self._run_id, name, target, check, shown))
+
+        begun = time.monotonic()
+        outcome = self._outcome = execute.run(
+            self._request(check=check),
+            self._publisher.publish,
+            self._redactor,
+            (self._secret, self._public),
+            ready,
+        )
+        self._publisher.publish(
+            RunFinished(
+                check,
+                outcome.exit_code,
+                outcome.changed,
+                round(time.monotonic() - begun, 3),
+                outcome.unfinished,
+                list(outcome.unchecked) if check else [],
+            )
+        )
+        return outcome
+
+    def _request(self, *, check: bool) -> execute.Request:
+        options = self._options
+        return execute.Request(
+            playbook=self._playbook,
+            inventory=self._target.inventory,
+            check=check,
+            diff=options.diff,
+            extra_vars=tuple(map(self._extra_vars, options.extra_vars)),
+            limit=options.limit,
+            tags=",".join(options.tags),
+            skip_tags=",".join(options.skip_tags),
+            forks=options.forks or 0,
+            verbosity=options.verbose,
+            become=options.become,
+            become_password=self._passwords.get("become"),
+            vault_password=self._passwords.get("vault"),
+            vault_password_files=options.vault_password_file,
+            vault_ids=options.vault_id,
+            start_at_task=options.start_at_task,
+            ask=ask_step if options.step and not check else None,
+            strategy=options.strategy,
+            local=self._local,
+        )
+
+    @cached_property
+    def _local(self) -> bool:
+        """Whether the target is this machine; the check run and the real one ask."""
+        return inventory.read(self._target).local
+
+    @cached_property
+    def _shown_parameters(self) -> dict[str, Any]:
+        """The parameters that differ from their defaults, secrets masked."""
+        return {
+            f"{found.name} [{found.host}]" if found.host else found.name: found.value
+            for found in parameters.resolve(self._playbook, self._target, self._extra)
+            if found.differs
+        }
+
+    @staticmethod
+    def _extra_vars(option: str) -> str:
+        """An ``-e`` as ansible takes it: typed values as JSON; a file, perhaps a vault, by name."""
+        if option.startswith("@"):
+            return f"@{Path(option[1:]).expanduser().absolute()}"
+        return json.dumps(dict(parameters.parse_extra_vars([option]).values), default=str)
+
+    def _ask_passwords(self) -> None:
+        asked = {"become": self._options.ask_become_pass, "vault": self._options.ask_vault_password}
+        for name in [name for name, wanted in asked.items() if wanted]:
+            self._passwords[name] = ask(f"{name.capitalize()} password", hidden=True)
+        self._redactor.learn(self._passwords.values())
+
+
+def is_sandbox(target: targets.Target) -> bool:
+    """Whether a target is the packaged sandbox, which starts by itself."""
+    return target.path is not None and _same(target.path, collection.root() / "inventories/sandbox")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def destructive(item: Mapping[str, Any]) -> bool:
+    """Whether a planned change takes something away that was there."""
+    taken = any(number and "deleted" in name for name, number in (item.get("counts") or {}).items())
+    return item.get("action") in DESTRUCTIVE or taken
+
+
+def confirm(planned: execute.Outcome, target: str) -> None:
+    """Ask whether to go on; RefusedError unless the answer is the right one.
+
+    What takes something away needs the target's name typed; the rest needs ``y``.
+    """
+    changes = text.real(planned.plan)
+    losses = [item for item in changes if destructive(item)]
+    if losses:
+        say(f"This deletes or replaces, on {target}:")
+        for item in losses:
+            say(f"  {text.item(item)}")
+        if ask(f"Type the target's name ({target}) to go on").strip() != target:
+            raise RefusedError("Not confirmed: nothing was changed.")
+    elif ask(f"Make these changes on {target}? (y/N)").strip().lower() not in ("y", "yes"):
+        raise RefusedError("Not confirmed: nothing was changed.")
+
+
+def ask_step(question: str) -> str:
+    """Ansible's question before a step (``--step``)."""
+    return ask(question.strip().removesuffix(":"))
+
+
+def say(line: str) -> None:
+    """Tell the person at the terminal; stdout may be for a program."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def ask(question: str, *, hidden: bool = False) -> str:
+    """The answer typed at the terminal; RefusedError when there is none."""
+    import click
+
+    if not sys.stdin.isatty():
+        raise RefusedError(
+            f"Refused: there is no terminal to ask on ({question}); nothing was changed.\n"
+            "Give --yes to go on without being asked, or --check to only look."
+        )
+    try:
+        answer: str = click.prompt(
+            question, hide_input=hidden, err=True, default="", show_default=False
+        )
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return answer

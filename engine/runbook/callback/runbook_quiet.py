@@ -1,0 +1,104 @@
+"""The stdout callback of a run: prints nothing, and tells the engine what no event says.
+
+That is which values are secret, and which steps a check could not check.
+
+ansible-runner's own callback derives from it and turns what happens into events; the default one
+would besides render every diff as text that nobody reads. It runs inside the ansible process,
+where vault, lookups and templates are evaluated as the tasks will see them (``runbook.secrets``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.callback import CallbackBase
+from ansible.template import Templar
+
+DOCUMENTATION = """
+name: runbook_quiet
+type: stdout
+short_description: Base of the engine's event callback
+description:
+  - Prints nothing.
+  - Tells the engine which values are secret and which steps a check could not check.
+version_added: "0.1.0"
+extends_documentation_fragment:
+  - default_callback
+"""
+
+try:  # ansible-core 2.19 marks what came out of a vault; before, the text keeps its ciphertext.
+    from ansible._internal._datatag._tags import VaultedValue
+    from ansible.parsing.vault import EncryptedString
+except ImportError:  # pragma: no cover - another ansible-core
+    VaultedValue = None
+    from ansible.parsing.yaml.objects import AnsibleVaultEncryptedUnicode as EncryptedString
+
+
+class CallbackModule(CallbackBase):  # type: ignore[misc]
+    """See the module."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "runbook_quiet"
+
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        """Hand over the secrets of the play's hosts before its first task."""
+        names = set(json.loads(os.environ.get("RUNBOOK_SECRET_NAMES", "[]")))
+        public = set(json.loads(os.environ.get("RUNBOOK_PUBLIC_NAMES", "[]")))
+        manager = play.get_variable_manager()
+        values: list[Any] = []
+        for host in manager._inventory.get_hosts(play.hosts):  # noqa: SLF001
+            variables = manager.get_vars(play=play, host=host)
+            templar = Templar(loader=manager._loader, variables=variables)  # noqa: SLF001
+            for name, value in variables.items():
+                if name in names:
+                    values.append(_evaluated(templar, value))
+                elif name not in public and name not in _AGGREGATES:
+                    values += [_evaluated(templar, leaf) for leaf in _vaulted(value)]
+        _tell({"secrets": values})
+
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        """Say which steps a check could only skip: the real run will do them."""
+        found = getattr(result, "result", None) or result._result  # noqa: SLF001
+        if "skip_reason" not in found and "results" not in found:
+            _tell({"unchecked": str(getattr(result, "task_name", ""))})
+
+    def v2_runner_item_on_skipped(self, result: Any) -> None:
+        """As ``v2_runner_on_skipped``, for an item of a loop."""
+        self.v2_runner_on_skipped(result)
+
+
+#: Magic variables that hold all others once more.
+_AGGREGATES = frozenset({"hostvars", "vars", "environment"})
+
+
+def _tell(message: dict[str, Any]) -> None:
+    """One line to the engine."""
+    channel = os.environ.get("RUNBOOK_CHANNEL")
+    if channel:
+        with Path(channel).open("w", encoding="utf-8") as pipe:
+            pipe.write(json.dumps(message, default=str) + "\n")
+
+
+def _evaluated(templar: Any, value: Any) -> Any:
+    """The value as a task sees it; none when it cannot be evaluated, for then no task sees it."""
+    try:
+        return templar.template(value)
+    except AnsibleError:
+        return None
+
+
+def _vaulted(value: Any) -> list[Any]:
+    """What in a variable came out of a vault."""
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in _vaulted(item)]
+    if isinstance(value, list):
+        return [leaf for item in value for leaf in _vaulted(item)]
+    sealed = isinstance(value, EncryptedString) or (
+        VaultedValue is not None and VaultedValue.is_tagged_on(value)
+    )
+    return [value] if sealed else []

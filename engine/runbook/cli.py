@@ -1,0 +1,120 @@
+"""The command line. Imports nothing heavy: ``runbook --help`` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from runbook import __version__
+from runbook.errors import ExitCode, RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Commands in the order of ``--help``: where each is, and its help in a line.
+COMMANDS = {
+    "apply": ("runbook.commands.apply:apply", "Validate, show the plan, confirm, do it."),
+    "validate": ("runbook.commands.validate:validate", "Check playbooks and inventories, offline."),
+    "list": ("runbook.commands.show:list_", "The run modes and the targets."),
+    "show": ("runbook.commands.show:show", "One run mode: its steps and its parameters."),
+    "status": ("runbook.status:status", "Where a target's run and its learner are."),
+    "backups": ("runbook.backups:group", "Backups of a target: list, verify, show, prune."),
+    "sandbox": ("runbook.sandbox.commands:group", "The embedded target: up, down, status, reset."),
+}  # fmt: skip
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is called; suggests the one that was meant."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, from the table: nothing is imported."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click, but an unknown name brings the one that was meant."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            from runbook.diagnostics import suggest
+
+            guess = suggest(args[0], COMMANDS)
+            hint = f" Did you mean {guess}?" if guess else ""
+            raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=LazyGroup, context_settings=SETTINGS)
+@click.version_option(__version__, prog_name="runbook")
+def cli() -> None:
+    """Declarative, checked, resumable operations for labeller and learner.
+
+    Start with: runbook list; runbook apply regular.yml -i sandbox --check
+    """
+
+
+def main() -> NoReturn:
+    """The ``runbook`` command: the one place where errors become messages and exit codes."""
+    sys.exit(run(lambda: cli.main(prog_name="runbook", standalone_mode=False)))
+
+
+def run(command: Callable[[], Any]) -> int:
+    """Call ``command``; gives the exit code, with the error's message on stderr."""
+    try:
+        code = command()
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.UsageError as error:
+        error.show()
+        return ExitCode.USAGE
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.INVALID
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (`| head`); let the interpreter's last flush not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+    except RunbookError as error:
+        click.echo(str(error), err=True)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the last resort; said to be a bug, kept in a file
+        return _bug(error)
+    return int(code or ExitCode.OK)
+
+
+def _bug(error: Exception) -> int:
+    """Say that it is our fault and where the traceback is."""
+    from runbook import journal
+
+    text = "".join(traceback.format_exception(error))
+    place = journal.keep_crash(text)
+    if os.environ.get("RUNBOOK_DEBUG"):
+        click.echo(text, err=True)
+    click.echo(
+        f"This is a bug in runbook, not in your input: {type(error).__name__}.\n"
+        f"Please report it with the file {place} (RUNBOOK_DEBUG=1 shows it here).",
+        err=True,
+    )
+    return ExitCode.FAILED

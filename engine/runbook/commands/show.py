@@ -1,0 +1,98 @@
+"""``runbook list`` and ``runbook show``: the run modes, and what one of them does and takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runbook.cli import SETTINGS
+
+if TYPE_CHECKING:
+    from runbook.parameters import Parameter
+    from runbook.validate.playbook import Step
+
+
+@click.command("list", context_settings=SETTINGS)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def list_(*, as_json: bool) -> None:
+    """The run modes that apply takes, and the targets."""
+    from runbook import show as modes
+    from runbook import targets
+
+    found, names = modes.run_modes(), targets.target_names()
+    if as_json:
+        entries = [
+            {
+                "name": mode.name,
+                "title": mode.title,
+                "summary": mode.summary,
+                "path": str(mode.path),
+            }
+            for mode in found
+        ]
+        click.echo(json.dumps({"run_modes": entries, "targets": names}))
+        return
+    click.echo("Run modes (runbook show NAME tells more):")
+    for mode in found:
+        click.echo(f"  {mode.name}")
+        click.echo(f"      {' '.join((mode.summary or mode.title).split())}")
+    click.echo(f"Targets: {', '.join(names) or 'none'}")
+
+
+@click.command("show", context_settings=SETTINGS)
+@click.argument("playbook")
+@click.option("-i", "--inventory", "target", metavar="TARGET", help="Show this target's values.")
+@click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def show(playbook: str, target: str | None, extra_vars: tuple[str, ...], *, as_json: bool) -> None:
+    """The steps of PLAYBOOK, and its parameters: type, default, meaning; with -i their values.
+
+    Secrets are masked.
+    """
+    from runbook import parameters, targets
+    from runbook import show as modes
+    from runbook.diagnostics import fail_on
+
+    path = targets.playbook(playbook)
+    extra = parameters.parse_extra_vars(extra_vars)
+    fail_on(extra.problems)
+    where = targets.target(target) if target else None
+    steps, found = modes.playbook_steps(path), parameters.resolve(path, where, extra)
+    if as_json:
+        described: dict[str, Any] = {
+            "playbook": path.name,
+            "target": where.name if where else None,
+            "steps": [asdict(step) for step in steps],
+            "parameters": [asdict(parameter) for parameter in found],
+        }
+        click.echo(json.dumps(described, default=str))
+        return
+    _steps(path.name, steps)
+    _parameters(found, valued=where is not None or bool(extra_vars))
+
+
+def _steps(name: str, steps: list[Step]) -> None:
+    click.echo(f"{name}: what it does")
+    for number, step in enumerate((step for step in steps if not step.handler), 1):
+        tags = f"  [{', '.join(step.tags)}]" if step.tags else ""
+        click.echo(f"  {number:>2}. {step.name or step.module}{tags}")
+        click.echo(f"        {step.module}{': ' if step.parts else ''}{', '.join(step.parts)}")
+    for step in steps:
+        if step.handler:
+            click.echo(f"   If asked to: {step.name}\n        {step.module}")
+
+
+def _parameters(found: list[Parameter], *, valued: bool) -> None:
+    click.echo("\nParameters")
+    for parameter in found:
+        host = f" [{parameter.host}]" if parameter.host else ""
+        need = "required" if parameter.required else f"default {json.dumps(parameter.default)}"
+        kind = f"{parameter.kind}, {need}{', secret' if parameter.secret else ''}"
+        click.echo(f"  {parameter.name}{host}  ({kind})")
+        if valued:
+            value = json.dumps(parameter.value, default=str) if parameter.source else "missing"
+            click.echo(f"      = {value}  ({parameter.source or 'nobody gives it'})")
+        click.echo(f"      {parameter.description}")

@@ -1,0 +1,33 @@
+"""``runbook validate``: schemas and cross-references, offline."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from runbook.cli import SETTINGS
+from runbook.errors import ExitCode
+
+
+@click.command(context_settings=SETTINGS)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a problem and line.")
+def validate(paths: tuple[Path, ...], *, as_json: bool) -> ExitCode:
+    """Check playbooks and inventories at PATHS, all of them here or packaged by default.
+
+    Contacts nothing. Each problem is a line: file:line:col: path: what is wrong. Exits 3 if any
+    is more than a warning.
+    """
+    from runbook.validate import check_paths
+
+    problems = check_paths(paths)
+    for problem in problems:
+        click.echo(json.dumps(asdict(problem)) if as_json else str(problem))
+    if any(not problem.warning for problem in problems):
+        return ExitCode.INVALID
+    if not as_json:
+        click.echo("All is well." if not problems else "Nothing but warnings.")
+    return ExitCode.OK

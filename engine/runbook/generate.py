@@ -1,0 +1,317 @@
+"""Files made from others: module schemas, role defaults, docs/modules.md.
+
+``python -m runbook.generate`` writes them; with ``--check`` it names those that are out of step
+and exits 1. Sources: DOCUMENTATION of plugins/modules, meta/runtime.yml,
+schemas/parameters.schema.json and schemas/configuration.schema.json.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runbook import collection
+from runbook.validate import documentation as docs
+
+_STEPS_MODULE = "pg_transaction"
+
+
+def outputs(root: Path) -> dict[Path, str]:
+    """Every generated file of the checkout ``root`` and what it must hold."""
+    modules = [docs.module(f"{docs.OURS}.{name}") for name in sorted(docs.module_names(docs.OURS))]
+    known = {entry.name.rpartition(".")[2]: entry for entry in modules if entry}
+    steps = _steps(root, known)
+    files = {
+        root / "schemas" / "modules" / f"{name}.schema.json": _json(_schema(name, entry, steps))
+        for name, entry in known.items()
+    }
+    files[root / "roles" / "parameters" / "defaults" / "main.yml"] = role_defaults(
+        json.loads((root / "schemas" / "parameters.schema.json").read_text(encoding="utf-8"))
+    )
+    files[root / "plugins" / "module_utils" / "configuration_keys.py"] = configuration_keys(
+        json.loads((root / "schemas" / "configuration.schema.json").read_text(encoding="utf-8"))
+    )
+    chain = root / "plugins" / "modules" / f"{_STEPS_MODULE}.py"
+    files[chain] = transaction_module(chain.read_text(encoding="utf-8"), root, known)
+    files[root / "docs" / "modules.md"] = "\n".join(_reference(known)) + "\n"
+    return files
+
+
+def stale(root: Path) -> list[Path]:
+    """The generated files that are missing, differ from their sources, or have none."""
+    wanted = outputs(root)
+    wrong = [
+        path
+        for path, text in wanted.items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
+    return sorted([*wrong, *_leftovers(root, wanted)])
+
+
+def _leftovers(root: Path, wanted: dict[Path, str]) -> list[Path]:
+    return [path for path in (root / "schemas" / "modules").glob("*.json") if path not in wanted]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _steps(root: Path, known: dict[str, docs.Documentation]) -> dict[str, Any]:
+    """The schema of each step of a transaction: its module's options without connections."""
+    return {
+        name: {
+            "description": docs.plain(known[name].content["short_description"]),
+            "anyOf": [
+                docs.options_schema(
+                    {
+                        option: value
+                        for option, value in known[name].options.items()
+                        if option not in known[name].connection
+                    }
+                ),
+                docs.TEMPLATE,
+            ],
+        }
+        for name in _step_names(root)
+        if name in known
+    }
+
+
+def _schema(name: str, entry: docs.Documentation, steps: dict[str, Any]) -> dict[str, Any]:
+    schema: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"https://labeller.runbook/schemas/modules/{name}.schema.json",
+        "title": f"Arguments of {entry.name}",
+        "description": docs.plain(entry.content["short_description"]),
+        **docs.options_schema(entry.options),
+        "$defs": dict(docs.TEMPLATE_DEFINITION),
+    }
+    if name == _STEPS_MODULE and "steps" in schema["properties"]:
+        step = {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": False,
+            "properties": steps,
+        }
+        items = {"anyOf": [step, docs.TEMPLATE]}
+        option = schema["properties"]["steps"]
+        option["anyOf"] = [{"type": "array", "minItems": 1, "items": items}, docs.TEMPLATE]
+    return schema
+
+
+def transaction_module(text: str, root: Path, known: dict[str, docs.Documentation]) -> str:
+    """The module of transactions with the options of every step, from the steps' own modules."""
+    steps = {
+        name: {
+            "description": f"Step M({docs.OURS}.{name}).",
+            "type": "dict",
+            **_suboptions(
+                {
+                    option: _qualified(value, f"steps[].{name}", set(known[name].options))
+                    for option, value in known[name].options.items()
+                    if option not in known[name].connection
+                }
+            ),
+        }
+        for name in _step_names(root)
+        if name in known
+    }
+    start, end = text.index("    suboptions:\n"), text.index("extends_documentation_fragment:")
+    dumped = yaml.dump({"suboptions": steps}, Dumper=_Indented, width=90, sort_keys=False)
+    return text[:start] + textwrap.indent(str(dumped), "    ") + text[end:]
+
+
+def _qualified(value: Any, prefix: str, options: set[str]) -> Any:
+    """A description with its references to ``options``, ``O(x)``, as the transaction has them."""
+    if isinstance(value, dict):
+        return {key: _qualified(child, prefix, options) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_qualified(child, prefix, options) for child in value]
+    if not isinstance(value, str):
+        return value
+    return re.sub(
+        r"O\((\w+)",
+        lambda found: f"O({prefix}.{found[1]}" if found[1] in options else found[0],
+        value,
+    )
+
+
+def _suboptions(options: dict[str, Any]) -> dict[str, Any]:
+    return {"suboptions": options} if options else {}
+
+
+def _step_names(root: Path) -> list[str]:
+    runtime = yaml.safe_load((root / "meta" / "runtime.yml").read_text(encoding="utf-8"))
+    names: list[str] = runtime["action_groups"]["transaction_steps"]
+    return names
+
+
+def role_defaults(schema: dict[str, Any]) -> str:
+    """``defaults/main.yml`` of the role ``parameters``: each default with its meaning."""
+    lines = [
+        "---",
+        "# Generated from schemas/parameters.schema.json by `python -m runbook.generate`;",
+        "# do not edit.",
+    ]
+    for name, parameter in schema["properties"].items():
+        if "default" in parameter:
+            lines += ["", *_wrapped(parameter["description"], "# "), *_yaml(name, parameter)]
+    return "\n".join(lines) + "\n"
+
+
+def configuration_keys(schema: dict[str, Any]) -> str:
+    """The schema of ``configuration`` as Python for the target, which has no ``schemas/``."""
+    told = ("description", "default")
+    rules = {
+        key: {name: value for name, value in rule.items() if name not in told}
+        for key, rule in schema["properties"].items()
+    }
+    lines = [f"    {json.dumps(key)}: {rule!r},\n" for key, rule in rules.items()]
+    return _KEYS + "".join(lines) + "}\n"
+
+
+_KEYS = '''\
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Keys of labeller's table ``configuration``, each with the JSON Schema of its value.
+
+Generated from schemas/configuration.schema.json by `python -m runbook.generate`; do not edit.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+# ruff: noqa: E501
+# fmt: off
+KEYS: Dict[str, Dict[str, Any]] = {
+'''
+
+
+class _Indented(yaml.SafeDumper):
+    """Lists below their key are indented, as ansible-lint wants them."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:  # noqa: ARG002, FBT001, FBT002
+        return super().increase_indent(flow, False)
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        """The same list twice is written twice."""
+        return True
+
+
+def _wrapped(text: str, lead: str) -> list[str]:
+    return textwrap.wrap(text, 96, initial_indent=lead, subsequent_indent=lead)
+
+
+def _yaml(name: str, parameter: dict[str, Any]) -> list[str]:
+    text = yaml.dump({name: parameter["default"]}, Dumper=_Indented, width=10_000, sort_keys=False)
+    return str(text).replace("''", '""').rstrip().split("\n")
+
+
+def _reference(known: dict[str, docs.Documentation]) -> Iterator[str]:
+    yield "# Modules"
+    yield ""
+    yield "Generated from the modules' DOCUMENTATION by `python -m runbook.generate`; do not edit."
+    yield "Every module runs in check mode exactly and returns `changed`, `diff` and `plan`."
+    for name, entry in known.items():
+        yield from _module_reference(name, entry)
+    yield ""
+    yield "## Connections"
+    for fragment in docs.CONNECTION_FRAGMENTS:
+        short = fragment.rpartition(".")[2]
+        users = [name for name, entry in known.items() if _uses(entry, fragment)]
+        yield ""
+        yield f"### {short}"
+        yield ""
+        yield f"Options of {', '.join(f'`{name}`' for name in users) or 'no module'}; a playbook"
+        yield f"gives them once, in `module_defaults` for `group/{docs.OURS}.{short}`."
+        yield ""
+        yield from _table(docs.fragment_options(fragment))
+
+
+def _uses(entry: docs.Documentation, fragment: str) -> bool:
+    named = entry.content.get("extends_documentation_fragment", [])
+    return fragment in ([named] if isinstance(named, str) else named)
+
+
+def _module_reference(name: str, entry: docs.Documentation) -> Iterator[str]:
+    yield ""
+    yield f"## {name}"
+    yield ""
+    yield f"**{docs.plain(entry.content['short_description'])}.**"
+    yield ""
+    description = entry.content.get("description", [])
+    for sentence in [description] if isinstance(description, str) else description:
+        yield f"- {docs.plain(sentence)}"
+    yield ""
+    own = {key: value for key, value in entry.options.items() if key not in entry.connection}
+    if own:
+        yield from _table(own)
+    groups = [f.rpartition(".")[2] for f in docs.CONNECTION_FRAGMENTS if _uses(entry, f)]
+    if groups:
+        yield ""
+        links = " and ".join(f"[{group}](#{group})" for group in groups)
+        yield f"And the connection options of {links}."
+    if entry.returns:
+        yield ""
+        yield "Returns:"
+        yield ""
+        for key, value in entry.returns.items():
+            yield f"- `{key}` ({value.get('type', 'raw')}): {docs.plain(value['description'])}"
+    yield ""
+    yield "```yaml"
+    yield entry.examples.strip()
+    yield "```"
+
+
+def _table(options: Any) -> Iterator[str]:
+    yield "| option | type | default | meaning |"
+    yield "|---|---|---|---|"
+    for path, option in _flat(options):
+        kind = str(option.get("type", "str"))
+        if option.get("elements"):
+            kind += f" of {option['elements']}"
+        default = "**required**" if option.get("required") else _shown(option.get("default"))
+        meaning = docs.plain(option["description"])
+        if option.get("choices"):
+            meaning += " One of " + ", ".join(f"`{choice}`" for choice in option["choices"]) + "."
+        yield f"| `{path}` | {kind} | {default} | {meaning.replace('|', chr(92) + '|')} |"
+
+
+def _shown(default: Any) -> str:
+    return "" if default is None else f"`{json.dumps(default)}`"
+
+
+def _flat(options: Any, lead: str = "") -> Iterator[tuple[str, Any]]:
+    for name, option in sorted(options.items()):
+        yield lead + name, option
+        inner = "[]." if option.get("type") == "list" else "."
+        yield from _flat(option.get("suboptions") or {}, f"{lead}{name}{inner}")
+
+
+def main(arguments: list[str]) -> int:
+    """Write the files, or with ``--check`` say which ones are out of step; gives the exit code."""
+    root = collection.root()
+    wrong = stale(root)
+    wanted = outputs(root)
+    for path in wrong:
+        if "--check" in arguments:
+            print(f"out of step: {path.relative_to(root)}")  # noqa: T201
+        elif path in wanted:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(wanted[path], encoding="utf-8")
+        else:
+            path.unlink()
+    return 1 if wrong and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""The ansible process of a run: ``python -m runbook.launch PIPE``, started by ``runbook.execute``.
+
+It reads its environment and its arguments from a pipe, so that ansible-runner, which keeps the
+command line and the whole environment of what it starts in a file, has no secret to keep; nor does
+the process table. The arguments may come late, or never: while the engine looks at its input,
+ansible is already being imported. And it dies with the engine: an orphan would go on changing the
+target while the operator believes that the run has ended.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import sys
+from pathlib import Path
+
+from runbook import module_server
+
+
+def main() -> None:
+    """Become ``ansible-playbook``."""
+    engine = os.getppid()
+    module_server.die_with_parent()
+    _register_children(os.getpid())
+    with Path(sys.argv[1]).open(encoding="utf-8") as pipe:
+        os.environ.update(json.loads(pipe.readline() or "{}"))
+        sys.argv[:] = ["ansible-playbook"]
+        collections = os.environ.get("RUNBOOK_SERVE_MODULES")
+        server = module_server.start(Path(collections)) if collections else None
+        _warm_up()
+        if server is not None:
+            module_server.install(server)
+        arguments = pipe.readline()
+    if not arguments or os.getppid() != engine:  # nothing is to be done, or nobody is there
+        sys.exit(0)
+    _end(_run(json.loads(arguments)))
+
+
+def _register_children(parent: int) -> None:
+    """Have the processes that ``parent`` forks, not those that they fork, die with it."""
+    forking = [0]
+
+    def before() -> None:
+        forking[0] = os.getpid()
+
+    def in_child() -> None:
+        if forking[0] == parent:
+            module_server.die_with_parent()
+            if os.getppid() != parent:  # it died before prctl could tell us
+                os._exit(1)
+
+    os.register_at_fork(before=before, after_in_child=in_child)
+
+
+def _warm_up() -> None:
+    """Import what every run imports, with the garbage collector out of the way."""
+    gc.disable()
+    import ansible.cli.playbook
+    import ansible.plugins.connection.local
+    import ansible.plugins.strategy.linear  # noqa: F401
+
+    if os.environ["ANSIBLE_STRATEGY"].startswith("mitogen"):
+        import ansible_mitogen.strategy  # noqa: F401
+        import mitogen.minify
+
+        # Tokenizing its own modules takes Mitogen longer than sending their comments too.
+        mitogen.minify.minimize_source = _unchanged
+    gc.freeze()
+    gc.enable()
+
+
+def _unchanged(source: str | bytes) -> str:
+    return source.decode() if isinstance(source, bytes) else source
+
+
+def _run(arguments: list[str]) -> int:
+    from ansible.cli.playbook import main as ansible_playbook
+    from ansible.utils.display import Display
+
+    if "RUNBOOK_ANSWERS" in os.environ:
+        Display.prompt = staticmethod(_prompt)
+    sys.argv += arguments
+    try:
+        ansible_playbook()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    return 0
+
+
+def _prompt(question: str, private: bool = False) -> str:  # noqa: FBT001, FBT002 - ansible's
+    """Have the engine ask: the terminal of this process is not the operator's."""
+    with Path(os.environ["RUNBOOK_CHANNEL"]).open("w", encoding="utf-8") as pipe:
+        pipe.write(json.dumps({"question": question, "private": private}) + "\n")
+    with Path(os.environ["RUNBOOK_ANSWERS"]).open(encoding="utf-8") as pipe:
+        return pipe.readline().rstrip("\n")
+
+
+def _end(code: int) -> None:
+    """End with what was registered to be done, but without taking every object down singly."""
+    atexit._run_exitfuncs()  # noqa: SLF001
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Processes of this machine, from /proc: who descends from whom, and making sure they end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process; ``started`` (clock ticks since boot) tells it from a later one of the same id."""
+
+    pid: int
+    started: int
+
+    def alive(self) -> bool:
+        """Whether it runs; a zombie does not."""
+        state = _stat(self.pid)
+        return state is not None and state[2] == self.started and state[0] != "Z"
+
+
+def _stat(pid: int) -> tuple[str, int, int] | None:
+    """State, parent and start of a process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return fields[0], int(fields[1]), int(fields[19])
+
+
+def family(pid: int) -> set[Process]:
+    """A process and all its descendants; empty where there is no /proc."""
+    stats = {
+        int(entry.name): stat
+        for entry in Path("/proc").glob("[0-9]*")
+        if (stat := _stat(int(entry.name))) is not None
+    }
+    found = {pid} & stats.keys()
+    grown = True
+    while grown:
+        more = {child for child, stat in stats.items() if stat[1] in found} - found
+        found |= more
+        grown = bool(more)
+    return {Process(one, stats[one][2]) for one in found}
+
+
+def signal_all(processes: Iterable[Process], number: signal.Signals) -> None:
+    """Send a signal to those that still run."""
+    for process in processes:
+        if process.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+
+
+def end(processes: Iterable[Process], patience: float = 3.0) -> None:
+    """Wait until all are gone; those that stay longer than ``patience`` seconds are killed."""
+    deadline = time.monotonic() + patience
+    alive = [process for process in processes if process.alive()]
+    while alive:
+        if time.monotonic() > deadline:
+            signal_all(alive, signal.SIGKILL)
+            return
+        time.sleep(0.02)
+        alive = [process for process in alive if process.alive()]

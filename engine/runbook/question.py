@@ -1,0 +1,103 @@
+"""Questions to a target: a packaged playbook runs there; each host's answer comes back as a file.
+
+The playbook writes what it found to ``{{ answers }}/HOST.json`` on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runbook.errors import ExitCode, InvalidInputError, RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_OPTIONS = [
+    click.option("-i", "--inventory", "target", required=True, metavar="TARGET",
+                 help="A name below inventories/, a path, or 'host,'."),
+    click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters."),
+    click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts."),
+    click.option("-J", "--ask-vault-password", is_flag=True, help="Ask for the vault's password."),
+    click.option("--vault-password-file", multiple=True, metavar="FILE",
+                 help="A vault's password."),
+    click.option("--vault-id", multiple=True, metavar="ID@FILE",
+                 help="A vault's name and password."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object."),
+]  # fmt: skip
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of whoever asks a target; ``ask`` takes their values."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def ask(
+    playbook: Path,
+    options: Mapping[str, Any],
+    variables: Mapping[str, Any] | None = None,
+    *,
+    check: bool = False,
+) -> dict[str, Any]:
+    """What each host answers, without secrets. Failures are raised with the module's exit code."""
+    from runbook import execute, targets
+    from runbook.apply import ask as ask_person
+    from runbook.apply import is_sandbox
+    from runbook.secrets import Redactor
+    from runbook.validate import inventory, schemas
+
+    target = targets.target(options["target"])
+    if is_sandbox(target):
+        from runbook.sandbox import lifecycle
+
+        lifecycle.ensure_up()
+    known = schemas.parameters()
+    secret = {name for name, schema in known.items() if schema.get("writeOnly")}
+    redactor = Redactor()
+    vault = ask_person("Vault password", hidden=True) if options["ask_vault_password"] else None
+    with tempfile.TemporaryDirectory(prefix="runbook-") as answers:
+        request = execute.Request(
+            playbook=playbook,
+            inventory=target.inventory,
+            check=check,
+            extra_vars=(
+                *options["extra_vars"],
+                json.dumps({**(variables or {}), "answers": answers}),
+            ),
+            limit=options["limit"],
+            vault_password=vault,
+            vault_password_files=options["vault_password_file"],
+            vault_ids=options["vault_id"],
+            local=inventory.read(target).local,
+        )
+        outcome = execute.run(request, lambda _: None, redactor, (secret, set(known) - secret))
+        if outcome.exit_code != ExitCode.OK:
+            raise _failure(outcome.exit_code, redactor.text(_messages(outcome)))
+        found = {
+            path.stem: redactor.value(json.loads(path.read_text(encoding="utf-8")))
+            for path in sorted(Path(answers).glob("*.json"))
+        }
+    if not found:
+        raise InvalidInputError(f"target {target.name} has no host")
+    return found
+
+
+def _messages(outcome: Any) -> str:
+    failed = [
+        f"{result.host}: {result.message}"
+        for result in outcome.results
+        if result.status in ("failed", "unreachable")
+    ]
+    return "\n".join(failed) or outcome.message or "ansible could not be run"
+
+
+def _failure(code: ExitCode, message: str) -> RunbookError:
+    error = RunbookError(message)
+    error.exit_code = code
+    return error

@@ -1,0 +1,56 @@
+"""The sandbox's AWS: moto's server, as a process of its own (``python -m runbook.sandbox.aws``).
+
+It listens on a free port that the system chooses, notes it in ``run/aws.url``, and ends by itself
+when its sandbox is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from runbook.sandbox import emr
+from runbook.sandbox.processes import end_with
+from runbook.sandbox.state import Home, Process, record, write_atomically
+
+# The instances come from the sandbox; the list of Amazon's images is long to read.
+os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+
+
+def main(folder: str) -> None:
+    """Serve until stopped."""
+    home = Home(Path(folder))
+    me = Process.of(os.getpid())
+    assert me is not None
+    record(home, "aws", me)
+
+    from moto.moto_server.werkzeug_app import (
+        DomainDispatcherApplication,
+        MotoRequestHandler,
+        create_backend_app,
+    )
+    from werkzeug.serving import make_server
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+
+    def create_app(service: Any) -> Any:
+        if service == "emr":
+            emr.install(home, url)
+        return create_backend_app(service)
+
+    application = DomainDispatcherApplication(create_app)
+    server = make_server(
+        "127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler
+    )
+    url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=end_with, args=(home, "aws", me), daemon=True).start()
+    write_atomically(home.run / "aws.url", url)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

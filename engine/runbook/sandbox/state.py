@@ -1,0 +1,225 @@
+"""Where the sandbox is and what is known of it; light, for it is read before every run."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import runbook.home
+from runbook.errors import ExitCode, RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Raised when the layout of ``state.json`` or of the sandbox's content changes: an older sandbox
+#: is remade.
+VERSION = 1
+
+
+class BusyError(RunbookError):
+    """Another command is making, mending or removing this sandbox."""
+
+    exit_code = ExitCode.LOCKED
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder of one sandbox and the names in it."""
+
+    path: Path
+
+    @classmethod
+    def current(cls) -> Home:
+        """The sandbox of ``RUNBOOK_HOME``."""
+        return cls(runbook.home.home().absolute() / "sandbox")
+
+    @property
+    def state(self) -> Path:
+        """What this sandbox is; written last, so that its absence means half-made."""
+        return self.path / "state.json"
+
+    @property
+    def run(self) -> Path:
+        """One file per process of the sandbox."""
+        return self.path / "run"
+
+    @property
+    def postgres(self) -> Path:
+        """Folder of the database server."""
+        return self.path / "postgres"
+
+    @property
+    def pgdata(self) -> Path:
+        """The server's data folder."""
+        return self.postgres / "pgdata"
+
+    @property
+    def labeller(self) -> Path:
+        """The stand-in for the labeller checkout (``labeller_home``)."""
+        return self.path / "labeller"
+
+    @property
+    def crontab(self) -> Path:
+        """The file in place of the user's crontab."""
+        return self.path / "crontab"
+
+    @property
+    def faults(self) -> Path:
+        """Names of the faults that the next clusters meet, one for each."""
+        return self.run / "faults"
+
+    @property
+    def seed(self) -> Path:
+        """What the sandbox is made from, and the objects that are made once from it."""
+        return self.path / "seed"
+
+    @contextmanager
+    def locked(self, timeout: float = 120) -> Iterator[None]:
+        """Only one command at a time makes, mends or removes this sandbox."""
+        deadline = time.monotonic() + timeout
+        # Beside the folder, not in it: removing the folder must not remove the lock.
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = self.path.with_suffix(".lock").open("w")
+        except OSError as error:
+            raise RunbookError(
+                f"cannot write to {self.path.parent} ({error.strerror}); set RUNBOOK_HOME to a "
+                "folder of your own"
+            ) from error
+        with lock as handle:
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise BusyError(
+                            f"another command has been working on the sandbox in {self.path} for "
+                            f"{timeout:.0f} s; wait for it, or end it"
+                        ) from None
+                    time.sleep(0.05)
+            yield
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, told from another that got the same number by its start time (clock ticks)."""
+
+    pid: int
+    started: int
+
+    @classmethod
+    def of(cls, pid: int) -> Process | None:
+        """The living process of this number; None when there is none, or only a zombie."""
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        except OSError:
+            return None
+        fields = stat[stat.rindex(")") + 2 :].split()
+        return None if fields[0] in "ZX" else cls(pid, int(fields[19]))
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return Process.of(self.pid) == self
+
+
+def commands() -> Iterator[tuple[int, list[str]]]:
+    """Number and command line of every process, as far as they may be read."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue  # it has ended, or is of somebody else
+            if command:
+                yield int(entry.name), [os.fsdecode(part) for part in command[:-1].split(b"\0")]
+
+
+def working_folder(pid: int) -> str:
+    """The folder that a process works in; empty when it cannot be known."""
+    try:
+        return str(Path(f"/proc/{pid}/cwd").readlink()).removesuffix(" (deleted)")
+    except OSError:
+        return ""  # it has ended, or is of somebody else
+
+
+def record(home: Home, name: str, process: Process) -> None:
+    """Note a process of the sandbox, so that it is found when ``state.json`` was never written."""
+    home.run.mkdir(parents=True, exist_ok=True)
+    write_atomically(home.run / f"{name}.json", json.dumps(asdict(process)))
+
+
+def recorded(home: Home, name: str) -> Process | None:
+    """The process noted under ``name``, if it lives."""
+    try:
+        process = Process(**json.loads((home.run / f"{name}.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return process if process.alive() else None
+
+
+@dataclass(frozen=True)
+class State:
+    """A finished sandbox: everything that somebody needs to use it."""
+
+    bucket: str
+    database: str
+    db_user: str
+    db_pwd: str
+    postgres_password: str
+    db_port: int
+    endpoint_url: str
+    ec2_instance: str
+    security_group_id: str
+    subnet_id: str
+    secrets: dict[str, str]
+    home: str
+    labeller_home: str
+    crontab: str
+    seed: int
+    cells: int
+    aois: int
+    old_aoi: int
+    processes: dict[str, Process] = field(default_factory=dict)
+    version: int = VERSION
+
+    @property
+    def database_url(self) -> str:
+        """libpq URL of the labeller database, as the role that owns it."""
+        return f"postgresql://{self.db_user}:{self.db_pwd}@127.0.0.1:{self.db_port}/{self.database}"
+
+    def dead(self) -> list[str]:
+        """Names of the processes that are gone."""
+        return [name for name, process in self.processes.items() if not process.alive()]
+
+    def save(self, home: Home) -> None:
+        """Write ``state.json``, whole or not at all, for its owner only."""
+        write_atomically(home.state, json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, home: Home) -> State | None:
+        """The sandbox of ``home``; None when there is none, or an unfinished or older one."""
+        try:
+            content = json.loads(home.state.read_text())
+            processes = {name: Process(**each) for name, each in content["processes"].items()}
+            if content["version"] != VERSION or content["home"] != str(home.path):
+                return None
+            return cls(**{**content, "processes": processes})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace ``path`` by a file with this text; a reader sees the old or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w") as handle:
+        handle.write(text)
+        os.fchmod(handle.fileno(), mode)
+    temporary.replace(path)

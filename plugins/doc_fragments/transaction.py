@@ -1,0 +1,20 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """What every step has that is a module of its own: a transaction of one step."""
+
+    DOCUMENTATION = r"""
+options:
+  bucket:
+    description: S3 bucket of the objects that the step reads and writes; all keys are within it.
+    type: str
+notes:
+  - Runs as one database transaction. S3 objects are uploaded before the commit and completed after
+    it. In check mode the same statements run on temporary copies of the tables, in a transaction
+    that the server holds read only.
+  - Within M(labeller.runbook.pg_transaction) the step takes its own options only.
+"""

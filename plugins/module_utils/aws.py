@@ -1,0 +1,127 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""AWS clients: options, one factory, errors in plain words."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any, Iterator, Mapping
+
+from .errors import InvalidInput, ModuleFailure, Unreachable
+
+try:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        HTTPClientError,
+        NoCredentialsError,
+    )
+    from botocore.exceptions import (
+        ConnectionError as BotoConnectionError,
+    )
+
+    BOTO3_ERROR = ""
+except ImportError as _error:
+    BOTO3_ERROR = str(_error)
+
+AWS_ARGUMENTS: dict[str, Any] = {
+    "access_key": {"type": "str", "no_log": False},
+    "secret_key": {"type": "str", "no_log": True},
+    "region": {"type": "str", "default": "us-east-1"},
+    "endpoint_url": {"type": "str"},
+}
+
+#: Seconds without a byte after which a request is given up, and how often it is made.
+READ_TIMEOUT = 60
+ATTEMPTS = 5
+
+_CREDENTIAL_CODES = (
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "AuthFailure",
+    "InvalidClientTokenId",
+)
+
+
+def client(service: str, params: Mapping[str, Any], attempts: int = ATTEMPTS) -> Any:
+    """A boto3 client of ``service`` (``s3``, ``ec2``, ``emr``) from the common options.
+
+    Without keys boto3's own chain (profile, instance role) is used. A call that must not be made
+    twice wants one attempt.
+    """
+    if BOTO3_ERROR:
+        raise ModuleFailure(
+            "boto3 is missing on this host ({}): install it into the interpreter named by "
+            "ansible_python_interpreter".format(BOTO3_ERROR)
+        )
+    options: dict[str, Any] = {
+        "retries": {"mode": "standard", "total_max_attempts": attempts},
+        "connect_timeout": 10,
+        "read_timeout": READ_TIMEOUT,
+        "max_pool_connections": 32,
+    }
+    if service == "s3" and params["endpoint_url"]:
+        options["s3"] = {"addressing_style": "path"}
+    return boto3.client(
+        service,
+        region_name=params["region"],
+        endpoint_url=params["endpoint_url"] or None,
+        aws_access_key_id=params["access_key"] or None,
+        aws_secret_access_key=params["secret_key"] or None,
+        config=Config(**options),
+    )
+
+
+def error_code(error: Exception) -> str:
+    """The service's code of a ClientError (``NoSuchKey``, ``404``), else an empty string."""
+    response = getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turns botocore's errors into the modules' own; ``what`` names the action and the thing.
+
+    ``with translated("read s3://b/k"):`` gives ``cannot read s3://b/k: no such object``.
+    """
+    try:
+        yield
+    except NoCredentialsError as error:
+        raise InvalidInput(
+            "cannot {}: no AWS credentials; set aws_access and aws_secret or give the host a "
+            "role".format(what)
+        ) from error
+    except ClientError as error:
+        raise _client_failure(error, what) from error
+    except (BotoConnectionError, HTTPClientError) as error:
+        raise Unreachable("cannot {}: {}".format(what, error)) from error
+    except BotoCoreError as error:
+        raise ModuleFailure("cannot {}: {}".format(what, error)) from error
+
+
+def _client_failure(error: ClientError, what: str) -> ModuleFailure:
+    code = error_code(error)
+    message = error.response.get("Error", {}).get("Message", "") or str(error)
+    if code in ("NoSuchKey", "404", "NotFound"):
+        return InvalidInput("cannot {}: no such object".format(what))
+    if code == "NoSuchBucket":
+        return InvalidInput("cannot {}: no such bucket; check the parameter bucket".format(what))
+    if code in _CREDENTIAL_CODES:
+        return InvalidInput(
+            "cannot {}: {} ({}); check aws_access and aws_secret".format(what, message, code)
+        )
+    if code == "RequestTimeTooSkewed":
+        return ModuleFailure(
+            "cannot {}: the clock of this host is wrong, AWS refuses its requests; set it "
+            "(chronyc makestep)".format(what)
+        )
+    if code in ("AccessDenied", "403", "UnauthorizedOperation", "AccessDeniedException"):
+        return ModuleFailure(
+            "cannot {}: access denied ({}); the credentials lack this permission".format(
+                what, message
+            )
+        )
+    return ModuleFailure("cannot {}: {} ({})".format(what, message, code))

@@ -1,0 +1,437 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Tables to S3: one snapshot, several connections, compressed CSV that streams, a manifest last.
+
+No temporary file, and memory that does not depend on the tables: a row goes from COPY through the
+compressor into parts of a multipart upload, of which a bounded number is in memory.
+"""
+
+from __future__ import annotations
+
+import io
+import platform
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+from . import backup_catalog as catalog
+from . import backup_load as loading
+from . import backup_source as source
+from . import backup_store as store
+from . import backup_verify as verification
+from . import change, fingerprint
+from . import manifest as manifests
+from .errors import InvalidInput, ModuleFailure
+from .fingerprint import Fingerprint
+from .s3 import Bucket, Sender, Writer
+
+with suppress(ImportError):  # postgres.connect says what to install
+    import psycopg2
+    from psycopg2 import sql
+
+try:
+    import zstandard
+except ImportError:
+    zstandard = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+    from psycopg2.sql import Composed
+
+    from .manifest import Manifest, ObjectEntry, TableEntry
+
+EXTENSIONS = {"zstd": "csv.zst", "gzip": "csv.gz"}
+LEVELS = {"zstd": 1, "gzip": 1}
+#: COPY gives a row at a time; the compressor and the hashes are called with pieces of this size.
+PIECE = 1 << 20
+_TID_RANGES = 140000
+#: The server's limit for one value is 1 GB; COPY writes bytea in hex, two bytes for one.
+_FIELD_LIMITS = {"bytea": (1 << 29) - 64}
+_FIELD_LIMIT = (1 << 30) - 64
+_TEXT_TYPES = ("bytea", "text", "character varying", "character")
+
+
+class Chunk(NamedTuple):
+    """A range of pages of a physical table: ``first`` included, ``end`` not, None is the end."""
+
+    table: str
+    relation: catalog.Relation
+    number: int
+    first: int
+    end: Optional[int]
+
+    def condition(self) -> Optional[Composed]:
+        """What selects its rows (without children's), None for all of them."""
+        terms = []
+        if self.relation.has_children:
+            terms.append(sql.SQL("tableoid = {}::oid").format(sql.Literal(self.relation.oid)))
+        if self.first:
+            terms.append(
+                sql.SQL("ctid >= {}::tid").format(sql.Literal("({},0)".format(self.first)))
+            )
+        if self.end is not None:
+            terms.append(sql.SQL("ctid < {}::tid").format(sql.Literal("({},0)".format(self.end))))
+        return sql.SQL(" AND ").join(terms) if terms else None
+
+
+def chunks(table: str, relations: List[catalog.Relation], size: int, version: int) -> List[Chunk]:
+    """Ranges of about ``size`` bytes; before PostgreSQL 14 a range would read the whole table."""
+    found: List[Chunk] = []
+    for relation in relations:
+        pages = relation.pages
+        if version >= _TID_RANGES and relation.bytes > size and pages > 1:
+            pages = max(1, pages * size // relation.bytes)
+        starts = list(range(0, relation.pages, pages or 1)) or [0]
+        for start, end in zip(starts, [*starts[1:], None]):
+            found.append(Chunk(table, relation, len(found), start, end))
+    return found
+
+
+def present(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
+    """The tables are in a whole backup below the prefix; makes one unless the newest is equal."""
+    if not params["tables"]:
+        raise InvalidInput("tables is empty: name the tables to back up")
+    if params["compression"] == "zstd" and zstandard is None and not check_mode:
+        raise ModuleFailure(
+            "zstandard is missing on this host: install it into the interpreter named by "
+            "ansible_python_interpreter, or set compression to gzip"
+        )
+    bucket, root = Bucket(params["bucket"], params), manifests.root(params["prefix"])
+    bucket.check()
+    if check_mode:
+        return _present(params, bucket, root, planned=True)
+    with source.exclusively(params, bucket.name, root):
+        return _present(params, bucket, root, planned=False)
+
+
+def _present(
+    params: Mapping[str, Any], bucket: Bucket, root: str, planned: bool
+) -> Mapping[str, Any]:
+    newest = store.newest(bucket, root)
+    with source.Snapshot.of(params, params["tables"]) as snapshot:
+        run = _Run(params, bucket, root, snapshot)
+        damage: List[str] = []
+        if newest is not None or planned:
+            run.read(fingerprints=True, copies=False)
+            if newest is not None and run.equals(newest):
+                damage = verification.problems(params, bucket, newest, params["verify"])
+                if not damage:
+                    return _result(newest, newest, bucket, root, damage)
+        if planned:
+            return _result(newest, run.manifest(manifests.PLANNED, []), bucket, root, damage)
+        others = store.ids(bucket, root)
+        owner = manifests.identity(params)
+        store.remove(bucket, store.leftovers(bucket, root, owner, store.utc_now()))
+        made = run.make(manifests.new_id(store.utc_now(), owner, others), newest is None)
+    return _result(newest, made, bucket, root, damage)
+
+
+def _result(
+    newest: Optional[Manifest], made: Manifest, bucket: Bucket, root: str, damage: List[str]
+) -> Mapping[str, Any]:
+    # A table that only the newest backup holds is no difference: this run was not asked for it.
+    after = made["tables"]
+    before = (
+        {name: table for name, table in newest["tables"].items() if name in after} if newest else {}
+    )
+    alteration = change.Change(
+        resource=bucket.url(root),
+        action="back up",
+        before=manifests.summary(before, after)
+        + "".join("damaged: {}\n".format(line) for line in damage),
+        after=manifests.summary(after, before),
+        # No sizes of objects: a check, which must say the same, cannot know them.
+        counts={
+            "tables": len(after),
+            "rows": sum(table["rows"] for table in after.values()),
+        },
+    )
+    return change.result([alteration], backup_id=made["backup_id"], manifest=made)
+
+
+class _Run:
+    """What is known of the tables of one snapshot, and the making of a backup of it."""
+
+    def __init__(
+        self, params: Mapping[str, Any], bucket: Bucket, root: str, snapshot: source.Snapshot
+    ) -> None:
+        self.params, self.bucket, self.root, self.snapshot = params, bucket, root, snapshot
+        cursor = snapshot.cursor
+        self.tables: Dict[str, TableEntry] = {}
+        self.chunks: List[Chunk] = []
+        self._parts: Dict[str, List[Fingerprint]] = {}
+        for place in snapshot.places.values():
+            name = catalog.label(*place)
+            if name in self.tables:
+                continue
+            self.tables[name] = catalog.describe(cursor, *place)
+            self._parts[name] = []
+            size = params["chunk_size"] << 20
+            relations = catalog.relations(cursor, *place)
+            self.chunks += chunks(name, relations, size, snapshot.version)
+
+    def equals(self, other: Manifest) -> bool:
+        """Whether a backup holds all these tables as they are now."""
+        theirs = other["tables"]
+        return all(
+            name in theirs and manifests.state_of(theirs[name]) == manifests.state_of(table)
+            for name, table in self.tables.items()
+        )
+
+    def manifest(self, backup_id: str, objects: List[Tuple[Chunk, ObjectEntry]]) -> Manifest:
+        """The manifest of this snapshot, with the objects that were written."""
+        for table in self.tables.values():
+            table["objects"] = []
+        for chunk, entry in sorted(objects, key=lambda pair: pair[1]["key"]):
+            self.tables[chunk.table]["objects"].append(entry)
+        version = self.snapshot.one("SHOW server_version")
+        return {
+            "format_version": manifests.FORMAT_VERSION,
+            "backup_id": backup_id,
+            "bucket": self.bucket.name,
+            "prefix": store.prefix_of(self.root, backup_id),
+            "planned": backup_id == manifests.PLANNED,
+            "created": store.utc_now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "label": self.params.get("label") or "",
+            "database": self.params["login_db"],
+            "server_version": str(version),
+            "server_encoding": self.snapshot.encoding,
+            "snapshot_lsn": self.snapshot.lsn(),
+            "compression": self.params["compression"],
+            "tools": _tools(),
+            "tables": self.tables,
+        }
+
+    def make(self, backup_id: str, fingerprints: bool) -> Manifest:
+        """Write the backup: objects, their verification, the manifest."""
+        objects = self.read(fingerprints=fingerprints, copies=True, backup_id=backup_id)
+        made = self.manifest(backup_id, objects)
+        for name, table in self.tables.items():
+            copied = sum(entry["rows"] for entry in table["objects"])
+            if copied != table["rows"]:
+                raise ModuleFailure(
+                    "table {}: {} rows were copied, but its snapshot has {}; nothing is recorded "
+                    "as a backup".format(name, copied, table["rows"])
+                )
+        damage = verification.problems(self.params, self.bucket, made, self.params["verify"])
+        if damage:
+            raise ModuleFailure("the upload is damaged: {}".format("; ".join(damage)))
+        key = made["prefix"] + manifests.FILE
+        options = store.write_options({**self.params, "storage_class": None})
+        if not self.bucket.create(key, manifests.dumps(made), options):
+            raise ModuleFailure("{} exists already".format(self.bucket.url(key)))
+        return made
+
+    def read(
+        self, *, fingerprints: bool, copies: bool, backup_id: str = ""
+    ) -> List[Tuple[Chunk, ObjectEntry]]:
+        """Fingerprint the tables, copy them, or both side by side; gives the objects written."""
+        objects: List[Tuple[Chunk, ObjectEntry]] = []
+        jobs = self.params["jobs"]
+        with ThreadPoolExecutor(jobs) as executor:
+            sender = Sender(executor, jobs + 2)
+            tasks: List[source.Task] = []
+            for chunk in sorted(self.chunks, key=_cost, reverse=True):
+                if copies:
+                    tasks.append(partial(self._copy, chunk, backup_id, sender, objects))
+                if fingerprints:
+                    tasks.append(partial(self._fingerprint, chunk))
+            source.in_parallel(tasks, jobs, self.snapshot.reader)
+        if fingerprints:
+            for name, parts in self._parts.items():
+                table = self.tables[name]
+                table["rows"], table["fingerprint"] = fingerprint.combine(
+                    [fingerprint.EMPTY, *parts]
+                )
+        return objects
+
+    def _fingerprint(self, chunk: Chunk, session: Connection) -> None:
+        with self._named(chunk):
+            found = fingerprint_of(session, chunk, self._columns(chunk))
+        self._parts[chunk.table].append(found)
+
+    def _copy(
+        self,
+        chunk: Chunk,
+        backup_id: str,
+        sender: Sender,
+        objects: List[Tuple[Chunk, ObjectEntry]],
+        session: Connection,
+    ) -> None:
+        compression = self.params["compression"]
+        key = "{}{}/{:04d}.{}".format(
+            store.prefix_of(self.root, backup_id),
+            manifests.folder(chunk.table),
+            chunk.number,
+            EXTENSIONS[compression],
+        )
+        compress = compressor(compression, self.params["compression_level"])
+        with Writer(self.bucket, key, sender, store.write_options(self.params)) as writer:
+            sink = _Sink(compress, writer)
+            cursor = session.cursor()
+            with self._named(chunk):
+                buffered = io.BufferedWriter(sink, PIECE)
+                cursor.copy_expert(self._copy_statement(chunk), buffered)
+            if not cursor.rowcount:
+                return
+            buffered.flush()
+            writer.write(compress.flush())
+            written = writer.finish()
+        entry: ObjectEntry = {
+            "key": key,
+            "size": written.size,
+            "sha256": written.sha256,
+            "checksum_sha256": written.checksum_sha256,
+            "etag": written.etag,
+            "rows": cursor.rowcount,
+            "bytes": sink.bytes,
+            "relation": chunk.relation.label,
+        }
+        objects.append((chunk, entry))
+
+    def _copy_statement(self, chunk: Chunk) -> Composed:
+        condition = chunk.condition()
+        columns = sql.SQL(", ").join(map(sql.Identifier, self._columns(chunk)))
+        name = catalog.identifier(chunk.relation.schema, chunk.relation.name)
+        if condition is None:
+            what = sql.SQL("{} ({})").format(name, columns)
+        else:
+            what = sql.SQL("(SELECT {} FROM ONLY {} WHERE {})").format(columns, name, condition)
+        return sql.SQL("COPY {} TO STDOUT (FORMAT csv, HEADER, ENCODING {})").format(
+            what, sql.Literal(loading.encoding_for(self.snapshot.encoding))
+        )
+
+    def _columns(self, chunk: Chunk) -> List[str]:
+        return [column["name"] for column in self.tables[chunk.table]["columns"]]
+
+    @contextmanager
+    def _named(self, chunk: Chunk) -> Iterator[None]:
+        """Errors of the server about values that are too large say where the value is."""
+        try:
+            yield
+        except psycopg2.Error as error:
+            message = str(error)
+            if error.pgcode != "54000" and "invalid memory alloc request size" not in message:
+                raise
+            raise InvalidInput(
+                "table {}: {}; PostgreSQL cannot write a value or row of 1 GB or more as text, so "
+                "it cannot be backed up by COPY: shorten or remove it".format(
+                    chunk.table, self.oversized(chunk) or message.splitlines()[0]
+                )
+            ) from error
+
+    def oversized(self, chunk: Chunk) -> str:
+        """Which value of a chunk is too large for COPY, in words; empty when none is found."""
+        columns = [
+            column
+            for column in self.tables[chunk.table]["columns"]
+            if column["type"].partition("(")[0] in _TEXT_TYPES
+        ]
+        with self.snapshot.reader() as session:
+            cursor = session.cursor()
+            for column in columns:
+                limit = _FIELD_LIMITS.get(column["type"], _FIELD_LIMIT)
+                # The length of a TOASTed value is in its pointer: this reads no value.
+                query = sql.SQL(
+                    "SELECT ctid, octet_length({c}) FROM ONLY {t}"
+                    " WHERE octet_length({c}) > {n} LIMIT 1"
+                ).format(
+                    c=sql.Identifier(column["name"]),
+                    t=catalog.identifier(chunk.relation.schema, chunk.relation.name),
+                    n=sql.Literal(limit // 2),
+                )
+                cursor.execute(query)
+                row = cursor.fetchone()
+                if row is not None:
+                    return "column {} has a value of {} bytes in the row with ctid {}".format(
+                        column["name"], row[1], row[0]
+                    )
+        return ""
+
+
+class _Sink(io.RawIOBase):
+    """Where COPY writes: counts and compresses into an object."""
+
+    def __init__(self, compress: Any, writer: Writer) -> None:
+        super().__init__()
+        self._compress, self._writer = compress, writer
+        self.bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        size = len(data)
+        self.bytes += size
+        out = self._compress.compress(data)
+        if out:
+            self._writer.write(out)
+        return size
+
+
+def compressor(compression: str, level: Optional[int]) -> Any:
+    """An object with ``compress`` and ``flush`` for ``zstd`` or ``gzip``."""
+    level = LEVELS[compression] if level is None else level
+    if compression == "gzip":
+        return zlib.compressobj(level, zlib.DEFLATED, 31)
+    return zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
+
+
+def _cost(chunk: Chunk) -> int:
+    pages = (chunk.relation.pages if chunk.end is None else chunk.end) - chunk.first
+    return pages * chunk.relation.bytes // max(1, chunk.relation.pages)
+
+
+def fingerprints(
+    snapshot: source.Snapshot,
+    tables: Mapping[str, Tuple[Tuple[str, str], Sequence[str]]],
+    params: Mapping[str, Any],
+) -> Dict[str, Fingerprint]:
+    """The fingerprints of tables, given as place and columns, computed side by side in pieces."""
+    parts: Dict[str, List[Fingerprint]] = {name: [fingerprint.EMPTY] for name in tables}
+
+    def task(chunk: Chunk, columns: Sequence[str]) -> source.Task:
+        return lambda session: parts[chunk.table].append(fingerprint_of(session, chunk, columns))
+
+    tasks: List[source.Task] = []
+    for name, (place, columns) in tables.items():
+        relations = catalog.relations(snapshot.cursor, *place)
+        pieces = chunks(name, relations, params["chunk_size"] << 20, snapshot.version)
+        tasks += [task(chunk, columns) for chunk in pieces]
+    source.in_parallel(tasks, params["jobs"], snapshot.reader)
+    return {name: fingerprint.combine(found) for name, found in parts.items()}
+
+
+def fingerprint_of(session: Connection, chunk: Chunk, columns: Sequence[str]) -> Fingerprint:
+    """The fingerprint of a chunk's rows."""
+    cursor = session.cursor()
+    relation = chunk.relation
+    cursor.execute(
+        fingerprint.sql(
+            relation.schema, relation.name, columns, chunk.condition(), session.server_version
+        )
+    )
+    row = cursor.fetchone()
+    assert row is not None
+    return Fingerprint(*row)
+
+
+def _tools() -> Dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "psycopg2": str(getattr(psycopg2, "__version__", "")).partition(" ")[0],
+        "zstandard": getattr(zstandard, "__version__", ""),
+    }

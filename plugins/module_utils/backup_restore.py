@@ -1,0 +1,700 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Tables from S3: verified, loaded beside the live ones, compared, swapped in one transaction.
+
+The swap empties a live table (TRUNCATE) and fills it from the loaded one, so that its identity, and
+with it views, privileges and triggers, stays; renaming tables would not keep them. Foreign keys of
+the tables that change are dropped and made again in the same transaction: no order of the tables
+can be wrong, nothing cascades into tables that are not restored, and PostgreSQL checks every
+reference when it makes them again. The stages are temporary tables: a run that dies leaves nothing.
+
+An empty live table has nothing to lose or to compare, so its rows are loaded straight into it, in
+the same transaction, and fingerprinted there before the commit: twice as fast, and just as safe.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
+
+from . import backup_catalog as catalog
+from . import backup_dump as dumps
+from . import backup_load as loading
+from . import backup_source as source
+from . import backup_store as store
+from . import change, fingerprint, postgres
+from . import manifest as manifests
+from .backup import fingerprints
+from .errors import InvalidInput, ModuleFailure, Stale
+from .s3 import Bucket
+
+with suppress(ImportError):  # postgres.connect says what to install
+    import psycopg2
+    from psycopg2 import sql
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+    from psycopg2.sql import Composable, Composed
+
+    from .fingerprint import Fingerprint
+    from .manifest import Manifest, SequenceEntry, TableEntry
+
+_FOREIGN_KEY_VIOLATION = "23503"
+
+
+class Origin:
+    """A backup to restore from: its tables, and how their rows get into a stage."""
+
+    backup_id: str
+    label: str
+    tables: Dict[str, TableEntry]
+
+    def problems(self, names: Sequence[str]) -> List[str]:
+        """What is wrong with the objects of some tables, without reading them through."""
+        raise NotImplementedError
+
+    def load(self, cursor: Cursor, name: str, stages: Mapping[str, str]) -> None:
+        """Load a table's rows into its stages."""
+        raise NotImplementedError
+
+    def load_into(
+        self, cursor: Cursor, name: str, table: Composable, columns: Sequence[str], relation: str
+    ) -> None:
+        """Load a table's rows, or those of one ``relation``, into columns in the backup's order."""
+        raise NotImplementedError
+
+
+class WholeBackup(Origin):
+    """One of ours."""
+
+    def __init__(self, bucket: Bucket, manifest: Manifest) -> None:
+        self._bucket, self._manifest = bucket, manifest
+        self.backup_id, self.tables = manifest["backup_id"], manifest["tables"]
+        self.label = bucket.url(manifest["prefix"])
+
+    def problems(self, names: Sequence[str]) -> List[str]:
+        """As S3 reports the objects."""
+        some = {name: self.tables[name] for name in names}
+        return store.problems(self._bucket, {**self._manifest, "tables": some})
+
+    def load(self, cursor: Cursor, name: str, stages: Mapping[str, str]) -> None:
+        """The objects of each relation into its stage."""
+        columns = [column["name"] for column in self.tables[name]["columns"]]
+        for relation, stage in stages.items():
+            only = relation if len(stages) > 1 else ""
+            self.load_into(cursor, name, loading.stage(stage), columns, only)
+
+    def load_into(
+        self, cursor: Cursor, name: str, table: Composable, columns: Sequence[str], relation: str
+    ) -> None:
+        """The objects of a table, or of one of its relations."""
+        entries = self.tables[name]["objects"]
+        loading.load(
+            self._bucket,
+            cursor,
+            table,
+            columns,
+            [entry for entry in entries if relation in ("", entry["relation"])],
+            self._manifest["compression"],
+            loading.encoding_for(self._manifest["server_encoding"]),
+        )
+
+
+class OldBackup(Origin):
+    """A folder of TABLE.sql files."""
+
+    def __init__(self, bucket: Bucket, prefix: str, backup_id: str, names: Sequence[str]) -> None:
+        self._bucket, self.backup_id, self.label = bucket, backup_id, bucket.url(prefix)
+        self._keys = dumps.tables(bucket.keys(prefix), prefix)
+        self.tables = {}
+        for name in names or self._keys:
+            if name in self._keys:
+                self.tables[name] = self._entry(name)
+
+    def problems(self, names: Sequence[str]) -> List[str]:
+        """Files that were cut off."""
+        found = []
+        for name in names:
+            tail = self._bucket.tail(self._keys[name], 400)
+            if dumps.COMPLETE not in tail:
+                found.append(
+                    "{} was cut off: it does not end as pg_dump ends a file".format(
+                        self._bucket.url(self._keys[name])
+                    )
+                )
+        return found
+
+    def load(self, cursor: Cursor, name: str, stages: Mapping[str, str]) -> None:
+        """The rows of its COPY block; then the values of its sequences are known."""
+        (stage,) = stages.values()
+        dump = self._dump(name)
+        block = self._block(dump, name)
+        options = "FORMAT text, ENCODING '{}'".format(block.encoding)
+        rows = loading.copy_in(cursor, loading.stage(stage), block.columns, dump.rows(), options)
+        dump.rest()
+        if not dump.complete:
+            raise ModuleFailure("{} was cut off".format(dump.where))
+        self.tables[name]["rows"] = rows
+        for (schema, sequence), (value, called) in dump.sequences.items():
+            self.tables[name]["sequences"][catalog.label(schema, sequence)] = {
+                "schema": schema,
+                "name": sequence,
+                "column": "",
+                "last_value": value,
+                "is_called": called,
+            }
+
+    def _entry(self, name: str) -> TableEntry:
+        block = self._block(self._dump(name), name)
+        return {
+            "schema": block.schema,
+            "name": block.table,
+            "kind": "table",
+            "columns": [
+                {"name": column, "type": "", "not_null": False, "default": "", "identity": ""}
+                for column in block.columns
+            ],
+            "definition": [],
+            "rows": 0,
+            "fingerprint": "",
+            "sequences": {},
+            "objects": [],
+        }
+
+    def _dump(self, name: str) -> dumps.Dump:
+        key = self._keys[name]
+        return dumps.Dump(self._bucket.stream(key), self._bucket.url(key))
+
+    def _block(self, dump: dumps.Dump, name: str) -> dumps.Block:
+        # pg_dump -t takes a pattern, so a file may hold other tables too
+        while True:
+            block = dump.block()
+            if name in (block.table, catalog.label(block.schema, block.table)):
+                return block
+            for _ in dump.rows():
+                pass
+
+
+class Target(NamedTuple):
+    """What is restored where: ``columns`` pairs names in the backup with live ones."""
+
+    name: str
+    place: Tuple[str, str]
+    columns: List[Tuple[str, str]]
+    stages: Dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """The live table's name."""
+        return catalog.label(*self.place)
+
+    @property
+    def backed_up(self) -> List[str]:
+        """The names in the backup of the columns that are restored."""
+        return [column for column, _ in self.columns]
+
+    @property
+    def live(self) -> List[str]:
+        """Their names in the live table."""
+        return [column for _, column in self.columns]
+
+
+class Difference(NamedTuple):
+    """Rows before and after, and how they differ; with no key, a row that differs is two."""
+
+    before: int
+    after: int
+    appear: int
+    vanish: int
+    differ: int
+
+
+def restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
+    """The live tables hold what the backup holds; those that do already are left alone."""
+    bucket, root = Bucket(params["bucket"], params), manifests.root(params["prefix"])
+    bucket.check()
+    origin = _origin(bucket, root, params)
+    names = _wanted(origin, params["tables"])
+    mapping = _mapping(params["mapping"], names)
+    damage = origin.problems(names)
+    if damage:
+        raise InvalidInput(
+            "backup {} is damaged, the database was not touched: {}".format(
+                origin.backup_id, "; ".join(damage)
+            )
+        )
+    with postgres.connect(params) as session:
+        into = [mapping[name]["into"] or name for name in names]
+        snapshot = source.Snapshot(params, session, into)
+        restore = _Restore(params, snapshot, origin)
+        for number, (name, place) in enumerate(zip(names, snapshot.places.values())):
+            restore.add(name, place, mapping[name], number)
+        snapshot.begin("ACCESS SHARE" if check_mode else "SHARE ROW EXCLUSIVE", readonly=check_mode)
+        restore.compare()
+        if not check_mode and restore.differences:
+            restore.swap()
+            session.commit()
+    return change.result(
+        restore.changes(),
+        backup_id=origin.backup_id,
+        tables={name: found._asdict() for name, found in restore.differences.items()},
+    )
+
+
+def _origin(bucket: Bucket, root: str, params: Mapping[str, Any]) -> Origin:
+    backup_id = params["backup_id"]
+    prefix = store.prefix_of(root, backup_id)
+    old = store.load(bucket, root, backup_id) is None and dumps.tables(bucket.keys(prefix), prefix)
+    if old:
+        return OldBackup(bucket, prefix, backup_id, params["tables"] or [])
+    return WholeBackup(bucket, store.named(bucket, root, backup_id))
+
+
+def _wanted(origin: Origin, names: Sequence[str]) -> List[str]:
+    missing = [name for name in names or () if name not in origin.tables]
+    if missing:
+        raise InvalidInput(
+            "backup {} has no table {}; it holds {}".format(
+                origin.label, ", ".join(missing), ", ".join(sorted(origin.tables))
+            )
+        )
+    return list(dict.fromkeys(names or origin.tables))
+
+
+def _mapping(given: Any, names: Sequence[str]) -> Dict[str, Dict[str, Any]]:
+    found: Dict[str, Dict[str, Any]] = {
+        name: {"into": "", "columns": {}, "drop": [], "keep_default": []} for name in names
+    }
+    for entry in given or []:
+        if entry["table"] not in found:
+            raise InvalidInput(
+                "mapping names the table {}, which is not restored".format(entry["table"])
+            )
+        found[entry["table"]].update({key: value for key, value in entry.items() if value})
+    return found
+
+
+class _Restore:
+    def __init__(
+        self, params: Mapping[str, Any], snapshot: source.Snapshot, origin: Origin
+    ) -> None:
+        self.params, self.snapshot, self.origin = params, snapshot, origin
+        self.cursor = snapshot.cursor
+        self.targets: List[Target] = []
+        self.differences: Dict[str, Difference] = {}
+        self._replaced: Set[str] = set()
+        self._direct: Set[str] = set()
+        self._seen: Dict[str, TableEntry] = {}
+        self._live: Dict[str, Fingerprint] = {}
+        self._sequences: Dict[str, List[Tuple[SequenceEntry, SequenceEntry]]] = {}
+
+    def add(
+        self, name: str, place: Tuple[str, str], mapping: Mapping[str, Any], number: int
+    ) -> None:
+        """One table to restore, with a stage for its rows; before the transaction begins."""
+        if any(target.place == place for target in self.targets):
+            raise InvalidInput(
+                "two tables are to be restored into {}".format(catalog.label(*place))
+            )
+        entry, live = self.origin.tables[name], catalog.describe(self.cursor, *place)
+        where = "table {}".format(catalog.label(*place))
+        columns = pairs(entry, live, mapping, where)
+        relations = catalog.relations(self.cursor, *place)
+        labels = [catalog.label(*place)]
+        if live["kind"] == "table" and len(relations) > 1:
+            labels = [relation.label for relation in relations]
+            self._check_children(relations, live)
+        renamed = dict(columns)
+        query = sql.SQL("SELECT {} FROM {}").format(
+            sql.SQL(", ").join(
+                sql.SQL("{} AS {}").format(
+                    sql.Identifier(renamed[column["name"]]), sql.Identifier(column["name"])
+                )
+                if column["name"] in renamed
+                else sql.SQL("NULL::text AS {}").format(sql.Identifier(column["name"]))
+                for column in entry["columns"]
+            ),
+            catalog.identifier(*place),
+        )
+        names = [column["name"] for column in entry["columns"]]
+        stages = {
+            label: "runbook_stage_{}_{}".format(number, index) for index, label in enumerate(labels)
+        }
+        for stage in stages.values():
+            loading.create_stage(self.cursor, stage, names, query)
+        self.targets.append(Target(name, place, columns, stages))
+        self._seen[name] = live
+
+    def _check_children(self, relations: List[catalog.Relation], live: TableEntry) -> None:
+        own = {column["name"] for column in live["columns"]}
+        for relation in relations:
+            found = {
+                column.name
+                for column in fingerprint.columns(self.cursor, relation.schema, relation.name)
+            }
+            if found - own:
+                raise InvalidInput(
+                    "table {} inherits from {} and has more columns ({}), which the backup of the "
+                    "parent does not hold: back up and restore {} by its own name".format(
+                        relation.label,
+                        catalog.label(live["schema"], live["name"]),
+                        ", ".join(sorted(found - own)),
+                        relation.label,
+                    )
+                )
+
+    def compare(self) -> None:
+        """Load what differs beside the live tables, hold it against the manifest, count."""
+        self._live = fingerprints(
+            self.snapshot,
+            {target.name: (target.place, target.live) for target in self.targets},
+            self.params,
+        )
+        for target in self.targets:
+            now = catalog.describe(self.cursor, *target.place)
+            if now["columns"] != self._seen[target.name]["columns"]:
+                raise Stale("table {} was altered meanwhile; run it again".format(target.label))
+            entry = self.origin.tables[target.name]
+            whole = len(target.columns) == len(entry["columns"])
+            live = self._live[target.name]
+            known = (entry["rows"], entry["fingerprint"])
+            if whole and entry["fingerprint"] and not live.rows and len(target.stages) == 1:
+                self._direct.add(target.name)
+            elif not whole or live != known:
+                self.origin.load(self.cursor, target.name, target.stages)
+                staged = self._stage_fingerprint(target, [c["name"] for c in entry["columns"]])
+                if entry["fingerprint"] and staged != known:
+                    raise ModuleFailure(
+                        "backup {}, table {}: its rows do not have the fingerprint of the manifest "
+                        "({} rows, {}; expected {}, {}); the database was not changed".format(
+                            self.origin.label, target.name, *staged, *known
+                        )
+                    )
+            self._sequences[target.name] = self._moved_sequences(target, now)
+            if self._loaded_equal(target, live, whole=whole, known=known):
+                if self._sequences[target.name]:
+                    self.differences[target.name] = Difference(live.rows, live.rows, 0, 0, 0)
+            else:
+                self._replaced.add(target.name)
+                self.differences[target.name] = self._difference(target, live.rows)
+
+    def _loaded_equal(
+        self, target: Target, live: Fingerprint, *, whole: bool, known: Tuple[int, str]
+    ) -> bool:
+        if whole and known[1]:
+            return live == known
+        return live == self._stage_fingerprint(target, target.backed_up)
+
+    def _stage_fingerprint(self, target: Target, names: Sequence[str]) -> Fingerprint:
+        parts = [fingerprint.EMPTY]
+        for stage in target.stages.values():
+            self.cursor.execute(
+                fingerprint.sql(loading.STAGES, stage, names, None, self.snapshot.version)
+            )
+            parts.append(fingerprint.Fingerprint(*self._row()))
+        return fingerprint.combine(parts)
+
+    def _moved_sequences(
+        self, target: Target, live: TableEntry
+    ) -> List[Tuple[SequenceEntry, SequenceEntry]]:
+        """The live sequences whose values differ from the backup's: live and wanted."""
+        renamed = dict(target.columns)
+        found = []
+        for name, wanted in self.origin.tables[target.name]["sequences"].items():
+            for label, entry in live["sequences"].items():
+                same = (
+                    renamed.get(wanted["column"]) == entry["column"]
+                    if wanted["column"]
+                    else label == name
+                )
+                values = (entry["last_value"], entry["is_called"])
+                if same and values != (wanted["last_value"], wanted["is_called"]):
+                    found.append((entry, wanted))
+        return found
+
+    def _difference(self, target: Target, before: int) -> Difference:
+        if target.name in self._direct:
+            rows = self.origin.tables[target.name]["rows"]
+            return Difference(0, rows, rows, 0, 0)
+        staged = _union(target, target.backed_up)
+        self.cursor.execute(sql.SQL("SELECT count(*) FROM ({}) AS s").format(staged))
+        after = int(self._row()[0])
+        if not before or not after:
+            return Difference(before, after, after, before, 0)
+        for stage in target.stages.values():
+            self.cursor.execute(sql.SQL("ANALYZE {}").format(loading.stage(stage)))
+        live = sql.SQL("SELECT {} FROM {}").format(
+            _list(target.live), catalog.identifier(*target.place)
+        )
+        key = [
+            pair
+            for pair in target.columns
+            if pair[1] in catalog.primary_key(self.cursor, *target.place)
+        ]
+        if key and len(key) == len(catalog.primary_key(self.cursor, *target.place)):
+            query = _by_key(staged, live, target, key)
+        else:
+            query = _by_row(staged, live, target)
+        self.cursor.execute(query)
+        return Difference(before, after, *map(int, self._row()))
+
+    def swap(self) -> None:
+        """Empty and fill the live tables, set the sequences; nothing is committed here."""
+        rows = [target for target in self.targets if target.name in self._replaced]
+        oids = self._oids(rows)
+        keys = catalog.foreign_keys(self.cursor, oids)
+        for key in keys:
+            self.cursor.execute(
+                sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
+                    catalog.identifier(key.schema, key.table), sql.Identifier(key.name)
+                )
+            )
+        for target in rows:
+            self._fill(target)
+        for key in keys:
+            self._add(key)
+        for target in self.targets:
+            for live, wanted in self._sequences[target.name]:
+                self._set_sequence(live, wanted)
+
+    def _oids(self, targets: Sequence[Target]) -> List[int]:
+        found = []
+        for target in targets:
+            self.cursor.execute(
+                "SELECT %s::regclass::oid",
+                (catalog.identifier(*target.place).as_string(self.cursor),),
+            )
+            found.append(int(self._row()[0]))
+            found += [relation.oid for relation in catalog.relations(self.cursor, *target.place)]
+        return found
+
+    def _fill(self, target: Target) -> None:
+        table = catalog.identifier(*target.place)
+        relations = catalog.relations(self.cursor, *target.place)
+        triggers = catalog.enabled_triggers(self.cursor, [relation.oid for relation in relations])
+        # The rows are as the backup has them: triggers would write what they wrote once already.
+        for place, trigger in triggers:
+            self._trigger("DISABLE", place, trigger)
+        self.cursor.execute(sql.SQL("TRUNCATE {}").format(table))
+        if target.name in self._direct:
+            self.origin.load_into(self.cursor, target.name, table, target.live, "")
+        else:
+            self._insert(target, table, relations)
+        for place, trigger in triggers:
+            self._trigger("ENABLE", place, trigger)
+        if target.name in self._direct or catalog.has_rules(self.cursor, *target.place):
+            self.cursor.execute(
+                fingerprint.sql(*target.place, target.live, None, self.snapshot.version)
+            )
+            held = fingerprint.Fingerprint(*self._row())
+            if held != self._expected(target):
+                raise ModuleFailure(
+                    "table {} does not hold what backup {} says ({} rows, {}); the transaction "
+                    "was rolled back".format(target.label, self.origin.label, *held)
+                )
+
+    def _insert(
+        self, target: Target, table: Composed, relations: Sequence[catalog.Relation]
+    ) -> None:
+        """From the stages, whose fingerprint is the manifest's, all rows as they are."""
+        places = {relation.label: (relation.schema, relation.name) for relation in relations}
+        overriding = "OVERRIDING SYSTEM VALUE" if self.snapshot.version >= 100000 else ""
+        rows = 0
+        for label, stage in target.stages.items():
+            into = table if len(target.stages) == 1 else catalog.identifier(*places[label])
+            self.cursor.execute(
+                sql.SQL("INSERT INTO {} ({}) {} SELECT {} FROM {}").format(
+                    into,
+                    _list(target.live),
+                    sql.SQL(overriding),
+                    _list(target.backed_up),
+                    loading.stage(stage),
+                )
+            )
+            rows += self.cursor.rowcount
+        expected = self.differences[target.name].after
+        if rows != expected:
+            raise ModuleFailure(
+                "table {}: {} of {} rows were inserted; the transaction was rolled back".format(
+                    target.label, rows, expected
+                )
+            )
+
+    def _expected(self, target: Target) -> Fingerprint:
+        entry = self.origin.tables[target.name]
+        if entry["fingerprint"] and len(target.columns) == len(entry["columns"]):
+            return fingerprint.Fingerprint(entry["rows"], entry["fingerprint"])
+        return self._stage_fingerprint(target, target.backed_up)
+
+    def _trigger(self, what: str, place: Tuple[str, str], name: str) -> None:
+        self.cursor.execute(
+            sql.SQL("ALTER TABLE {} {} TRIGGER {}").format(
+                catalog.identifier(*place), sql.SQL(what), sql.Identifier(name)
+            )
+        )
+
+    def _add(self, key: catalog.ForeignKey) -> None:
+        try:
+            self.cursor.execute(
+                sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
+                    catalog.identifier(key.schema, key.table),
+                    sql.Identifier(key.name),
+                    sql.SQL(key.definition.replace("{", "{{").replace("}", "}}")),
+                )
+            )
+        except psycopg2.Error as error:
+            if error.pgcode != _FOREIGN_KEY_VIOLATION:
+                raise
+            raise InvalidInput(
+                "the restored rows do not fit the others: {} {}; restore both tables from the same "
+                "backup. Nothing was changed".format(
+                    error.diag.message_primary, error.diag.message_detail or ""
+                )
+            ) from error
+
+    def _set_sequence(self, live: SequenceEntry, wanted: SequenceEntry) -> None:
+        name = catalog.identifier(live["schema"], live["name"])
+        if self.snapshot.version >= 100000:
+            # Gives the sequence new storage, which a rollback drops: setval alone would stay.
+            self.cursor.execute(sql.SQL("ALTER SEQUENCE {} RESTART").format(name))
+        self.cursor.execute(
+            "SELECT setval(%s::regclass, %s, %s)",
+            (name.as_string(self.cursor), wanted["last_value"], wanted["is_called"]),
+        )
+
+    def changes(self) -> List[change.Change]:
+        """A change for every table, whether it differs or not."""
+        found = []
+        where = postgres.database_name(self.params)
+        for target in self.targets:
+            live = self._live[target.name]
+            difference = self.differences.get(
+                target.name, Difference(live.rows, live.rows, 0, 0, 0)
+            )
+            before, after = (
+                "{} rows\n".format(difference.before),
+                "{} rows\n".format(difference.after),
+            )
+            for verb in ("appear", "vanish", "differ"):
+                count = getattr(difference, verb)
+                if count:
+                    after += "{} rows {}\n".format(count, verb if count > 1 else verb + "s")
+            for sequence, wanted in self._sequences[target.name]:
+                before += _sequence_line(sequence, sequence)
+                after += _sequence_line(sequence, wanted)
+            found.append(
+                change.Change(
+                    resource="{} table {}".format(where, target.label),
+                    action="restore",
+                    before=before,
+                    after=after,
+                    counts={
+                        "rows_{}".format(key): value for key, value in difference._asdict().items()
+                    },
+                    fingerprint=live.fingerprint,
+                )
+            )
+        return found
+
+    def _row(self) -> Tuple[Any, ...]:
+        row = self.cursor.fetchone()
+        assert row is not None
+        return row
+
+
+def pairs(
+    entry: TableEntry, live: TableEntry, mapping: Mapping[str, Any], where: str
+) -> List[Tuple[str, str]]:
+    """Columns of the backup with the live ones they go into, in the backup's order.
+
+    By name, renamed as ``mapping`` says. InvalidInput names all that are missing, left over, or
+    of another type.
+    """
+    renamed, dropped = mapping["columns"], set(mapping["drop"])
+    types = {column["name"]: column["type"] for column in live["columns"]}
+    held = {column["name"] for column in entry["columns"]}
+    found, problems = [], []
+    problems += [
+        "mapping names the column {}, which the backup does not have".format(name)
+        for name in sorted((set(renamed) | dropped) - held)
+    ]
+    for column in entry["columns"]:
+        if column["name"] in dropped:
+            continue
+        into = renamed.get(column["name"], column["name"])
+        if into not in types:
+            problems.append("column {} of the backup is missing".format(into))
+        elif column["type"] not in ("", types[into]):
+            problems.append(
+                "column {} is {}, in the backup {}".format(into, types[into], column["type"])
+            )
+        else:
+            found.append((column["name"], into))
+    filled = {into for _, into in found} | set(mapping["keep_default"])
+    for name in types:
+        if name not in filled and not any(name in text for text in problems):
+            problems.append("column {} is not in the backup".format(name))
+    if problems:
+        raise InvalidInput(
+            "{}: {}; alter the table, or say what is meant with mapping".format(
+                where, "; ".join(problems)
+            )
+        )
+    return found
+
+
+def _list(names: Sequence[str]) -> Composable:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def _union(target: Target, names: Sequence[str]) -> Composable:
+    return sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT {} FROM {}").format(_list(names), loading.stage(stage))
+        for stage in target.stages.values()
+    )
+
+
+def _by_key(
+    staged: Composable, live: Composable, target: Target, key: Sequence[Tuple[str, str]]
+) -> Composed:
+    """Counts of rows that appear, vanish and differ, by primary key."""
+
+    def side(query: Composable, names: Sequence[str], keys: Sequence[str]) -> Composed:
+        chosen = sql.SQL(", ").join(
+            sql.SQL("{} AS key_{}").format(sql.Identifier(name), sql.SQL(str(number)))
+            for number, name in enumerate(keys)
+        )
+        return sql.SQL("SELECT md5(ROW({})::text) AS row_md5, {} FROM ({}) AS q").format(
+            _list(names), chosen, query
+        )
+
+    return sql.SQL(
+        "SELECT count(*) FILTER (WHERE l.row_md5 IS NULL),"
+        " count(*) FILTER (WHERE s.row_md5 IS NULL),"
+        " count(*) FILTER (WHERE s.row_md5 <> l.row_md5) FROM ({}) AS s FULL JOIN ({}) AS l ON {}"
+    ).format(
+        side(staged, target.backed_up, [name for name, _ in key]),
+        side(live, target.live, [name for _, name in key]),
+        sql.SQL(" AND ").join(
+            sql.SQL("s.key_{0} = l.key_{0}").format(sql.SQL(str(number)))
+            for number in range(len(key))
+        ),
+    )
+
+
+def _by_row(staged: Composable, live: Composable, target: Target) -> Composed:
+    """Counts of rows that appear and vanish, by content: there is no key to tell which differ."""
+    side = sql.SQL("SELECT md5(ROW({})::text) AS row_md5, count(*) AS n FROM ({}) AS q GROUP BY 1")
+    return sql.SQL(
+        "SELECT coalesce(sum(greatest(coalesce(s.n, 0) - coalesce(l.n, 0), 0)), 0),"
+        " coalesce(sum(greatest(coalesce(l.n, 0) - coalesce(s.n, 0), 0)), 0), 0"
+        " FROM ({}) AS s FULL JOIN ({}) AS l USING (row_md5)"
+    ).format(side.format(_list(target.backed_up), staged), side.format(_list(target.live), live))
+
+
+def _sequence_line(named: SequenceEntry, value: SequenceEntry) -> str:
+    return "sequence {} at {}{}\n".format(
+        catalog.label(named["schema"], named["name"]),
+        value["last_value"],
+        "" if value["is_called"] else " (not used)",
+    )

@@ -1,0 +1,188 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A database at one moment: one exported snapshot that several connections read."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import deque
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
+
+from . import backup_catalog as catalog
+from . import postgres
+from .errors import Locked
+
+with suppress(ImportError):  # postgres.connect says what to install
+    import psycopg2
+    from psycopg2 import sql
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+Task = Callable[["Connection"], None]
+#: A backup takes as long as it takes, and must see all rows or fail.
+_SETTINGS = (
+    "SET statement_timeout = 0",
+    "SET idle_in_transaction_session_timeout = 0",
+    "SET row_security = off",
+)
+
+
+@contextmanager
+def exclusively(params: Mapping[str, Any], bucket: str, root: str) -> Iterator[None]:
+    """While inside, no other run writes or prunes backups of this database below ``root``.
+
+    An advisory lock of the server: it goes with the connection, however the process ends.
+    """
+    key = hashlib.sha256("{}/{}".format(bucket, root).encode()).digest()
+    number = int.from_bytes(key[:8], "big", signed=True)
+    with postgres.connect(params) as session:
+        session.autocommit = True
+        cursor = session.cursor()
+        for setting in _SETTINGS[:2]:
+            cursor.execute(setting)
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", (number,))
+        row = cursor.fetchone()
+        if not row or not row[0]:
+            raise Locked(
+                "another backup of {} to s3://{}/{} is running; wait for its end".format(
+                    postgres.database_name(params), bucket, root
+                )
+            )
+        yield
+        cursor.execute("SELECT 1")  # a lost connection has lost the lock: better a clear error
+
+
+class Snapshot:
+    """The tables named, locked, as they are at one moment; several connections may read it.
+
+    Made with the catalogue read and nothing locked; ``begin`` locks and fixes the moment.
+    """
+
+    def __init__(
+        self, params: Mapping[str, Any], session: Connection, names: Sequence[str]
+    ) -> None:
+        self.params = params
+        self.session = session
+        self.cursor: Cursor = session.cursor()
+        session.autocommit = True
+        for setting in _SETTINGS:
+            self.cursor.execute(setting)
+        self.places: Dict[str, Tuple[str, str]] = catalog.resolve(self.cursor, names)
+        self.version = session.server_version
+        self.encoding = str(self.one("SELECT getdatabaseencoding()"))
+        self.snapshot = ""
+
+    @classmethod
+    @contextmanager
+    def of(cls, params: Mapping[str, Any], names: Sequence[str]) -> Iterator[Snapshot]:
+        """A snapshot of the database that ``params`` names; gone at the end of the block."""
+        with postgres.connect(params) as session:
+            snapshot = cls(params, session, names)
+            snapshot.begin("ACCESS SHARE", readonly=True)
+            yield snapshot
+
+    def begin(self, mode: str, *, readonly: bool) -> None:
+        """Begin the transaction: first locks, then the moment.
+
+        The other way round, an ALTER TABLE between the two that rewrites would show the old moment
+        an empty table.
+        """
+        self.session.set_session(
+            isolation_level="REPEATABLE READ", readonly=readonly, autocommit=False
+        )
+        for place in sorted(set(self.places.values())):
+            self.cursor.execute(
+                sql.SQL("LOCK TABLE {} IN {} MODE").format(
+                    catalog.identifier(*place), sql.SQL(mode)
+                )
+            )
+        self.snapshot = str(self.one("SELECT pg_export_snapshot()"))
+
+    def one(self, query: str) -> Any:
+        """The single value that a query gives."""
+        self.cursor.execute(query)
+        row = self.cursor.fetchone()
+        return None if row is None else row[0]
+
+    def lsn(self) -> str:
+        """Where the write-ahead log stood (``0/1A2B3C``)."""
+        old = self.version < 100000
+        if self.one("SELECT pg_is_in_recovery()"):
+            call = "pg_last_xlog_replay_location" if old else "pg_last_wal_replay_lsn"
+        else:
+            call = "pg_current_xlog_location" if old else "pg_current_wal_lsn"
+        return str(self.one("SELECT {}()".format(call)))
+
+    @contextmanager
+    def reader(self) -> Iterator[Connection]:
+        """Another connection that sees the same moment."""
+        with postgres.connect(self.params) as session:
+            cursor = session.cursor()
+            session.autocommit = True
+            for setting in _SETTINGS:
+                cursor.execute(setting)
+            session.set_session(isolation_level="REPEATABLE READ", readonly=True, autocommit=False)
+            cursor.execute("SET TRANSACTION SNAPSHOT %s", (self.snapshot,))
+            yield session
+
+
+def in_parallel(tasks: Sequence[Task], jobs: int, opened: Callable[[], Any]) -> None:
+    """Run all tasks, each on one of up to ``jobs`` connections of its own thread.
+
+    ``opened()`` is a context manager that gives a connection. The first failure stops everything:
+    running statements are cancelled, no further task begins, and it is raised.
+    """
+    pool = _Pool(tasks, opened)
+    threads = [
+        threading.Thread(target=pool.work, daemon=True, name="backup-{}".format(number))
+        for number in range(min(jobs, len(tasks)))
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException:  # Ctrl-C
+        pool.stop()
+        for thread in threads:
+            thread.join(10)
+        raise
+    if pool.failures:
+        raise pool.failures[0]
+
+
+class _Pool:
+    """Tasks that wait, and what the threads that do them share."""
+
+    def __init__(self, tasks: Sequence[Task], opened: Callable[[], Any]) -> None:
+        self._opened = opened
+        self._waiting = deque(tasks)
+        self._sessions: List[Connection] = []
+        self._stopped = threading.Event()
+        self.failures: List[BaseException] = []
+
+    def work(self) -> None:
+        """What one thread does: tasks, on one connection, until there are none."""
+        try:
+            with self._opened() as session:
+                self._sessions.append(session)
+                while not self._stopped.is_set():
+                    try:
+                        task = self._waiting.popleft()
+                    except IndexError:
+                        return
+                    task(session)
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            self.failures.append(error)
+            self.stop()
+
+    def stop(self) -> None:
+        """Begin no further task, and cancel the statements that run."""
+        self._stopped.set()
+        for session in list(self._sessions):
+            with suppress(psycopg2.Error):  # it is over or lost already
+                session.cancel()

@@ -1,0 +1,180 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The backups below one prefix of a bucket: which there are, whether they are whole, leftovers."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
+
+from . import manifest as manifests
+from .errors import InvalidInput
+
+if TYPE_CHECKING:
+    from .manifest import Manifest, ObjectEntry
+    from .s3 import Bucket
+
+#: Leftovers of another database's run are removed when nothing was added to them for this long.
+OTHERS_LEFTOVERS = timedelta(days=1)
+_AT_ONCE = 16
+
+
+class Leftovers(NamedTuple):
+    """Objects and unfinished uploads that belong to no backup."""
+
+    keys: List[str]
+    uploads: List[Any]
+
+
+def prefix_of(root: str, backup_id: str) -> str:
+    """Where a backup's objects are."""
+    return "{}{}/".format(root, backup_id)
+
+
+def ids(bucket: Bucket, root: str) -> List[str]:
+    """The ids of all backups below ``root``, whole or not, the newest first."""
+    names = bucket.folders(root)
+    return sorted((name for name in names if manifests.time_of(name) is not None), reverse=True)
+
+
+def load(bucket: Bucket, root: str, backup_id: str) -> Optional[Manifest]:
+    """A backup's manifest; None when it has none, that is, when it is no backup."""
+    key = prefix_of(root, backup_id) + manifests.FILE
+    body = bucket.read(key)
+    return None if body is None else manifests.parse(body, bucket.url(key))
+
+
+def newest(bucket: Bucket, root: str, day: str = "") -> Optional[Manifest]:
+    """The newest backup, of a ``day`` (``2026-01-14``, UTC) if one is given; None without one."""
+    for backup_id in ids(bucket, root):
+        if backup_id.startswith(day.replace("-", "")):
+            found = load(bucket, root, backup_id)
+            if found is not None:
+                return found
+    return None
+
+
+def named(bucket: Bucket, root: str, backup_id: str) -> Manifest:
+    """The backup of this id, the newest one for ``newest``, of a day for ``2026-01-14``.
+
+    Raises InvalidInput when there is none.
+    """
+    if backup_id == "newest":
+        found = newest(bucket, root)
+        if found is None:
+            raise InvalidInput("there is no backup below {}".format(bucket.url(root)))
+        return found
+    if re.match(r"\d{4}-\d{2}-\d{2}\Z", backup_id):
+        found = newest(bucket, root, backup_id)
+    else:
+        found = load(bucket, root, backup_id)
+    if found is None:
+        some = ", ".join(ids(bucket, root)[:5]) or "none"
+        raise InvalidInput(
+            "there is no backup {} below {}; the newest there: {}".format(
+                backup_id, bucket.url(root), some
+            )
+        )
+    return found
+
+
+def problems(bucket: Bucket, manifest: Manifest) -> List[str]:
+    """What is wrong with a backup's objects as S3 reports them; empty when all are as written.
+
+    Size and checksum are S3's own; an object for which it keeps no checksum is read back.
+    """
+    entries = [entry for table in manifest["tables"].values() for entry in table["objects"]]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = pool.map(lambda entry: _problem(bucket, entry), entries)
+        return [text for text in found if text]
+
+
+def _problem(bucket: Bucket, entry: ObjectEntry) -> str:
+    where = bucket.url(entry["key"])
+    attested = bucket.attested(entry["key"])
+    if attested is None:
+        return "{} is missing".format(where)
+    if attested.size != entry["size"]:
+        return "{} has {} bytes, {} were written".format(where, attested.size, entry["size"])
+    # Some servers leave away the count of parts that S3 adds to a multipart upload's checksum.
+    if (
+        attested.sha256.partition("-")[0]
+        == entry.get("checksum_sha256", "").partition("-")[0]
+        != ""
+    ):
+        return ""
+    if attested.etag and attested.etag == entry.get("etag") and not attested.sha256:
+        return ""
+    digest = hashlib.sha256()
+    for piece in bucket.stream(entry["key"]):
+        digest.update(piece)
+    if digest.hexdigest() != entry["sha256"]:
+        return "{} is not what was written: its SHA-256 differs".format(where)
+    return ""
+
+
+def leftovers(
+    bucket: Bucket, root: str, owner: str, now: datetime, running: Iterable[str] = ()
+) -> Leftovers:
+    """What unfinished runs left below ``root``.
+
+    The caller holds the lock of the database ``owner``, so its own unfinished backups are dead,
+    except ``running``; those of others are taken for dead after a day without a new object.
+    """
+    whole: Dict[str, bool] = {}
+    alive = set(running)
+
+    def is_dead(backup_id: str, last_change: datetime) -> bool:
+        if manifests.time_of(backup_id) is None or backup_id in alive:
+            return False
+        if backup_id not in whole:
+            key = prefix_of(root, backup_id) + manifests.FILE
+            whole[backup_id] = bucket.attested(key) is not None
+        if whole[backup_id]:
+            return False
+        return manifests.owner_of(backup_id) == owner or now - last_change > OTHERS_LEFTOVERS
+
+    uploads = [
+        upload
+        for upload in bucket.uploads(root)
+        if is_dead(_id_of(upload.key, root), manifests.time_of(_id_of(upload.key, root)) or now)
+    ]
+    keys: List[str] = []
+    for backup_id in ids(bucket, root):
+        if backup_id in alive or whole.get(backup_id):
+            continue
+        found = bucket.keys(prefix_of(root, backup_id))
+        if prefix_of(root, backup_id) + manifests.FILE in found:
+            whole[backup_id] = True
+        elif found and is_dead(backup_id, max(time for _, time in found.values())):
+            keys.extend(found)
+    return Leftovers(keys, uploads)
+
+
+def remove(bucket: Bucket, found: Leftovers) -> None:
+    """Remove leftovers: parts first, they cost money and nobody sees them."""
+    for upload in found.uploads:
+        bucket.abort(upload.key, upload.upload_id)
+    bucket.delete(found.keys)
+
+
+def write_options(params: Mapping[str, Any]) -> Dict[str, Any]:
+    """Storage class and encryption of objects, as S3's API names them."""
+    options = {
+        "StorageClass": params["storage_class"],
+        "ServerSideEncryption": params["server_side_encryption"],
+        "SSEKMSKeyId": params["sse_kms_key_id"],
+    }
+    return {name: value for name, value in options.items() if value}
+
+
+def utc_now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(timezone.utc)
+
+
+def _id_of(key: str, root: str) -> str:
+    return key[len(root) :].partition("/")[0]

@@ -1,0 +1,109 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Whether a backup is what it says: by S3's checksums, or by reading and counting every row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping
+
+from . import backup_load as loading
+from . import backup_store as store
+from . import change, fingerprint, postgres
+from . import manifest as manifests
+from .errors import InvalidInput, ModuleFailure
+from .s3 import Bucket
+
+if TYPE_CHECKING:
+    from .manifest import Manifest
+
+
+def problems(
+    params: Mapping[str, Any], bucket: Bucket, manifest: Manifest, verify: str
+) -> List[str]:
+    """What is wrong with a backup; empty when nothing is. ``verify`` is ``head`` or ``deep``."""
+    found = store.problems(bucket, manifest)
+    if verify == "head" or found:
+        return found
+    with postgres.connect(params) as session:
+        cursor = session.cursor()
+        for number, (name, table) in enumerate(sorted(manifest["tables"].items())):
+            columns = [column["name"] for column in table["columns"]]
+            stage = "runbook_verify_{}".format(number)
+            loading.create_stage(cursor, stage, columns)
+            encoding = loading.encoding_for(manifest["server_encoding"])
+            try:
+                loading.load(
+                    bucket,
+                    cursor,
+                    loading.stage(stage),
+                    columns,
+                    table["objects"],
+                    manifest["compression"],
+                    encoding,
+                )
+            except ModuleFailure as error:
+                found.append("table {}: {}".format(name, error))
+                continue
+            cursor.execute(
+                fingerprint.sql(loading.STAGES, stage, columns, None, session.server_version)
+            )
+            held = cursor.fetchone()
+            if held != (table["rows"], table["fingerprint"]):
+                found.append(
+                    "table {}: its objects hold {} rows, {}; the manifest says {}, {}".format(
+                        name, *(held or ()), table["rows"], table["fingerprint"]
+                    )
+                )
+            session.rollback()
+    return found
+
+
+def info(params: Mapping[str, Any], _check_mode: bool) -> Mapping[str, Any]:
+    """The backups below a prefix, or one of them with its manifest."""
+    bucket, root = Bucket(params["bucket"], params), manifests.root(params["prefix"])
+    bucket.check()
+    if params["backup_id"]:
+        manifest = store.named(bucket, root, params["backup_id"])
+        found = [_row(params, bucket, manifest)]
+        return change.result([], backups=found, manifest=manifest)
+    rows = []
+    for backup_id in store.ids(bucket, root):
+        try:
+            held = store.load(bucket, root, backup_id)
+        except InvalidInput as error:
+            rows.append(_broken(backup_id, str(error)))
+            continue
+        if held is None:
+            rows.append(_broken(backup_id, "it was never finished: it has no manifest"))
+        else:
+            rows.append(_row(params, bucket, held))
+    return change.result([], backups=rows)
+
+
+def _row(params: Mapping[str, Any], bucket: Bucket, manifest: Manifest) -> Dict[str, Any]:
+    tables = manifest["tables"].values()
+    verify = params["verify"]
+    wrong = [] if verify == "none" else problems(params, bucket, manifest, verify)
+    return {
+        "backup_id": manifest["backup_id"],
+        "whole": not wrong,
+        "created": manifest.get("created", ""),
+        "database": manifest.get("database", ""),
+        "tables": len(tables),
+        "rows": sum(table["rows"] for table in tables),
+        "bytes": sum(entry["size"] for table in tables for entry in table["objects"]),
+        "problems": wrong,
+    }
+
+
+def _broken(backup_id: str, problem: str) -> Dict[str, Any]:
+    return {
+        "backup_id": backup_id,
+        "whole": False,
+        "created": "",
+        "database": "",
+        "tables": 0,
+        "rows": 0,
+        "bytes": 0,
+        "problems": [problem],
+    }

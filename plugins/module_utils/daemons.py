@@ -1,0 +1,237 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""labeller's daemons as processes: found, stopped for certain, started (reference 2.18, 2.22)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+from . import files
+from .change import Change, result
+from .errors import InvalidInput, ModuleFailure
+
+NAMES = (
+    "assignment_notification_daemon",
+    "cleanup_absent_worker",
+    "create_hit_daemon",
+    "generate_consensus_daemon",
+    "select_n_sites",
+    "worker_notification_daemon",
+)
+
+ARGUMENTS: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["started", "stopped"], "required": True},
+    "home": {"type": "path", "required": True},
+    "names": {"type": "list", "elements": "str", "choices": list(NAMES)},
+    "timeout": {"type": "int", "default": 10},
+    "settle": {"type": "float", "default": 1.0},
+    "taken_down": {"type": "bool", "default": False},
+}
+
+_INTERPRETER = re.compile(r"(python[\d.]*|bash|sh|dash)$")
+_POLL = 0.02
+
+
+@dataclass(frozen=True, order=True)
+class Process:
+    """A running daemon, or the Nanny that looks after it (``role``)."""
+
+    name: str
+    role: str
+    pid: int
+
+    def __str__(self) -> str:
+        return "{}{} pid {}".format(self.name, "" if self.role == "daemon" else " nanny", self.pid)
+
+
+def find(home: str, names: Sequence[str]) -> list[Process]:
+    """The processes that run a script of ``names`` below ``home``/common, in a fixed order.
+
+    Only those of this user, unless it is root. Scripts started by a relative path are found by
+    the process's working directory; a Nanny counts when its argument is one of the scripts.
+    """
+    common = os.path.realpath(os.path.join(home, "common"))
+    scripts = {os.path.join(common, name + ".py"): name for name in names}
+    nanny = os.path.join(common, "daemonNanny.sh")
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        paths = _script_and_argument("/proc/" + entry)
+        if paths and paths[0] in scripts:
+            found.append(Process(scripts[paths[0]], "daemon", int(entry)))
+        elif len(paths) > 1 and paths[0] == nanny and paths[1] in scripts:
+            found.append(Process(scripts[paths[1]], "nanny", int(entry)))
+    return sorted(found)
+
+
+def _script_and_argument(process: str) -> list[str]:
+    """Real paths of the script that ``process`` runs and of its first argument; empty if none."""
+    try:
+        if os.geteuid() not in (0, os.stat(process).st_uid):
+            return []
+        with open(process + "/cmdline", "rb") as file:
+            arguments = [os.fsdecode(part) for part in file.read().split(b"\0")[:-1]]
+        folder = os.readlink(process + "/cwd")
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        return []  # gone in the meantime, or of somebody else
+    if arguments and _INTERPRETER.match(os.path.basename(arguments[0])):
+        arguments = _after_options(arguments[1:])
+    return [os.path.realpath(os.path.join(folder, part)) for part in arguments[:2]]
+
+
+def _after_options(arguments: Sequence[str]) -> list[str]:
+    """What follows the interpreter's options; nothing for ``-c`` and ``-m``."""
+    rest = list(arguments)
+    while rest and rest[0].startswith("-"):
+        if rest[0] in ("-c", "-m"):
+            return []
+        del rest[: 2 if rest[0] in ("-W", "-X") else 1]
+    return rest
+
+
+def stop(home: str, names: Sequence[str], timeout: float) -> None:
+    """End the processes: SIGTERM, SIGKILL after ``timeout`` seconds; returns when none is left.
+
+    Nannies go too, since one in flight would start its daemon again. Raises ModuleFailure when a
+    process cannot be ended.
+    """
+    patience = time.monotonic() + timeout
+    limit = patience + timeout
+    asked: set[Process] = set()
+    running = find(home, names)
+    while running:
+        now = time.monotonic()
+        if now > limit:
+            raise ModuleFailure(
+                "these processes do not end, not even by SIGKILL: {}".format(
+                    ", ".join(map(str, running))
+                )
+            )
+        for process in running:
+            if now > patience:
+                _signal(process, signal.SIGKILL)
+            elif process not in asked:
+                _signal(process, signal.SIGTERM)
+                asked.add(process)
+        time.sleep(_POLL)
+        running = find(home, names)
+
+
+def _signal(process: Process, number: signal.Signals) -> None:
+    try:
+        os.kill(process.pid, number)
+    except ProcessLookupError:
+        return
+    except PermissionError as error:
+        raise ModuleFailure("not allowed to end {}".format(process)) from error
+
+
+def start(home: str, name: str, settle: float) -> None:
+    """Start a daemon, detached from this process, its output appended to log/NAME.oe.log.
+
+    The pid goes to log/NAME.pid, where daemonNanny.sh looks. Raises ModuleFailure when the daemon
+    ends within ``settle`` seconds.
+    """
+    output = os.path.join(home, "log", name + ".oe.log")
+    script = os.path.join(home, "common", name + ".py")
+    try:
+        with open(output, "ab") as log:
+            process = subprocess.Popen(
+                [*_interpreter(script), script],
+                cwd=os.path.join(home, "log"),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=dict(os.environ, PYTHONUNBUFFERED="1"),
+            )
+    except OSError as error:
+        raise ModuleFailure("cannot start {}: {}".format(script, error.strerror)) from error
+    files.replace(_pid_file(home, name), "{}\n".format(process.pid).encode(), 0o644)
+    try:
+        code = process.wait(settle)
+    except subprocess.TimeoutExpired:
+        return
+    raise ModuleFailure(
+        "{} ended at once with status {}; its last words are in {}".format(script, code, output)
+    )
+
+
+def _interpreter(script: str) -> list[str]:
+    """What the script's first line names; git keeps some scripts without the execute bit."""
+    with open(script, "rb") as file:
+        line = os.fsdecode(file.readline())
+    if not line.startswith("#!"):
+        raise InvalidInput("{} has no #! line that says what runs it".format(script))
+    return line[2:].strip().split(None, 1)
+
+
+def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    """The module daemons."""
+    home = os.path.realpath(params["home"])
+    if params["state"] == "stopped":
+        return _stopped(home, params, check_mode)
+    return _started(home, params, check_mode)
+
+
+def _stopped(home: str, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    names = sorted(params["names"] or NAMES)
+    running = find(home, names)
+    pid_files = [path for path in (_pid_file(home, name) for name in names) if os.path.exists(path)]
+    lines = [str(process) for process in running] + pid_files
+    if not check_mode:
+        stop(home, names, params["timeout"])
+        for path in pid_files:
+            try:
+                os.unlink(path)
+            except OSError as error:
+                raise ModuleFailure("cannot remove {}: {}".format(path, error.strerror)) from error
+    change = Change(
+        "daemons of {}".format(home),
+        "stop",
+        "".join(line + "\n" for line in lines),
+        "",
+        {"processes": len(running)},
+        # Pids differ from one start to the next; a plan is not stale because of that.
+        hashlib.sha256(repr([(each.name, each.role) for each in running]).encode()).hexdigest(),
+    )
+    return result([change], stopped=[each.name for each in running if each.role == "daemon"])
+
+
+def _started(home: str, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    if not params["names"]:
+        raise InvalidInput("names is missing; name the daemons to start")
+    names = sorted(set(params["names"]))
+    scripts = {name: os.path.join(home, "common", name + ".py") for name in names}
+    for script in scripts.values():
+        if not os.path.isfile(script):
+            raise InvalidInput("there is no {}; home must be labeller's checkout".format(script))
+    if not os.path.isdir(os.path.join(home, "log")):
+        raise InvalidInput("there is no folder {}/log for the daemons' output".format(home))
+    stopped = check_mode and params["taken_down"]
+    running = [] if stopped else [each.name for each in find(home, names) if each.role == "daemon"]
+    starting = [name for name in names if name not in running]
+    if not check_mode:
+        for name in starting:
+            start(home, name, params["settle"])
+    line = "{} running\n".format
+    change = Change(
+        "daemons of {}".format(home),
+        "start",
+        "".join(line(name) for name in names if name in running),
+        "".join(line(name) for name in names),
+        {"processes": len(starting)},
+    )
+    return result([change], started=starting)
+
+
+def _pid_file(home: str, name: str) -> str:
+    return os.path.join(home, "log", name + ".pid")

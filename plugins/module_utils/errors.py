@@ -1,0 +1,50 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The one error tree of the modules.
+
+Logic raises these; ``module.run`` alone turns them into ``fail_json``. ``kind`` travels in the
+result, and the engine maps it to the exit code of the command line.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any, Mapping
+
+
+class ModuleFailure(Exception):  # noqa: N818 - a failure of the module, as Ansible says it
+    """A step cannot be done; the message is for the person at the keyboard."""
+
+    kind = "failed"
+    #: More for the module's result, beside the message and the kind.
+    details: Mapping[str, Any] = MappingProxyType({})
+
+
+class InvalidInput(ModuleFailure):
+    """A parameter, or the content of an input object, is not what it must be."""
+
+    kind = "invalid_input"
+
+
+class Unreachable(ModuleFailure):
+    """The database or an AWS endpoint does not answer."""
+
+    kind = "unreachable"
+
+
+class Stale(ModuleFailure):
+    """What a saved plan was made from has changed since."""
+
+    kind = "stale"
+
+
+class Locked(ModuleFailure):
+    """Somebody else holds the target or a lock that the step needs."""
+
+    kind = "locked"
+
+
+class Refused(ModuleFailure):
+    """A guard stopped the step, for instance a deletion without a proving backup."""
+
+    kind = "refused"

@@ -1,0 +1,246 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""S3 objects that database steps read: CSV files straight into temporary tables, small ones whole.
+
+The rows of a CSV are never handled one by one, and never become SQL: they stream from S3 into COPY.
+Columns may stand in any order; those that nobody asked for are ignored.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Dict, Iterator, List, Mapping, Optional, Sequence, cast
+
+from . import aws, geography
+from .errors import InvalidInput
+
+with suppress(ImportError):  # postgres.connect says what to install
+    import psycopg2
+    from psycopg2 import sql as _sql
+
+if TYPE_CHECKING:
+    from psycopg2.sql import Composable
+
+    from .transaction import Transaction
+
+# A header longer than this is no header.
+_HEADER_SIZE = 64 * 1024
+
+
+class _Stream:
+    """A file for COPY: bytes read ahead, then the rest of the body; keeps the body's error."""
+
+    def __init__(self, head: bytes, body: IO[bytes]) -> None:
+        self._head = head
+        self._body = body
+        self.error: BaseException | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        if self._head:
+            head, self._head = self._head[:size], self._head[size:]
+            return head
+        try:
+            return self._body.read(size)
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def whole(tx: Transaction, key: str) -> bytes:
+    """A small object's content. Raises InvalidInput when it is not there."""
+    name = "s3://{}/{}".format(tx.bucket, key)
+    with aws.translated("read {}".format(name)):
+        content: bytes = tx.s3.get_object(Bucket=tx.bucket, Key=key)["Body"].read()
+    return content
+
+
+def csv_table(
+    tx: Transaction,
+    key: str,
+    table: str,
+    columns: Mapping[str, str],
+    optional: Sequence[str] = (),
+    if_none: str = "",
+) -> None:
+    """Load columns of a CSV object into a new temporary table ``table``.
+
+    ``columns`` gives each wanted column's PostgreSQL type, the one that joins use first; one of
+    ``optional`` that the file lacks is NULL. ``if_none`` tells what to do when there is nothing to
+    load. Raises InvalidInput, naming the object and where possible the line, for an object that
+    is missing, empty, without rows, without a column or not a CSV of these types.
+    """
+    name = "s3://{}/{}".format(tx.bucket, key)
+    with aws.translated("read {}".format(name)):
+        body = tx.s3.get_object(Bucket=tx.bucket, Key=key)["Body"]
+        head = body.read(_HEADER_SIZE)
+    header = _header(head, name, [column for column in columns if column not in optional])
+    wanted: Dict[str, str] = {}
+    copied: List[str] = []
+    for number, column in enumerate(header):
+        target = column if column in columns else "ignored_{}".format(number)
+        wanted[target] = columns.get(column, "text")
+        copied.append(target)
+    for column in optional:
+        wanted.setdefault(column, columns[column])
+    tx.execute(
+        _sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP").format(
+            _sql.Identifier(table),
+            _sql.SQL(", ").join(
+                _sql.SQL("{} {}").format(_sql.Identifier(column), _sql.SQL(kind))
+                for column, kind in wanted.items()
+            ),
+        )
+    )
+    statement = _sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT csv, HEADER, ENCODING 'UTF8')")
+    stream = _Stream(head, body)
+    try:
+        tx.cursor.copy_expert(
+            statement.format(
+                _sql.Identifier(table), _sql.SQL(", ").join(map(_sql.Identifier, copied))
+            ),
+            cast("IO[bytes]", stream),
+        )
+    except psycopg2.Error as error:
+        if stream.error is not None:
+            with aws.translated("read {}".format(name)):
+                raise stream.error from error
+        if isinstance(error, psycopg2.DataError) or (error.pgcode or "").startswith("22"):
+            raise InvalidInput("{}{}".format(name, _place(error))) from error
+        raise
+    if tx.cursor.rowcount == 0:
+        raise InvalidInput("{} has a header and no rows{}".format(name, if_none))
+    # Of wide texts nobody needs statistics, and gathering them takes a sixth of the load's time.
+    statement = _sql.SQL("ANALYZE {} ({})")
+    tx.execute(statement.format(_sql.Identifier(table), _sql.Identifier(next(iter(columns)))))
+
+
+def _header(head: bytes, name: str, needed: Sequence[str]) -> List[str]:
+    """The columns of a CSV from its first bytes."""
+    if not head.strip():
+        raise InvalidInput(
+            "{} is empty; expected a CSV with the columns {}".format(name, ", ".join(needed))
+        )
+    try:
+        text = head.decode("utf-8-sig", "replace")
+        header = next(csv.reader(io.StringIO(text), strict=True))
+    except (csv.Error, StopIteration) as error:
+        raise InvalidInput("{} is no CSV: {}".format(name, error)) from error
+    missing = [column for column in needed if column not in header]
+    if missing:
+        raise InvalidInput(
+            "{}: column {} is missing; the header has {}".format(
+                name, ", ".join(missing), ", ".join(header)[:300]
+            )
+        )
+    twice = [column for column in needed if header.count(column) > 1]
+    if twice:
+        raise InvalidInput("{}: column {} is there twice".format(name, ", ".join(twice)))
+    return header
+
+
+def _place(error: psycopg2.Error) -> str:
+    """Where and what, from the server's error: ``, line 7, column cell_id: ...``."""
+    found = re.search(r", (line \d+(?:, column [^:]+)?)", error.diag.context or "")
+    line = ", {}".format(found.group(1)) if found else ""
+    return "{}: {}".format(line, (error.diag.message_primary or str(error)).strip())
+
+
+def names(tx: Transaction, key: Optional[str]) -> Composable:
+    """The query ``name`` of a CSV of names, loaded once in a transaction; no rows without a key.
+
+    Raises InvalidInput for a file that holds an empty name.
+    """
+    if not key:
+        return _sql.SQL("SELECT NULL::text AS name WHERE false")
+    if ("names", key) not in tx.shared:
+        table = "runbook_names_{}".format(len(tx.shared))
+        csv_table(tx, key, table, {"name": "text"}, if_none="; for no names give no file")
+        empty = "SELECT count(*) FROM {} WHERE coalesce(btrim(name), '') = ''"
+        count = tx.value(_sql.SQL(empty).format(_sql.Identifier(table)))
+        if count:
+            raise InvalidInput("s3://{}/{}: {} rows have no name".format(tx.bucket, key, count))
+        tx.shared["names", key] = _sql.SQL("SELECT name FROM {}").format(_sql.Identifier(table))
+    found: Composable = tx.shared["names", key]
+    return found
+
+
+def require_in_grid(tx: Transaction, query: Composable, what: str) -> None:
+    """Raise InvalidInput for names of ``query`` (a column ``name``) that master_grid lacks."""
+    missing = tx.rows(
+        _sql.SQL(
+            "SELECT n.name, count(*) OVER () FROM (SELECT DISTINCT name::text FROM ({}) AS q) AS n"
+            " LEFT JOIN master_grid g ON g.name = n.name::bpchar WHERE g.name IS NULL"
+            " ORDER BY n.name LIMIT 5"
+        ).format(query)
+    )
+    if missing:
+        raise InvalidInput(
+            "{}: {} names are not in master_grid: {}{}".format(
+                what,
+                missing[0][1],
+                ", ".join(repr(name) for name, _ in missing),
+                ", ..." if missing[0][1] > len(missing) else "",
+            )
+        )
+
+
+@contextmanager
+def blamed(name: str) -> Iterator[None]:
+    """Values that the tables cannot take are the fault of the object ``name``: InvalidInput."""
+    try:
+        yield
+    except (psycopg2.DataError, psycopg2.IntegrityError) as error:
+        detail = error.diag.message_detail
+        raise InvalidInput(
+            "{}: {}{}".format(
+                name, error.diag.message_primary or error, " ({})".format(detail) if detail else ""
+            )
+        ) from error
+
+
+class Area:
+    """The cells of one AOI in a temporary table (gid, id, name, col, row), found once."""
+
+    def __init__(self, tx: Transaction, key: str, index: int) -> None:
+        self.name = "s3://{}/{}, area {}".format(tx.bucket, key, index)
+        self.table = _sql.Identifier("runbook_area_{}".format(len(tx.shared)))
+        self.count = 0
+        url = "s3://{}/{}".format(tx.bucket, key)
+        self._parts = geography.area(whole(tx, key), index, url)
+        tx.execute(
+            _sql.SQL(
+                "CREATE TEMPORARY TABLE {} (gid integer, id integer, name text, col integer,"
+                ' "row" integer) ON COMMIT DROP'
+            ).format(self.table)
+        )
+
+    def fill(self, tx: Transaction) -> None:
+        """Find the cells. Raises InvalidInput when the grid has none in the area."""
+        if self.count:
+            return
+        statement = _sql.SQL(
+            "INSERT INTO {} SELECT gid, id, name, {}, {} FROM master_grid WHERE {}"
+        )
+        column, row = map(_sql.SQL, geography.column_row())
+        self.count = tx.execute(
+            statement.format(self.table, column, row, geography.cells(self._parts))
+        )
+        if not self.count:
+            raise InvalidInput(
+                "{} holds no cell of master_grid; is it the right file and aoi_index?".format(
+                    self.name
+                )
+            )
+        tx.execute(_sql.SQL("ANALYZE {}").format(self.table))
+
+
+def area(tx: Transaction, key: str, index: int) -> Area:
+    """The area of a GeoJSON object's 1-based row, one for all steps of a transaction."""
+    place = ("area", key, index)
+    if place not in tx.shared:
+        tx.shared[place] = Area(tx, key, index)
+    found: Area = tx.shared[place]
+    return found

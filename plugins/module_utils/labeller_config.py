@@ -1,0 +1,411 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""config.yaml of labeller and learner (reference 3), on the host and as its copy on S3."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from typing import Any, Dict, Iterable, Mapping, Optional
+
+from . import aws, ec2, files
+from .change import Change, result
+from .errors import InvalidInput, ModuleFailure
+from .names import names as derive_names
+
+try:
+    import yaml
+
+    YAML_ERROR = ""
+except ImportError as _error:
+    YAML_ERROR = str(_error)
+
+Config = Dict[str, Any]
+
+#: labeller's own CSV without names; the learner reads one in any case (reference 2.10).
+BLANK_NAMES = "incoming_names_static_cluster_blank.csv"
+
+_SECRET: dict[str, Any] = {"type": "str", "no_log": True, "required": True}
+_OPTIONAL_SECRET: dict[str, Any] = {"type": "str", "no_log": True, "default": ""}
+
+ARGUMENTS: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["present"], "default": "present"},
+    "home": {"type": "path", "required": True},
+    "parameters": {
+        "type": "dict",
+        "required": True,
+        "options": {
+            "initial": {"type": "int", "choices": [1, 2, 3], "required": True},
+            "ec2_instance": {"type": "str", "required": True},
+            "run_id": {"type": "int", "default": 0},
+            "aoi_index": {"type": "int", "default": 1},
+            "aoi_name": {"type": "str", "default": "aoi"},
+            "aoi_s3_object": {"type": "str", "default": "image_target_aois.geojson"},
+            "master_grid_s3_object": {"type": "str", "default": "grid/master_grid.tif"},
+            "incoming_names_static_path": {
+                "type": "str",
+                "default": BLANK_NAMES,
+            },
+            "image_catalog_predict": {"type": "str", "default": ""},
+            "number_outgoing_names": {"type": "int", "default": 10},
+            "bucket": {"type": "str", "default": "activemapper"},
+            "github_repo": {"type": "str", "default": "agroimpacts/issues"},
+            "github_token": _SECRET,
+            "secret_key": _SECRET,
+            "db_name": {"type": "str", "default": "Africa"},
+            "db_user": {"type": "str", "default": "postgis"},
+            "db_pwd": _SECRET,
+            "api_key": _OPTIONAL_SECRET,
+            "slack_url": _OPTIONAL_SECRET,
+            "aws_access": _SECRET,
+            "aws_secret": _SECRET,
+            "aws_region": {"type": "str", "default": "us-east-1"},
+        },
+    },
+    **aws.AWS_ARGUMENTS,
+}
+
+MODE = 0o640
+
+# Keys of reference 3 that no parameter sets: the host's or the template's value stays, else blank.
+KEPT = (
+    "MAIL_USE_TLS",
+    "MAIL_USE_SSL",
+    "MAIL_USERNAME",
+    "MAIL_PASSWORD",
+    "bing_key",
+    "mapbox_key",
+    "notification_filter",
+    "bucket",
+    "kml_type",
+    "sites",
+    "reset_initial",
+    "n",
+    "consensus_riskmap_dir",
+    "db_pgpassword",
+    "dbpg_password",
+    "db_sandbox_name",
+    "db_url",
+    "mapping_category2",
+    "mapping_category3",
+)
+
+SECRET_KEYS = frozenset(
+    (
+        "SECRET_KEY",
+        "MAIL_PASSWORD",
+        "PL_API_KEY",
+        "bing_key",
+        "mapbox_key",
+        "slack_url",
+        "aws_access",
+        "aws_secret",
+        "db_password",
+        "db_pgpassword",
+        "dbpg_password",
+        "db_url",
+        "github_token",
+    )
+)
+# A key that is not ours but sounds like a secret is one.
+_SOUNDS_SECRET = re.compile(r"pass|pwd|secret|token|key|credential|webhook", re.IGNORECASE)
+
+
+def values(parameters: Mapping[str, Any], db_host: str) -> Config:
+    """Every key that the parameters decide, by section (reference 2.10 and 3). Pure."""
+    p = parameters
+    names = derive_names(
+        p["bucket"],
+        p["aoi_name"],
+        p["aoi_index"],
+        p["aoi_s3_object"],
+        p["incoming_names_static_path"],
+        host="",
+    )
+
+    def file(name: str) -> str:
+        # labeller and learner put learner.prefix before these themselves
+        return names[name][len("planet/") :]
+
+    keys = {
+        "aws_access": p["aws_access"],
+        "aws_secret": p["aws_secret"],
+        "aws_region": p["aws_region"],
+    }
+    return {
+        "labeller": {
+            "DEBUG": True,
+            "initial": p["initial"],
+            "SECRET_KEY": p["secret_key"],
+            "MAIL_SERVER": "localhost",
+            "MAIL_PORT": 25,
+            "PL_API_KEY": p["api_key"] or None,
+            "slack_url": p["slack_url"] or None,
+            **keys,
+            "consensus_directory": names["consensus_directory"],
+            "consensus_heatmap_dir": names["consensus_heatmap_dir"],
+            "db_host": db_host,
+            "db_production_name": p["db_name"],
+            "db_username": p["db_user"],
+            "db_password": p["db_pwd"],
+            "aoi_s3_object": names["aoi"],
+            "master_grid_s3_object": p["master_grid_s3_object"],
+            "s3_catalog_name": names["s3_catalog_name"],
+            "github_repo": p["github_repo"],
+            "github_token": p["github_token"],
+            "mapping_category1": "field",
+        },
+        "learner": {
+            "aoiid": p["aoi_index"],
+            "aoiname": p["aoi_name"],
+            "runid": p["run_id"],
+            **keys,
+            "bucket": p["bucket"],
+            "prefix": "planet",
+            "pool": file("pool"),
+            "qs": file("qs"),
+            "incoming_names": file("incoming_names"),
+            "incoming_names_static": file("incoming_names_static") or BLANK_NAMES,
+            "metrics": file("metrics"),
+            "image_catalog": names["image_catalog"],
+            "image_catalog_predict": p["image_catalog_predict"] or names["image_catalog"],
+            # learner's master branch looks this one up whatever it does (reference 3).
+            "image_catalog_fix": names["image_catalog"],
+            "image_output_pattern": names["image_output_pattern"],
+            "outgoing": names["outgoing_url"],
+            "number_outgoing_names": p["number_outgoing_names"],
+        },
+    }
+
+
+def merged(decided: Config, on_host: Optional[Config], template: Optional[Config]) -> Config:
+    """The whole configuration: ``decided`` over the host's keys over the template's. Pure."""
+    whole: Config = {}
+    for layer in (on_host or {}, template or {}, {"labeller": dict.fromkeys(KEPT)}):
+        for section, content in layer.items():
+            if not isinstance(content, dict):
+                whole.setdefault(section, content)
+            else:
+                target = whole.setdefault(section, {})
+                for key, value in content.items():
+                    target.setdefault(key, value)
+    for section, content in decided.items():
+        whole.setdefault(section, {}).update(content)
+    return whole
+
+
+def parse(content: bytes, where: str) -> Config:
+    """The configuration in a file or object; InvalidInput naming ``where``, line and column."""
+    try:
+        config = yaml.safe_load(content)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = ":{}:{}".format(mark.line + 1, mark.column + 1) if mark else ""
+        # Neither the message's context nor a snippet: they would quote the file, secrets included.
+        raise InvalidInput("{}{}: not YAML; mend or remove it".format(where, place)) from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError):
+        raise InvalidInput("{}: not YAML text; mend or remove it".format(where)) from None
+    config = {} if config is None else config
+    if not isinstance(config, dict):
+        raise InvalidInput("{}: must be a mapping of sections".format(where))
+    for section in ("labeller", "learner"):
+        config[section] = {} if config.get(section) is None else config[section]
+        if not isinstance(config[section], dict):
+            raise InvalidInput("{}: {} must be a mapping of keys".format(where, section))
+    return config
+
+
+def render(config: Config) -> bytes:
+    """YAML as the old readers expect it: one line a key, null blank, ASCII."""
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, _data: Any) -> bool:
+            return True
+
+    Dumper.add_representer(
+        type(None), lambda dumper, _none: dumper.represent_scalar("tag:yaml.org,2002:null", "")
+    )
+    text = yaml.dump(
+        config, Dumper=Dumper, sort_keys=False, default_flow_style=False, width=float("inf")
+    )
+    return str(text).encode("ascii")
+
+
+def describe(before: Optional[Config], after: Config) -> tuple[str, str]:
+    """Both configurations as text of one line a key, equal exactly when they are; no secret in it.
+
+    Secrets are taken out by field and by value, those of ``before`` as well.
+    """
+    old, new = _flat(before or {}), _flat(after)
+    hidden = sorted(_secret_values({**old}) | _secret_values({**new}), key=len, reverse=True)
+    lines: tuple[list[str], list[str]] = ([], [])
+    for key in sorted({*old, *new}):
+        shown = [_shown(key, flat.get(key), hidden) for flat in (old, new)]
+        if shown[0] == shown[1] and not _same(old.get(key), new.get(key)):
+            secret = shown[1] == "(secret)"
+            shown[1] = "(secret, changed)" if secret else shown[1] + " (changed)"
+        for side, flat in enumerate((old, new)):
+            if key in flat:
+                lines[side].append("{}: {}\n".format(key, shown[side]).replace(": \n", ":\n"))
+    return "".join(lines[0]), "".join(lines[1])
+
+
+def _same(one: Any, other: Any) -> bool:
+    # 1, 1.0 and True are equal to Python and different in YAML.
+    return json.dumps(one, default=str) == json.dumps(other, default=str)
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, content in config.items():
+        if isinstance(content, dict):
+            flat.update(("{}.{}".format(section, key), value) for key, value in content.items())
+        else:
+            flat[str(section)] = content
+    return flat
+
+
+def _is_secret(key: str) -> bool:
+    name = key.rpartition(".")[2]
+    return name in SECRET_KEYS or _SOUNDS_SECRET.search(name) is not None
+
+
+def _secret_values(flat: Mapping[str, Any]) -> set[str]:
+    found = set()
+    for key, value in flat.items():
+        if _is_secret(key):
+            for text in _strings(value):
+                # The value of a key that only sounds secret may be a word that is everywhere.
+                if text and (key.rpartition(".")[2] in SECRET_KEYS or len(text) >= 8):
+                    found.add(text)
+    return found
+
+
+def secret_values(config: Config) -> set[str]:
+    """The values of a configuration that nobody may see."""
+    return _secret_values(_flat(config))
+
+
+def _strings(value: Any) -> Iterable[str]:
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from _strings(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _strings(each)
+    elif value is not None and not isinstance(value, bool):
+        yield str(value)
+
+
+def _shown(key: str, value: Any, hidden: Iterable[str]) -> str:
+    if value is None or value == "":
+        return ""
+    if _is_secret(key):
+        return "(secret)"
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    for secret in hidden:
+        text = text.replace(secret, "(secret)")
+    return " ".join(text.split("\n"))
+
+
+def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    """The module labeller_config."""
+    if YAML_ERROR:
+        raise ModuleFailure(
+            "PyYAML is missing on this host ({}): install it into the interpreter named by "
+            "ansible_python_interpreter".format(YAML_ERROR)
+        )
+    parameters = params["parameters"]
+    common = os.path.join(params["home"], "common")
+    path = os.path.join(common, "config.yaml")
+    files.check_writable(path)
+    instance = ec2.running_instance(params, parameters["ec2_instance"])
+
+    old_content = files.read(path)
+    on_host = None if old_content is None else parse(old_content, path)
+    template_path = os.path.join(common, "config_template.yaml")
+    template_content = files.read(template_path)
+    template = None if template_content is None else parse(template_content, template_path)
+    config = merged(values(parameters, instance.private_ip), on_host, template)
+
+    before, after = describe(on_host, config)
+    old_mode = None if on_host is None else stat.S_IMODE(os.stat(path).st_mode)
+    mode_line = "mode: {:04o}\n".format
+    local = Change(
+        path,
+        "write",
+        "" if old_mode is None else mode_line(old_mode) + before,
+        mode_line(MODE) + after,
+    )
+    content = old_content if old_content is not None and before == after else render(config)
+
+    bucket, key = parameters["bucket"], object_key(parameters)
+    s3 = aws.client("s3", params)
+    copy = _Copy(s3, bucket, key)
+    remote = copy.change(config)
+    if not check_mode:
+        if local.changed:
+            files.replace(path, content, MODE)
+        if remote.changed:
+            copy.write(content)
+    web_before, web_after = (
+        _flat({"labeller": c["labeller"]}) if c else {} for c in (on_host, config)
+    )
+    return result(
+        [local, remote],
+        config_key=key,
+        db_host=instance.private_ip,
+        instance_id=instance.id,
+        subnet_id=instance.subnet_id,
+        web_changed=not _same(web_before, web_after),
+    )
+
+
+def object_key(parameters: Mapping[str, Any]) -> str:
+    """Key of the copy on S3."""
+    return derive_names("", parameters["aoi_name"], parameters["aoi_index"], "", "", "")["config"]
+
+
+class _Copy:
+    """The configuration's copy on S3, encrypted at rest."""
+
+    def __init__(self, s3: Any, bucket: str, key: str) -> None:
+        self.s3, self.bucket, self.key = s3, bucket, key
+        self.name = "s3://{}/{}".format(bucket, key)
+
+    def change(self, config: Config) -> Change:
+        """What writing ``config`` changes."""
+        encryption = "encryption: {}\n".format
+        with aws.translated("read {}".format(self.name)):
+            try:
+                response = self.s3.get_object(Bucket=self.bucket, Key=self.key)
+            except self.s3.exceptions.NoSuchKey:
+                return Change(
+                    self.name, "write", "", encryption("AES256") + describe(None, config)[1]
+                )
+            content, cipher = response["Body"].read(), response.get("ServerSideEncryption")
+        try:
+            on_s3 = parse(content, self.name)
+        except InvalidInput:
+            before, after = "(not a configuration)\n", describe(None, config)[1]
+        else:
+            before, after = describe(on_s3, config)
+        return Change(
+            self.name,
+            "write",
+            encryption(cipher or "none") + before,
+            encryption(cipher or "AES256") + after,
+        )
+
+    def write(self, content: bytes) -> None:
+        """Put the object in place."""
+        with aws.translated("write {}".format(self.name)):
+            self.s3.put_object(
+                Bucket=self.bucket,
+                Key=self.key,
+                Body=content,
+                ContentType="application/yaml",
+                ServerSideEncryption="AES256",
+            )

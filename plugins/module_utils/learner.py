@@ -1,0 +1,556 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The learner's clusters: started once for an iteration, followed to their end, told apart by tags.
+
+EMR has no token that would make starting a cluster safe to repeat. So each attempt at an iteration
+is claimed first, by an object on S3 that only one caller can create; its cluster carries the
+attempt's number as a tag and is found by it when the caller died before it could note the id.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import time
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+
+from . import aws, emr, labeller_config
+from .change import Change, result
+from .errors import InvalidInput, Locked, ModuleFailure, Unreachable
+
+with suppress(ImportError):  # aws.client says what to install
+    from botocore.exceptions import ClientError
+
+ACTIVE = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING")
+ENDED = ("TERMINATED", "TERMINATED_WITH_ERRORS")
+
+#: A claim this old without a cluster is abandoned; its owner gives up long before.
+CLAIM_SECONDS = 600
+_OWN_LIMIT = 120
+#: How many lines of a failed step's stderr a message shows.
+TAIL = 20
+
+_LOST_NODES = "INSTANCE_FAILURE"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cluster stands: ``state`` is ``running``, ``succeeded`` or ``failed``.
+
+    ``code`` is EMR's reason (STEP_FAILURE, INSTANCE_FAILURE, USER_REQUEST, ...), ``text`` the
+    reason in words, ``step`` the id of the step that failed.
+    """
+
+    state: str
+    code: str = ""
+    text: str = ""
+    step: str = ""
+
+
+def assess(
+    cluster: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], nodes_lost: int = 0
+) -> Outcome:
+    """What cluster and steps, in their order, say together. Pure.
+
+    The cluster's state alone says too little: with a failed step it may end as TERMINATED
+    (reference 2.21). ``nodes_lost``: core nodes that EC2 took away; a step that fails then has lost
+    its executors.
+    """
+    for step in steps:
+        if step["Status"]["State"] == "FAILED":
+            text = _step_text(step)
+            if nodes_lost:
+                text += "; {} nodes of the cluster were lost".format(nodes_lost)
+            code = _LOST_NODES if nodes_lost else "STEP_FAILURE"
+            return Outcome("failed", code, text, step["Id"])
+    if steps and all(step["Status"]["State"] == "COMPLETED" for step in steps):
+        return Outcome("succeeded")
+    if cluster["Status"]["State"] in ENDED:
+        change = cluster["Status"].get("StateChangeReason") or {}
+        code = change.get("Code") or "UNKNOWN"
+        message = ": " + change["Message"] if change.get("Message") else ""
+        text = "the cluster ended as {} before its steps were done ({}{})"
+        return Outcome("failed", code, text.format(cluster["Status"]["State"], code, message))
+    for step in steps:
+        if step["Status"]["State"] in ("CANCELLED", "INTERRUPTED", "CANCEL_PENDING"):
+            return Outcome("failed", "STEP_CANCELLED", _step_text(step), step["Id"])
+    return Outcome("running")
+
+
+def _step_text(step: Mapping[str, Any]) -> str:
+    details = step["Status"].get("FailureDetails") or {}
+    change = step["Status"].get("StateChangeReason") or {}
+    reason = details.get("Message") or details.get("Reason") or change.get("Message") or ""
+    state = step["Status"]["State"].lower().replace("_", " ")
+    return "step {} {}{}".format(step["Name"], state, ": " + reason if reason else "")
+
+
+class LearnerFailure(ModuleFailure):
+    """A cluster failed. ``known``: an earlier call has reported the same.
+
+    ``repeats``: the next call starts another one. ``facts``: as ``finished`` returns them.
+    """
+
+    def __init__(
+        self, message: str, *, known: bool, repeats: bool, facts: Mapping[str, Any]
+    ) -> None:
+        super().__init__(message)
+        self.known = known
+        self.details = {"known": known, "repeats": repeats, **facts}
+
+
+@dataclass
+class Attempt:
+    """One claim: the ``number``-th attempt at the iteration."""
+
+    number: int
+    key: str
+    content: Dict[str, Any]
+    modified: Optional[datetime] = None
+
+    @property
+    def cluster_id(self) -> str:
+        """The cluster's id, empty while it is not noted."""
+        return str(self.content.get("cluster_id") or "")
+
+
+class Learner:
+    """Everything about one iteration's learner: its claims on S3, its clusters at EMR."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.params = params
+        self.parameters = params["parameters"]
+        self.emr = aws.client("emr", params)
+        self.s3 = aws.client("s3", params)
+        self.bucket = self.parameters["bucket"]
+        self.kept = emr.kept_request(self.s3, params)
+        self.tags = {
+            **emr.tags(params["target"], self.parameters),
+            "runbook:applied": params["applied"] or "",
+            "runbook:iteration": str(params["iteration"]),
+        }
+        self.prefix = "learner/{}/{}/run_{}_{}/iteration_{}/attempt_".format(
+            params["target"],
+            self.tags["runbook:aoi"],
+            self.parameters["run_id"],
+            "".join(c for c in self.tags["runbook:applied"] if c.isalnum()),
+            params["iteration"],
+        )
+        self.name = "learner of {}, run {}, iteration {}".format(
+            self.tags["runbook:aoi"], self.parameters["run_id"], params["iteration"]
+        )
+        self.now = datetime.now(timezone.utc)
+
+    # what there is
+
+    def _answer(self, call: Callable[..., Any], **arguments: Any) -> Dict[str, Any]:
+        """EMR's answer; the time of its server is kept, since our clock may be wrong."""
+        answer: Dict[str, Any] = call(**arguments)
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if date:
+            self.now = parsedate_to_datetime(date).astimezone(timezone.utc)
+        return answer
+
+    def attempts(self) -> List[Attempt]:
+        """All claims in their order."""
+        with aws.translated("list s3://{}/{}".format(self.bucket, self.prefix)):
+            pages = self.s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self.prefix
+            )
+            keys = [each["Key"] for page in pages for each in page.get("Contents", [])]
+        found = [self._read_attempt(key) for key in keys]
+        return sorted(found, key=lambda attempt: attempt.number)
+
+    def _read_attempt(self, key: str) -> Attempt:
+        with aws.translated("read s3://{}/{}".format(self.bucket, key)):
+            answer = self._answer(self.s3.get_object, Bucket=self.bucket, Key=key)
+            body = answer["Body"].read()
+        try:
+            content = json.loads(body)
+            return Attempt(int(content["attempt"]), key, content, answer["LastModified"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidInput(
+                "s3://{}/{} is no claim of runbook: look at it, and remove it if no cluster of "
+                "this iteration is there".format(self.bucket, key)
+            ) from error
+
+    def find(self, tags: Mapping[str, str], states: Sequence[str], since: datetime) -> List[str]:
+        """Ids of the clusters with all of ``tags``, in ``states``, created after ``since``."""
+        with aws.translated("list EMR's clusters"):
+            pages = self.emr.get_paginator("list_clusters").paginate(
+                ClusterStates=list(states), CreatedAfter=since
+            )
+            ids = [each["Id"] for page in pages for each in page["Clusters"]]
+            return [each for each in ids if tags.items() <= self._tags_of(each).items()]
+
+    def _tags_of(self, cluster_id: str) -> Dict[str, str]:
+        return {tag["Key"]: tag["Value"] for tag in self.describe(cluster_id).get("Tags", [])}
+
+    def describe(self, cluster_id: str) -> Dict[str, Any]:
+        """EMR's description of a cluster."""
+        with aws.translated("look up the cluster {}".format(cluster_id)):
+            answer = self._answer(self.emr.describe_cluster, ClusterId=cluster_id)
+        return dict(answer["Cluster"])
+
+    def steps(self, cluster_id: str) -> List[Dict[str, Any]]:
+        """The cluster's steps in their order; EMR lists the newest first."""
+        with aws.translated("list the steps of {}".format(cluster_id)):
+            pages = self.emr.get_paginator("list_steps").paginate(ClusterId=cluster_id)
+            found = [step for page in pages for step in page["Steps"]]
+        order = [step["Name"] for step in self.kept.request().get("Steps", [])]
+        known = {name: number for number, name in enumerate(order)}
+        found.reverse()
+        return sorted(found, key=lambda step: known.get(step["Name"], len(known)))
+
+    def outcome(self, cluster: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> Outcome:
+        """``assess``, with a look at lost nodes only when a step failed."""
+        first = assess(cluster, steps)
+        return assess(cluster, steps, self._lost_nodes(cluster["Id"])) if first.step else first
+
+    def _lost_nodes(self, cluster_id: str) -> int:
+        with aws.translated("list the nodes of {}".format(cluster_id)):
+            pages = self.emr.get_paginator("list_instances").paginate(
+                ClusterId=cluster_id, InstanceStates=["TERMINATED"]
+            )
+            return sum(
+                (each["Status"].get("StateChangeReason") or {}).get("Code") == _LOST_NODES
+                for page in pages
+                for each in page["Instances"]
+            )
+
+    # starting
+
+    def submit(self, check_mode: bool) -> Dict[str, Any]:
+        """Start the iteration's cluster unless it is there; gives the module's result.
+
+        Raises Locked while another caller is at it, LearnerFailure when the last attempt failed
+        and is not to be repeated.
+        """
+        request = self.kept.request()
+        self._hold_against_parameters(request)
+        attempts = self.attempts()
+        last = attempts[-1] if attempts else None
+        cluster_id = self._cluster_of(last, check_mode)
+        if cluster_id:
+            cluster = self.describe(cluster_id)
+            steps = self.steps(cluster_id)
+            outcome = self.outcome(cluster, steps)
+            if outcome.state != "failed":
+                return self._submitted(cluster_id, last.number if last else 1, changed=False)
+            if not self._repeat(last, outcome):
+                failure = self._failure(cluster, steps, outcome, last, check_mode)
+                if failure.known or not check_mode:
+                    raise failure
+                # A check tells that the failure would be noted, so that the call goes on to do it.
+                told = Change(self.name, "report", "", str(failure) + "\n")
+                return result([told], cluster_id=cluster_id, attempt=last.number if last else 1)
+        number = last.number + 1 if last else 1
+        cluster_id = "" if check_mode else self._start(request, number)
+        return self._submitted(cluster_id, number, changed=True)
+
+    def _submitted(self, cluster_id: str, number: int, *, changed: bool) -> Dict[str, Any]:
+        text = "attempt {}, up to {} dollars an hour\n".format(
+            number, _dollars(emr.hourly_ceiling(self.parameters, self.params["cluster"]))
+        )
+        change = Change(self.name, "start", "" if changed else text, text)
+        return result([change], cluster_id=cluster_id, attempt=number)
+
+    def _hold_against_parameters(self, request: Mapping[str, Any]) -> None:
+        kept = {tag["Key"]: tag["Value"] for tag in request.get("Tags", [])}
+        wanted = emr.tags(self.params["target"], self.parameters)
+        wrong = [
+            "{} is {}".format(key, kept.get(key)) for key in wanted if kept.get(key) != wanted[key]
+        ]
+        if wrong:
+            raise InvalidInput(
+                "{} is the request of another run ({}); apply the run mode of this run".format(
+                    self.kept.name, ", ".join(wrong)
+                )
+            )
+
+    def _cluster_of(self, last: Optional[Attempt], check_mode: bool) -> str:
+        """The cluster of the last attempt; empty when a new one is due. Raises Locked."""
+        if last and last.cluster_id:
+            return last.cluster_id
+        tags = dict(self.tags)
+        if last:
+            tags["runbook:attempt"] = str(last.number)
+        found = self.find(tags, (*ACTIVE, *ENDED), self._earliest())
+        if found:
+            if last and not check_mode:
+                self._note(last, cluster_id=found[0])
+            return found[0]
+        if last and last.modified and self.now - last.modified < timedelta(seconds=CLAIM_SECONDS):
+            raise Locked(
+                "{}: {} is starting its cluster; if that caller died, the next one takes over in "
+                "{} minutes".format(self.name, last.content.get("by"), CLAIM_SECONDS // 60)
+            )
+        return ""
+
+    def _earliest(self) -> datetime:
+        """No cluster of this run is older than the run; a day for clocks that differ."""
+        with suppress(ValueError):
+            applied = datetime.fromisoformat(self.tags["runbook:applied"])
+            if applied.tzinfo:
+                return applied - timedelta(days=1)
+        return self.now - timedelta(days=60)
+
+    def _repeat(self, last: Optional[Attempt], outcome: Outcome) -> bool:
+        if self.params["retry"]:
+            return True
+        made = last.number if last else 1
+        return outcome.code in self.params["retry_on"] and made < self.params["attempts"]
+
+    def _start(self, request: Mapping[str, Any], number: int) -> str:
+        begin = time.monotonic()
+        attempt = self._claim(number)
+        tags = {**self.tags, "runbook:attempt": str(number)}
+        whole = {
+            **request,
+            "Tags": [
+                *(tag for tag in request["Tags"] if tag["Key"] not in tags),
+                *({"Key": key, "Value": tags[key]} for key in sorted(tags)),
+            ],
+        }
+        if time.monotonic() - begin > _OWN_LIMIT:
+            raise Unreachable("{}: S3 took too long; run it again".format(self.name))
+        # Never repeated by itself: an answer that got lost may stand for a cluster that runs.
+        once = aws.client("emr", self.params, attempts=1)
+        try:
+            with aws.translated("start the {}".format(self.name)):
+                cluster_id = str(once.run_job_flow(**whole)["JobFlowId"])
+        except ModuleFailure as error:
+            if _refused(error.__cause__):
+                self._forget(attempt)
+            raise
+        self._note(attempt, cluster_id=cluster_id)
+        return cluster_id
+
+    def _claim(self, number: int) -> Attempt:
+        key = "{}{}.json".format(self.prefix, number)
+        content: Dict[str, Any] = {"attempt": number, "by": socket.gethostname()}
+        with aws.translated("claim s3://{}/{}".format(self.bucket, key)):
+            try:
+                self.s3.put_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    Body=_json(content),
+                    ContentType="application/json",
+                    IfNoneMatch="*",
+                )
+            except ClientError as error:
+                if aws.error_code(error) not in (
+                    "PreconditionFailed",
+                    "ConditionalRequestConflict",
+                ):
+                    raise
+                raise Locked(
+                    "{}: another caller is starting its cluster".format(self.name)
+                ) from error
+        return Attempt(number, key, content)
+
+    def _note(self, attempt: Attempt, **facts: Any) -> None:
+        attempt.content.update(facts)
+        with aws.translated("write s3://{}/{}".format(self.bucket, attempt.key)):
+            self.s3.put_object(
+                Bucket=self.bucket,
+                Key=attempt.key,
+                Body=_json(attempt.content),
+                ContentType="application/json",
+            )
+
+    def _forget(self, attempt: Attempt) -> None:
+        with aws.translated("remove s3://{}/{}".format(self.bucket, attempt.key)):
+            self.s3.delete_object(Bucket=self.bucket, Key=attempt.key)
+
+    # waiting
+
+    def finish(self, check_mode: bool) -> Dict[str, Any]:
+        """Follow the cluster for at most ``wait`` seconds; gives the module's result.
+
+        ``done`` says whether it ended well. Raises LearnerFailure when it failed, Unreachable when
+        AWS does not answer for the whole time, ModuleFailure after ``timeout``.
+        """
+        limit = time.monotonic() + self.params["wait"]
+        while True:
+            try:
+                found = self._look(check_mode)
+                if found["done"] or time.monotonic() >= limit:
+                    return found
+            except Unreachable:
+                if time.monotonic() >= limit:
+                    raise
+            except ModuleFailure as error:
+                if not _passing(error.__cause__):
+                    raise
+                if time.monotonic() >= limit:
+                    raise Unreachable(str(error)) from error
+            time.sleep(max(0, min(self.params["poll"], limit - time.monotonic())))
+
+    def _look(self, check_mode: bool) -> Dict[str, Any]:
+        attempts = self.attempts()
+        cluster_id = self._cluster_of(attempts[-1] if attempts else None, check_mode)
+        if not cluster_id:
+            return result([], done=False, cluster_id="", steps=[], summary="no cluster yet")
+        cluster = self.describe(cluster_id)
+        steps = self.steps(cluster_id)
+        outcome = self.outcome(cluster, steps)
+        if outcome.state == "failed":
+            last = attempts[-1] if attempts else None
+            raise self._failure(cluster, steps, outcome, last, check_mode)
+        elapsed = self._elapsed(cluster)
+        if outcome.state == "running" and elapsed > self.params["timeout"]:
+            raise ModuleFailure(
+                "{}: its cluster {} runs for {}, longer than the timeout of {}; it goes on: "
+                "look at it, terminate it (state absent), or raise learner_timeout".format(
+                    self.name, cluster_id, _duration(elapsed), _duration(self.params["timeout"])
+                )
+            )
+        return result([], done=outcome.state == "succeeded", **self._facts(cluster, steps))
+
+    def _facts(
+        self, cluster: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]
+    ) -> Dict[str, Any]:
+        """How the cluster stands, and what it can have cost."""
+        elapsed = self._elapsed(cluster)
+        ceiling = emr.hourly_ceiling(self.parameters, self.params["cluster"])
+        cost = None if ceiling is None else round(ceiling * elapsed / 3600, 2)
+        states = [{"name": s["Name"], "state": s["Status"]["State"]} for s in steps]
+        return {
+            "cluster_id": cluster["Id"],
+            "state": cluster["Status"]["State"],
+            "steps": states,
+            "elapsed": int(elapsed),
+            "cost": cost,
+            "hourly_ceiling": ceiling,
+            "summary": "{} {} after {}, at most {} dollars so far: {}".format(
+                cluster["Id"],
+                cluster["Status"]["State"],
+                _duration(elapsed),
+                _dollars(cost),
+                ", ".join("{name} {state}".format(**each) for each in states) or "no steps yet",
+            ),
+        }
+
+    def _elapsed(self, cluster: Mapping[str, Any]) -> float:
+        """Seconds from the cluster's creation to its end or to now, by EMR's own clock."""
+        times = cluster["Status"].get("Timeline") or {}
+        begin = times.get("CreationDateTime") or self.now
+        return max(0.0, ((times.get("EndDateTime") or self.now) - begin).total_seconds())
+
+    def _failure(
+        self,
+        cluster: Mapping[str, Any],
+        steps: Sequence[Mapping[str, Any]],
+        outcome: Outcome,
+        last: Optional[Attempt],
+        check_mode: bool,
+    ) -> LearnerFailure:
+        number = last.number if last else 1
+        repeats = self._repeat(last, outcome)
+        again = (
+            "the next call starts attempt {} of {}".format(number + 1, self.params["attempts"])
+            if repeats
+            else "it is not repeated by itself; when its cause is mended, start it again with "
+            "learner_retry"
+        )
+        parts = [
+            "{} failed: {}".format(self.name, outcome.text),
+            "cluster {}, attempt {}; {}".format(cluster["Id"], number, again),
+        ]
+        if cluster.get("LogUri"):
+            parts.append("logs: {}/{}/".format(cluster["LogUri"].rstrip("/"), cluster["Id"]))
+        if outcome.step:
+            parts += self._stderr(cluster, outcome.step)
+        known = bool(last and last.content.get("failure"))
+        if last and not known and not check_mode:
+            self._note(last, failure=outcome.code, cluster_id=cluster["Id"])
+        facts = self._facts(cluster, steps)
+        return LearnerFailure("\n".join(parts), known=known, repeats=repeats, facts=facts)
+
+    def _stderr(self, cluster: Mapping[str, Any], step_id: str) -> List[str]:
+        """The last lines of the step's stderr from S3, without secrets."""
+        bucket, path = emr.s3_address(cluster.get("LogUri") or "", "log_uri")
+        key = "{}/{}/steps/{}/stderr.gz".format(path.rstrip("/"), cluster["Id"], step_id)
+        key = key.lstrip("/")
+        try:
+            with aws.translated("read the log"):
+                body = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            text = gzip.decompress(body).decode("utf-8", "replace")
+            hidden = self._secrets()
+        except (OSError, EOFError, zlib.error, ModuleFailure) as error:
+            return ["its stderr, s3://{}/{}, cannot be shown: {}".format(bucket, key, error)]
+        for secret in hidden:
+            text = text.replace(secret, "(secret)")
+        return ["its stderr ends:", *text.rstrip().split("\n")[-TAIL:]]
+
+    def _secrets(self) -> List[str]:
+        """What the step could have printed: the secrets of its configuration, longest first."""
+        with aws.translated("read the learner's configuration"):
+            key = emr.config_key(self.parameters)
+            content = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        values = labeller_config.secret_values(labeller_config.parse(content, "the configuration"))
+        return sorted(values, key=len, reverse=True)
+
+    # ending
+
+    def end(self, check_mode: bool) -> Dict[str, Any]:
+        """Terminate every cluster of the run that is alive; gives the module's result."""
+        tags = emr.tags(self.params["target"], self.parameters)
+        alive = [state for state in ACTIVE if state != "TERMINATING"]
+        found = sorted(self.find(tags, alive, self._earliest()))
+        if found and not check_mode:
+            with aws.translated("terminate {}".format(", ".join(found))):
+                self.emr.terminate_job_flows(JobFlowIds=found)
+        before = "".join("cluster {}\n".format(each) for each in found)
+        name = "learner of {}, run {}".format(self.tags["runbook:aoi"], self.parameters["run_id"])
+        return result([Change(name, "terminate", before, "")], clusters=found)
+
+
+def _passing(error: Optional[BaseException]) -> bool:
+    """Whether an error of EMR or S3 is one that goes away by waiting."""
+    code = aws.error_code(error) if isinstance(error, Exception) else ""
+    response = getattr(error, "response", None) or {}
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return int(status) >= 500 or "Throttl" in code or code in ("RequestLimitExceeded", "SlowDown")
+
+
+def _refused(error: Optional[BaseException]) -> bool:
+    """Whether EMR said no for certain, so that no cluster can have come of the call."""
+    response = getattr(error, "response", None) or {}
+    return 400 <= int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) < 500
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _duration(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    return (
+        "{} h {:02d} min".format(minutes // 60, minutes % 60)
+        if minutes >= 60
+        else "{} min".format(minutes)
+    )
+
+
+def _dollars(amount: Optional[float]) -> str:
+    return "an unknown number of" if amount is None else "{:.2f}".format(amount)
+
+
+def run(params: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
+    """The module emr_learner, all states."""
+    if params["state"] == "present":
+        return emr.run(params, check_mode)
+    learner = Learner(params)
+    if params["state"] == "submitted":
+        return learner.submit(check_mode)
+    if params["state"] == "finished":
+        return learner.finish(check_mode)
+    return learner.end(check_mode)

@@ -1,0 +1,64 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Decisions of the active-learning loop, without a database (reference 2.21 and 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Mapping, Optional, Tuple
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+#: Where a run can be: what ``iteration`` returns as ``phase``.
+PHASES = ("none", "mapping", "complete", "returned", "stopped")
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """When the loop stops (configuration's StoppingFunc_*)."""
+
+    max_iterations: int
+    accuracy: Decimal
+    gain: Decimal
+
+
+def stopping(
+    accuracies: Mapping[int, Optional[Decimal]], iteration: int, criteria: Criteria
+) -> str:
+    """Why the loop stops after ``iteration`` brought its metrics, or an empty string.
+
+    ``accuracies`` are those of this run by iteration; ``iteration`` is the newest one. Criterion 1
+    is the number of iterations. Criterion 2: the last three accuracies are all above the threshold
+    and neither of the two steps between them is as large as the gain (reference 2.21, step 6).
+    """
+    if iteration >= criteria.max_iterations:
+        return "criterion 1: iteration {} of at most {}".format(iteration, criteria.max_iterations)
+    last = [accuracies.get(number) for number in (iteration - 2, iteration - 1, iteration)]
+    known = [value for value in last if value is not None and value.is_finite()]
+    if iteration < 3 or len(known) < 3 or not all(value > criteria.accuracy for value in known):
+        return ""
+    steps = [abs(known[1] - known[0]), abs(known[2] - known[1])]
+    if all(step < criteria.gain for step in steps):
+        return "criterion 2: accuracies {} are above {} and differ by less than {}".format(
+            ", ".join(str(value) for value in known), criteria.accuracy, criteria.gain
+        )
+    return ""
+
+
+def phase(
+    mode: str,
+    iteration: int,
+    counts: Mapping[int, Tuple[int, int]],
+    metrics: Mapping[int, Optional[Decimal]],
+) -> str:
+    """Where the run is. ``counts`` has (names, processed ones) of each iteration of the run."""
+    total, processed = counts.get(iteration, (0, 0))
+    if processed < total:
+        return "mapping"
+    if total == 0:
+        return "stopped" if iteration > 0 and iteration in metrics else "none"
+    following = counts.get(iteration + 1, (0, 0))[0]
+    if mode == "regular" and following and iteration + 1 in metrics:
+        return "returned"
+    return "complete"

@@ -1,0 +1,51 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Names of the objects that one run reads and writes, derived in this one place.
+
+The rules are those of fire_up_labeller.py (reference 2.10), with the bucket of the parameters where
+the old script wrote ``activemapper``.
+"""
+
+from __future__ import annotations
+
+
+def names(
+    bucket: str,
+    aoi_name: str,
+    aoi_index: int,
+    aoi_s3_object: str,
+    incoming_names_static_path: str,
+    host: str,
+) -> dict[str, str]:
+    """Every derived name of the run on AOI ``aoi_index`` of ``aoi_name``, on target ``host``.
+
+    All are keys within ``bucket``, except ``image_output_pattern`` and ``outgoing_url`` (whole
+    s3:// addresses, as the learner wants them), ``s3_catalog_name`` (below ``planet/``),
+    ``consensus_directory`` and ``consensus_heatmap_dir`` (with the slashes that labeller expects).
+    Without static training names, ``incoming_names_static`` is empty.
+    """
+    run = "{}_{}".format(aoi_name, aoi_index)
+    catalog = "planet_catalog_{}_full.csv".format(aoi_name)
+    outgoing = "planet/outgoing_names_{}.csv".format(run)
+    return {
+        "aoi": "grid/{}".format(aoi_s3_object),
+        "full_catalog": "planet/{}".format(catalog),
+        "image_catalog": "planet/planet_catalog_{}.csv".format(run),
+        "pool": "planet/f_pool_{}.csv".format(run),
+        "qs": "planet/q_sites_{}.csv".format(run),
+        "incoming_names": "planet/incoming_names_{}.csv".format(run),
+        "incoming_names_static": incoming_names_static_path
+        and "planet/" + incoming_names_static_path,
+        "metrics": "planet/incoming_metrics_{}.csv".format(run),
+        "outgoing": outgoing,
+        "config": "config_{}.yaml".format(run),
+        "learner_request": "learner/{}/cluster_request.json".format(host),
+        "backups": "backups/database/{}".format(host),
+        "s3_catalog_name": catalog,
+        "outgoing_url": "s3://{}/{}".format(bucket, outgoing),
+        "image_output_pattern": "s3://{}/classified-images/{}/image_c{{}}_r{{}}_{{}}_run{{}}_iteration{{}}.tif".format(
+            bucket, run
+        ),
+        "consensus_directory": "/labels/{}/".format(aoi_name),
+        "consensus_heatmap_dir": "heatmaps/{}".format(aoi_name),
+    }

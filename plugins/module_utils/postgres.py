@@ -1,0 +1,166 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Connections to PostgreSQL: options, sessions with settled settings, errors in plain words."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Iterator, Mapping
+
+from .errors import InvalidInput, Locked, ModuleFailure, Unreachable
+
+try:
+    import psycopg2
+    import psycopg2.extensions
+
+    PSYCOPG2_ERROR = ""
+except ImportError as _error:
+    PSYCOPG2_ERROR = str(_error)
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+POSTGRES_ARGUMENTS: dict[str, Any] = {
+    "login_host": {"type": "str"},
+    "login_port": {"type": "int", "default": 5432},
+    "login_db": {"type": "str", "default": "Africa"},
+    "login_user": {"type": "str", "default": "postgis"},
+    "login_password": {"type": "str", "no_log": True},
+    "connect_timeout": {"type": "int", "default": 10},
+    "lock_timeout": {"type": "int", "default": 30},
+}
+
+#: The oldest server whose SQL the steps keep to; live instances may be this old.
+OLDEST_SERVER = 90600
+
+# Text forms of values, and with them fingerprints and diffs, must not depend on the server's,
+# the role's or the client's settings.
+SESSION_SETTINGS: dict[str, str] = {
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "client_encoding": "UTF8",
+    "extra_float_digits": "3",
+    "standard_conforming_strings": "on",
+}
+
+
+def database_name(params: Mapping[str, Any]) -> str:
+    """``Africa@localhost:5432``: how messages and diff headers name the database."""
+    return "{}@{}:{}".format(
+        params["login_db"], params["login_host"] or "local", params["login_port"]
+    )
+
+
+@contextmanager
+def connect(params: Mapping[str, Any]) -> Iterator[Connection]:
+    """A session with settled settings, closed at the end; nothing is committed for the caller.
+
+    Raises Unreachable, InvalidInput (wrong user, password or database) or ModuleFailure (a server
+    that is too old). Errors of psycopg2 raised inside the block leave it as ModuleFailure too
+    (``translated``).
+    """
+    if PSYCOPG2_ERROR:
+        raise ModuleFailure(
+            "psycopg2 is missing on this host ({}): install psycopg2-binary into the interpreter "
+            "named by ansible_python_interpreter".format(PSYCOPG2_ERROR)
+        )
+    settings = " ".join(
+        "-c {}={}".format(name, value.replace(" ", "\\ "))
+        for name, value in SESSION_SETTINGS.items()
+    )
+    try:
+        session = psycopg2.connect(
+            host=params["login_host"] or None,
+            port=params["login_port"],
+            dbname=params["login_db"],
+            user=params["login_user"],
+            password=params["login_password"],
+            connect_timeout=params["connect_timeout"],
+            options="{} -c lock_timeout={}s".format(settings, params["lock_timeout"]),
+            application_name="runbook",
+        )
+    except psycopg2.Error as error:
+        raise _connection_failure(error, params) from error
+    try:
+        if session.server_version < OLDEST_SERVER:
+            raise ModuleFailure(
+                "{} is PostgreSQL {}; 9.6 or later is needed".format(
+                    database_name(params), session.info.parameter_status("server_version")
+                )
+            )
+        with translated(params):
+            yield session
+    finally:
+        session.close()
+
+
+@contextmanager
+def translated(params: Mapping[str, Any]) -> Iterator[None]:
+    """Turns psycopg2's errors into the modules' own, naming the database."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        raise failure(error, database_name(params)) from error
+
+
+def failure(error: psycopg2.Error, where: str) -> ModuleFailure:
+    """The module error for an error of the server or the connection."""
+    message = " ".join((error.diag.message_primary or str(error)).split())
+    detail = (error.diag.message_detail or "").strip()
+    if detail.startswith("Failing row contains"):
+        detail = ""  # the row may hold a secret
+    text = "{}: {}{}".format(where, message, " ({})".format(detail) if detail else "")
+    code = error.pgcode or ""
+    if code == "55P03":
+        return Locked("{}; another session holds the lock and did not let go in time".format(text))
+    if code == "40P01":
+        return Locked("{}; nothing was changed, run it again".format(text))
+    lost = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) and not code
+    if lost or code.startswith(("08", "57P")):
+        return Unreachable(
+            "{}; the connection was lost and the transaction rolled back, run it again".format(text)
+        )
+    if code in _UNDEFINED:
+        return InvalidInput(
+            "{}{}; this labeller's tables are not those that the step knows, nothing was "
+            "changed".format(text, _tables_of(error))
+        )
+    if code.startswith("53"):
+        return ModuleFailure(
+            "{}; the server has run out of a resource and nothing was changed: free it on the "
+            "server, then run it again".format(text)
+        )
+    if code == "57014":
+        return ModuleFailure(
+            "{}; nothing was changed. Where it is statement_timeout, raise it for this role or "
+            "database (ALTER ROLE ... SET statement_timeout)".format(text)
+        )
+    return ModuleFailure(text)
+
+
+#: undefined_column, undefined_table
+_UNDEFINED = ("42703", "42P01")
+
+
+def _tables_of(error: psycopg2.Error) -> str:
+    """The tables of the statement that failed; its text may hold a secret, their names do not."""
+    query = getattr(error.cursor, "query", None) or b""
+    code = re.sub(r"'(?:[^']|'')*'", "''", query.decode("utf-8", "replace"))
+    found = re.findall(r'\b(?:FROM|JOIN|UPDATE|INTO)\s+([\w."]+)', code, re.IGNORECASE)
+    names = list(dict.fromkeys(found))
+    return " in a statement on {}".format(", ".join(names)) if names else ""
+
+
+def _connection_failure(error: psycopg2.Error, params: Mapping[str, Any]) -> ModuleFailure:
+    message = " ".join(str(error).split())
+    where = "cannot connect to {} as {}".format(database_name(params), params["login_user"])
+    if "authentication failed" in message or "no password supplied" in message:
+        return InvalidInput("{}: {}; check db_user and db_pwd".format(where, message))
+    if "does not exist" in message and "FATAL" in message:
+        return InvalidInput("{}: {}; check db_name and db_user".format(where, message))
+    return Unreachable(
+        "{}: {}; is PostgreSQL running, and are db_host and db_port right?".format(where, message)
+    )

@@ -1,0 +1,240 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""S3 objects that appear when a database transaction is committed, and only then.
+
+The parts of a multipart upload lie on S3 before the commit, without being an object. The run marker
+keeps the tokens; completing an upload is safe to repeat. Whether an object is there already is told
+by its ETag, which S3 computes from the content: no object is read for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import asdict, dataclass
+from typing import IO, Any, Callable, List, Mapping, Optional, Sequence
+
+from . import aws
+from .change import Change
+from .errors import ModuleFailure
+
+#: Size of a part in bytes; S3 wants at least 5 MiB for all but the last.
+PART = 8 * 1024 * 1024
+CONTENT_TYPE = "text/csv"
+
+
+@dataclass
+class Content:
+    """What an object will hold; ``file`` is None when only its description is wanted."""
+
+    rows: int
+    size: int
+    sha256: str
+    etag: str
+    file: Optional[IO[bytes]]
+
+
+class Body:
+    """A file to write a body to: hashes it on the way, keeps at most one part in memory."""
+
+    def __init__(self, *, keep: bool) -> None:
+        self._file: Optional[IO[bytes]] = None
+        if keep:
+            self._file = tempfile.SpooledTemporaryFile(max_size=PART)  # noqa: SIM115
+        self._whole = hashlib.sha256()
+        self._part = hashlib.md5()  # noqa: S324  # what S3's ETag is made of
+        self._in_part = 0
+        self._parts: List[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        if self._file:
+            self._file.write(data)
+        self._whole.update(data)
+        self._size += len(data)
+        view = memoryview(data)
+        while view.nbytes:
+            taken = view[: PART - self._in_part]
+            self._part.update(taken)
+            self._in_part += len(taken)
+            view = view[len(taken) :]
+            if self._in_part == PART:
+                self._next_part()
+
+    def _next_part(self) -> None:
+        self._parts.append(self._part.digest())
+        self._part = hashlib.md5()  # noqa: S324
+        self._in_part = 0
+
+    def finished(self, rows: int) -> Content:
+        """The content, after the last write; ``rows`` is what it holds, without the header."""
+        if self._in_part or not self._parts:
+            self._next_part()
+        joined = hashlib.md5(b"".join(self._parts)).hexdigest()  # noqa: S324
+        etag = "{}-{}".format(joined, len(self._parts))
+        return Content(rows, self._size, self._whole.hexdigest(), etag, self._file)
+
+
+@dataclass
+class Upload:
+    """An object to be: where, and with what content."""
+
+    bucket: str
+    key: str
+    content: Content
+    upload_id: str = ""
+
+    def describe(self) -> str:
+        """The object's text in diffs."""
+        return _describe(self.content.rows, self.content.size, self.content.sha256)
+
+    def change(self, s3: Any) -> Change:
+        """What uploading it changes; reads the present object's head only."""
+        before = self._present(s3)
+        return Change(
+            "s3://{}/{}".format(self.bucket, self.key),
+            "upload",
+            before,
+            self.describe(),
+            {"rows": self.content.rows, "bytes": self.content.size},
+        )
+
+    def needed(self, s3: Any) -> bool:
+        """Whether the object is not there with this content."""
+        return self.change(s3).changed
+
+    def _present(self, s3: Any) -> str:
+        head = _head(s3, self.bucket, self.key)
+        if head is None:
+            return ""
+        if head["ETag"].strip('"') == self.content.etag:
+            return self.describe()
+        known = head.get("Metadata", {})
+        if "sha256" in known:
+            return _describe(int(known.get("rows", 0)), head["ContentLength"], known["sha256"])
+        return "{:,} bytes\nETag {}\n".format(head["ContentLength"], head["ETag"])
+
+
+@dataclass(frozen=True)
+class Staged:
+    """An upload whose parts lie on S3: all that completing it needs."""
+
+    bucket: str
+    key: str
+    upload_id: str
+    parts: Sequence[str]
+    etag: str
+    rows: int
+    size: int
+    sha256: str
+
+    def token(self) -> Mapping[str, Any]:
+        """Its JSON form for the run marker."""
+        return asdict(self)
+
+    def completion(self) -> Change:
+        """The change that completing it is, after a crash."""
+        return Change(
+            "s3://{}/{}".format(self.bucket, self.key),
+            "upload",
+            "",
+            _describe(self.rows, self.size, self.sha256),
+            {"rows": self.rows, "bytes": self.size},
+        )
+
+    def complete(self, s3: Any) -> bool:
+        """Turn the parts into the object; False when S3 has neither the upload nor the object."""
+        with aws.translated("complete the upload of s3://{}/{}".format(self.bucket, self.key)):
+            if self.upload_id in _unfinished(s3, self.bucket, self.key):
+                parts = [{"ETag": etag, "PartNumber": n} for n, etag in enumerate(self.parts, 1)]
+                s3.complete_multipart_upload(
+                    Bucket=self.bucket,
+                    Key=self.key,
+                    UploadId=self.upload_id,
+                    MultipartUpload={"Parts": parts},
+                )
+                return True
+        head = _head(s3, self.bucket, self.key)
+        return head is not None and head["ETag"].strip('"') == self.etag
+
+
+def stage(s3: Any, uploads: Sequence[Upload]) -> List[Staged]:
+    """Put the parts of those objects on S3 that are not there with the same content already.
+
+    Uploads of the same keys that an earlier crash left behind are removed: no marker names them.
+    """
+    return [_stage(s3, upload) for upload in uploads if upload.needed(s3)]
+
+
+def _stage(s3: Any, upload: Upload) -> Staged:
+    content, place = upload.content, {"Bucket": upload.bucket, "Key": upload.key}
+    if content.file is None:
+        raise ModuleFailure("s3://{}/{} was not kept".format(upload.bucket, upload.key))
+    with aws.translated("upload s3://{}/{}".format(upload.bucket, upload.key)):
+        for stale in _unfinished(s3, upload.bucket, upload.key):
+            s3.abort_multipart_upload(UploadId=stale, **place)
+        upload.upload_id = s3.create_multipart_upload(
+            ContentType=CONTENT_TYPE,
+            Metadata={"sha256": content.sha256, "rows": str(content.rows)},
+            **place,
+        )["UploadId"]
+        parts: List[str] = []
+        content.file.seek(0)
+        data = content.file.read(PART)
+        while data or not parts:
+            answer = s3.upload_part(
+                UploadId=upload.upload_id, PartNumber=len(parts) + 1, Body=data, **place
+            )
+            parts.append(answer["ETag"])
+            data = content.file.read(PART)
+    content.file.close()
+    return Staged(
+        upload.bucket, upload.key, upload.upload_id, parts,
+        content.etag, content.rows, content.size, content.sha256,
+    )  # fmt: skip
+
+
+def _unfinished(s3: Any, bucket: str, key: str) -> List[str]:
+    """The ids of the key's multipart uploads that are neither completed nor aborted."""
+    pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=key)
+    return [
+        upload["UploadId"]
+        for page in pages
+        for upload in page.get("Uploads", [])
+        if upload["Key"] == key
+    ]
+
+
+def abort(uploads: Sequence[Upload], s3: Callable[[], Any]) -> None:
+    """Remove the parts that ``stage`` put on S3; for a transaction that was rolled back.
+
+    Best effort: the error that ended the transaction is the one to report, and the next
+    transaction removes what is left.
+    """
+    for upload in uploads:
+        if upload.content.file:
+            upload.content.file.close()
+        if upload.upload_id:
+            try:
+                with aws.translated("abort"):
+                    s3().abort_multipart_upload(
+                        Bucket=upload.bucket, Key=upload.key, UploadId=upload.upload_id
+                    )
+            except ModuleFailure:
+                continue
+
+
+def _head(s3: Any, bucket: str, key: str) -> Optional[Mapping[str, Any]]:
+    with aws.translated("look at s3://{}/{}".format(bucket, key)):
+        try:
+            answer: Mapping[str, Any] = s3.head_object(Bucket=bucket, Key=key)
+            return answer
+        except s3.exceptions.ClientError as error:
+            if aws.error_code(error) in ("404", "NoSuchKey", "NotFound"):
+                return None
+            raise
+
+
+def _describe(rows: int, size: int, sha256: str) -> str:
+    return "{:,} rows\n{:,} bytes\nsha256 {}\n".format(rows, size, sha256)

@@ -1,0 +1,95 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Step configuration: rows of labeller's own settings table (reference 1.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, List
+
+from .. import crontab, settings, shadow
+from ..configuration_keys import KEYS
+from ..errors import InvalidInput, Refused
+from ..transaction import Step
+
+if TYPE_CHECKING:
+    from ..change import Change
+    from ..transaction import Transaction
+
+TABLE = "configuration"
+
+
+class Configuration(Step):
+    """Sets the keys that are given and leaves every other as it is."""
+
+    name = "configuration"
+    ARGUMENTS: ClassVar[Dict[str, Any]] = {
+        "state": {"type": "str", "choices": ["present", "valid"], "default": "present"},
+        "settings": {"type": "dict", "default": {}},
+        "secrets": {"type": "dict", "default": {}, "no_log": True},
+        "allow_unknown": {"type": "bool", "default": False},
+        "profile": {"type": "str", "choices": sorted(crontab.PROFILES)},
+        "slack": {"type": "bool", "default": False},
+    }
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        if params["state"] == "present":
+            self.changed = (TABLE,)
+
+    def prepare(self, tx: Transaction) -> None:  # noqa: ARG002
+        """Raises InvalidInput, with all of them, for unknown keys and values of the wrong kind."""
+        self.wanted: Dict[str, str] = {}
+        problems = []
+        for key, value in sorted({**self.params["settings"], **self.params["secrets"]}.items()):
+            text = settings.canonical(key, value)
+            if key not in KEYS and not self.params["allow_unknown"]:
+                problems.append(settings.unknown(key))
+            elif key in self.params["settings"] and settings.is_secret(key):
+                problems.append("{} is a secret; give it in secrets".format(key))
+            elif text is None:
+                shown = "the value given" if settings.is_secret(key) else repr(value)
+                problems.append(
+                    "{}: expected {}, not {}".format(key, settings.expected(key), shown)
+                )
+            else:
+                self.wanted[key] = text
+        if problems:
+            raise InvalidInput("configuration: {}".format("; ".join(problems)))
+
+    def run(self, tx: Transaction) -> List[Change]:
+        """Raises InvalidInput for settings that crash together, Refused for a profile's needs."""
+        shadow.require(tx.cursor, [TABLE])
+        before = dict(tx.rows("SELECT key, value FROM configuration"))
+        after = {**before, **self.wanted}
+        conflicts = settings.conflicts(after)
+        if conflicts:
+            raise InvalidInput("configuration: {}".format("; ".join(conflicts)))
+        profile = self.params["profile"]
+        unmet = settings.unmet(profile, after, slack=self.params["slack"]) if profile else []
+        if unmet:
+            raise Refused("{}: {}".format(tx.database, "; ".join(unmet)))
+        if self.params["state"] == "valid":
+            return []
+        changed = {
+            key: text
+            for key, text in self.wanted.items()
+            if key not in before or settings.canonical(key, before[key]) != text
+        }
+        for key, text in changed.items():
+            if not tx.execute("UPDATE configuration SET value = %s WHERE key = %s", (text, key)):
+                tx.execute("INSERT INTO configuration (key, value) VALUES (%s, %s)", (key, text))
+        inserted = len([key for key in changed if key not in before])
+        return [
+            tx.table_change(
+                TABLE, "update",
+                "".join(_line(key, before[key], "old") for key in changed if key in before),
+                "".join(_line(key, text, "new") for key, text in changed.items()),
+                {"rows_inserted": inserted, "rows_changed": len(changed) - inserted},
+            )
+        ]  # fmt: skip
+
+
+def _line(key: str, value: Any, which: str) -> str:
+    """``key = value``; of a secret only which of the two it is."""
+    shown = "******** ({} value)".format(which) if settings.is_secret(key) else value
+    return "{} = {}\n".format(key, shown)

@@ -1,0 +1,120 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Step f_pool: the pool that F sites are drawn from (reference 2.12, steps 1 to 5, 7 and 10)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, List
+
+from .. import geography, inputs
+from ..errors import InvalidInput
+from ..transaction import Step
+from . import availability
+
+with suppress(ImportError):  # postgres.connect says what to install
+    from psycopg2 import sql as _sql
+
+if TYPE_CHECKING:
+    from ..change import Change
+    from ..transaction import Transaction
+
+#: Cells that have scenes of both seasons.
+PAIRED = (
+    "SELECT cell_id FROM scenes_data WHERE season = 'GS'"
+    " INTERSECT SELECT cell_id FROM scenes_data WHERE season = 'OS'"
+)
+
+FILE = (
+    "SELECT name, col, \"row\", name || '_' || col || '_' || \"row\" AS name_col_row"
+    " FROM ({}) AS cells ORDER BY gid"
+)
+
+
+class FPool(Step):
+    """Availability F, and the files of the pool and of the area's quality and training cells."""
+
+    name = "f_pool"
+    ARGUMENTS: ClassVar[Dict[str, Any]] = {
+        "aoi": {"type": "str", "required": True},
+        "aoi_index": {"type": "int", "required": True},
+        "static_names": {"type": "str"},
+        "pool": {"type": "str", "required": True},
+        "qs": {"type": "str", "required": True},
+    }
+    produces_objects = True
+    changed = ("master_grid",)
+    read = ("kml_data_static", "scenes_data")
+
+    def prepare(self, tx: Transaction) -> None:
+        """Raises InvalidInput for objects that are missing or not what they must be."""
+        self.area = inputs.area(tx, self.params["aoi"], self.params["aoi_index"])
+        self.static = inputs.names(tx, self.params["static_names"])
+        for table in ("runbook_pool", "runbook_training"):
+            tx.execute(
+                _sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {}) ON COMMIT DROP").format(
+                    _sql.Identifier(table), self.area.table
+                )
+            )
+        tx.shared["pool"] = "runbook_pool"
+
+    def run(self, tx: Transaction) -> List[Change]:
+        """Raises InvalidInput for an area without cells or without scenes of both seasons."""
+        self.area.fill(tx)
+        inputs.require_in_grid(tx, self.static, "static training names")
+        self._find(tx)
+        before = availability.text(tx)
+        changed = tx.execute(
+            "UPDATE master_grid g SET avail = 'T' WHERE avail = 'F' AND gid NOT IN"
+            " (SELECT gid FROM runbook_pool UNION ALL SELECT gid FROM runbook_training)"
+        )
+        changed += tx.execute(
+            "UPDATE master_grid g SET avail = 'F' FROM"
+            " (SELECT gid FROM runbook_pool UNION ALL SELECT gid FROM runbook_training) f"
+            " WHERE g.gid = f.gid AND g.avail IS DISTINCT FROM 'F'"
+        )
+        outside = _sql.SQL(
+            "SELECT * FROM runbook_pool UNION ALL SELECT * FROM runbook_training"
+            " WHERE gid NOT IN (SELECT gid FROM {area}) AND id IN ({paired})"
+        ).format(area=self.area.table, paired=_sql.SQL(PAIRED))
+        quality = _sql.SQL(
+            "SELECT a.* FROM {} a JOIN master_grid g ON g.gid = a.gid WHERE g.avail IN ('I', 'Q')"
+        ).format(self.area.table)
+        return [
+            *availability.change(tx, before, changed),
+            tx.upload(self.params["pool"], _sql.SQL(FILE).format(outside)),
+            tx.upload(self.params["qs"], _sql.SQL(FILE).format(quality)),
+        ]
+
+    def _find(self, tx: Transaction) -> None:
+        """Fill runbook_training with the cells of the static names, runbook_pool with the pool."""
+        tx.execute(
+            _sql.SQL(
+                "INSERT INTO runbook_training SELECT g.gid, g.id, g.name, {}, {} FROM master_grid g"
+                " WHERE g.name IN (SELECT name::bpchar FROM ({}) AS n)"
+            ).format(*map(_sql.SQL, geography.column_row()), self.static)
+        )
+        clash = tx.rows(
+            "SELECT t.name, s.kml_type, count(*) OVER () FROM runbook_training t"
+            " JOIN kml_data_static s ON s.name = t.name ORDER BY 1 LIMIT 3"
+        )
+        if clash:
+            raise InvalidInput(
+                "static training names: {} are quality or training cells in kml_data_static, "
+                "which a name cannot be at the same time: {}".format(
+                    clash[0][2], ", ".join("{} ({})".format(n, kind) for n, kind, _ in clash)
+                )
+            )
+        pool = tx.execute(
+            _sql.SQL(
+                "INSERT INTO runbook_pool SELECT a.* FROM {} a JOIN ({}) p ON p.cell_id = a.id"
+                " WHERE NOT EXISTS (SELECT 1 FROM kml_data_static s WHERE s.name = a.name)"
+                " AND a.gid NOT IN (SELECT gid FROM runbook_training)"
+            ).format(self.area.table, _sql.SQL(PAIRED))
+        )
+        if not pool:
+            raise InvalidInput(
+                "{}: none of its {:,} cells, training and quality cells aside, has scenes of both "
+                "seasons in scenes_data".format(self.area.name, self.area.count)
+            )
+        tx.execute("ANALYZE runbook_pool")

@@ -1,0 +1,479 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A chain of steps as one database transaction; in check mode against shadow tables.
+
+A step names its tables without a schema. When applied they are the real ones; in check mode
+``shadow`` puts temporary copies before them on the search path, and the server holds the
+transaction read only, so the same statements see and give what they will when applied.
+
+Order of an apply: advisory lock (two operators exclude each other) → uploads that a crash left
+pending → inputs into temporary tables → table locks → guards → steps → multipart uploads → commit →
+uploads completed. A crash before the commit leaves the database as it was, one after it leaves
+uploads that the run marker names and the next transaction completes.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence
+
+from . import aws, marker, postgres, shadow, staged_upload
+from .change import Change, result
+from .errors import InvalidInput, Locked, ModuleFailure, Unreachable
+
+with suppress(ImportError):  # postgres.connect says what to install
+    import psycopg2
+    from psycopg2 import sql as _sql
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+    from psycopg2.sql import Composable
+
+#: Schemas of the real tables: labeller's own, then ours (the run marker).
+SEARCH_PATH = "public, runbook"
+
+#: What every step that is a module of its own takes besides the step's arguments.
+COMMON_ARGUMENTS: dict[str, Any] = {
+    **postgres.POSTGRES_ARGUMENTS,
+    **aws.AWS_ARGUMENTS,
+    "bucket": {"type": "str"},
+}
+
+# One number for all of us: pg_advisory_lock(bigint), "runbook" in ASCII.
+ADVISORY_LOCK = int.from_bytes(b"runbook", "big")
+_ADVISORY_WAIT = "3s"
+_SESSION = {
+    "temp_buffers": "64MB",
+    "work_mem": "64MB",
+    "maintenance_work_mem": "64MB",
+    # uploads are staged inside the transaction, and the server waits for them
+    "idle_in_transaction_session_timeout": "0",
+}
+
+Observer = Callable[["Transaction"], None]
+
+
+class Step:
+    """One part of a transaction. A subclass says which tables it needs and does its work in run.
+
+    ``emptied`` tables lose all rows (``Transaction.empty``) before anything else reads them,
+    ``changed`` ones are written, ``read`` ones only read. ``produces_objects``: it stages uploads,
+    and may be run again later for them alone.
+    """
+
+    name: ClassVar[str]
+    ARGUMENTS: ClassVar[Dict[str, Any]] = {}
+    produces_objects: ClassVar[bool] = False
+    emptied: Sequence[str] = ()
+    changed: Sequence[str] = ()
+    read: Sequence[str] = ()
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.params = params
+
+    def in_place(self, tx: Transaction) -> bool:  # noqa: ARG002
+        """Whether the whole chain is done already and must not run again."""
+        return False
+
+    def observe(self, tx: Transaction) -> Mapping[str, Any]:
+        """What the step's module returns for ``state: read``."""
+        raise NotImplementedError
+
+    def prepare(self, tx: Transaction) -> None:
+        """Read inputs into temporary tables; before any lock, with no look at the tables."""
+
+    def guard(self, tx: Transaction) -> None:
+        """Refuse, from the real tables as they are before the first step, or return."""
+
+    def run(self, tx: Transaction) -> List[Change]:
+        """Do it, with SQL that is the same in check mode: no DDL, no TRUNCATE, no sequence DDL."""
+        raise NotImplementedError
+
+
+class Transaction:
+    """What a step works with: the session, the inputs and outputs of this transaction."""
+
+    def __init__(
+        self, cursor: Cursor, params: Mapping[str, Any], *, check: bool, keep_bodies: bool = False
+    ) -> None:
+        self.cursor = cursor
+        self.params = params
+        self.check = check
+        self._keep_bodies = keep_bodies or not check
+        self.database = postgres.database_name(params)
+        self.uploads: List[staged_upload.Upload] = []
+        self.shared: Dict[Any, Any] = {}
+        self.warnings: List[str] = []
+        self.real_only: set[str] = set()
+        self._s3: Any = None
+
+    @property
+    def s3(self) -> Any:
+        """The S3 client, made when first needed."""
+        if self._s3 is None:
+            self._s3 = aws.client("s3", self.params)
+        return self._s3
+
+    @property
+    def bucket(self) -> str:
+        """The bucket of the step's keys."""
+        if not self.params["bucket"]:
+            raise InvalidInput("bucket is missing: this step reads and writes S3 objects")
+        return str(self.params["bucket"])
+
+    def execute(self, statement: Any, params: Any = None) -> int:
+        """Run a statement; gives the number of rows it touched."""
+        self.cursor.execute(statement, params)
+        return int(self.cursor.rowcount)
+
+    def rows(self, statement: Any, params: Any = None) -> List[Any]:
+        """All rows of a query; for small answers only."""
+        self.cursor.execute(statement, params)
+        return self.cursor.fetchall()
+
+    def value(self, statement: Any, params: Any = None) -> Any:
+        """The first column of the first row."""
+        return self.rows(statement, params)[0][0]
+
+    def source(self, table: str) -> Composable:
+        """Where a table's rows are now: the real one while its shadow is made empty in advance."""
+        if table in self.real_only:
+            return shadow.real(self.cursor, table)
+        return _sql.Identifier(table)
+
+    def empty(self, table: str) -> int:
+        """Delete all rows of a table; gives how many there were."""
+        statement = _sql.SQL("SELECT count(*) FROM {}").format(self.source(table))
+        count = self.value(statement) if table in self.real_only else None
+        self.real_only.discard(table)
+        deleted = self.execute(_sql.SQL("DELETE FROM {}").format(_sql.Identifier(table)))
+        return deleted if count is None else int(count)
+
+    def sequence(self, table: str, column: str) -> Optional[str]:
+        """The sequence that gives a column its default, as a regclass text; None without one."""
+        return shadow.sequence(self.cursor, table, column)
+
+    def restart(self, sequence_name: str) -> None:
+        """Let a sequence (``sequence``) begin with 1 again; a rollback undoes it.
+
+        setval alone would stay after a rollback; ALTER SEQUENCE gives the sequence new storage,
+        since PostgreSQL 10. Shadows are temporary, and DDL on them would be refused.
+        """
+        if self.check or self.cursor.connection.server_version < 100000:
+            self.execute("SELECT setval(%s::regclass, 1, false)", (sequence_name,))
+        else:
+            statement = _sql.SQL("ALTER SEQUENCE {} RESTART WITH 1")
+            self.execute(statement.format(_sql.SQL(sequence_name)))
+
+    def table_change(
+        self,
+        table: str,
+        action: str,
+        before: str,
+        after: str,
+        counts: Mapping[str, int],
+        fingerprint: str = "",
+    ) -> Change:
+        """A change of a table; rows that were replaced by as many others show as such."""
+        touched = sum(counts.values())
+        if touched and before == after:
+            after = "{}{:,} rows replaced\n".format(after, touched)
+        return Change(self.resource(table), action, before, after, counts, fingerprint)
+
+    def resource(self, what: str) -> str:
+        """How diffs and plans name a table of this database."""
+        return "{} ({})".format(what, self.database)
+
+    def upload(self, key: str, query: Composable) -> Change:
+        """Stage the result of a query as a CSV object with a header."""
+        statement = _sql.SQL("COPY ({}) TO STDOUT WITH (FORMAT csv, HEADER)").format(query)
+        body = staged_upload.Body(keep=self._keep_bodies)
+        self.cursor.copy_expert(statement, body)
+        upload = staged_upload.Upload(self.bucket, key, body.finished(int(self.cursor.rowcount)))
+        self.uploads.append(upload)
+        return upload.change(self.s3)
+
+
+def run(
+    steps: Sequence[Step],
+    params: Mapping[str, Any],
+    *,
+    check: bool,
+    observe: Optional[Observer] = None,
+) -> dict[str, Any]:
+    """Run a chain and give the module result; ``observe`` sees the tables before the end.
+
+    Raises Locked (another operator, or a session that keeps a table), what the steps raise, and
+    the errors of ``postgres.connect``. Then the database is as it was.
+    """
+    with postgres.connect(params) as session, session.cursor() as cursor:
+        _settle(session, cursor)
+        if check:
+            return _check(Transaction(cursor, params, check=True), steps, observe)
+        _exclude_others(session, cursor, params)
+        return _apply(session, Transaction(cursor, params, check=False), steps, observe)
+
+
+def read(step: Step, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a step's module for ``state: read``: nothing is committed."""
+    with postgres.connect(params) as session, session.cursor() as cursor:
+        tx = Transaction(cursor, params, check=True)
+        tx.execute("SET LOCAL search_path = {}".format(SEARCH_PATH))
+        found = step.observe(tx)
+        session.rollback()
+        return result([], **found)
+
+
+def _settle(session: Connection, cursor: Cursor) -> None:
+    settings = dict(_SESSION)
+    if session.server_version >= 140000:
+        # a server that works for a client that is gone would keep its locks
+        settings["client_connection_check_interval"] = "2s"
+    for name, value in settings.items():
+        cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
+    session.commit()
+
+
+def _check(tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]) -> dict[str, Any]:
+    tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    tx.execute("SET LOCAL search_path = {}".format(SEARCH_PATH))
+    pending = marker.pending(tx.cursor)
+    changes = [upload.completion() for uploads in pending.values() for upload in uploads]
+    if any(step.in_place(tx) for step in steps):
+        tx.cursor.connection.rollback()
+        return result(changes, in_place=True)
+    changes += _simulate(tx, steps)
+    if observe:
+        observe(tx)
+    tx.cursor.connection.rollback()
+    return result(changes, in_place=False, warnings=tx.warnings)
+
+
+def _simulate(tx: Transaction, steps: Sequence[Step]) -> List[Change]:
+    """Run the steps on shadow tables, the server refusing every write to a real one."""
+    for step in steps:
+        step.prepare(tx)
+    empty, copied = _shadowed(steps)
+    tx.real_only |= shadow.create(tx.cursor, empty, copied, SEARCH_PATH)
+    tx.execute("SET TRANSACTION READ ONLY")
+    return _run_steps(tx, steps)
+
+
+def _apply(
+    session: Connection, tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]
+) -> dict[str, Any]:
+    tx.execute("SET LOCAL search_path = {}, pg_temp".format(SEARCH_PATH))
+    pending = marker.pending(tx.cursor)
+    in_place = any(step.in_place(tx) for step in steps)
+    session.rollback()
+    changes = [upload.completion() for uploads in pending.values() for upload in uploads]
+    for marked, uploads in pending.items():
+        _complete(session, tx, marked, uploads, steps if in_place else None)
+    if in_place:
+        return result(changes, in_place=True)
+
+    tx.execute("SET LOCAL search_path = {}, pg_temp".format(SEARCH_PATH))
+    try:
+        for step in steps:
+            step.prepare(tx)
+        _lock(session, tx, steps)
+        changes += _run_steps(tx, steps)
+        staged = staged_upload.stage(tx.s3, tx.uploads) if tx.uploads else []
+        row = tx.shared.get("marker")
+        if row is not None and staged:
+            marker.set_pending(tx.cursor, row, staged)
+        if observe:
+            observe(tx)
+        _commit(session, tx)
+    except _InDoubt:
+        raise
+    except BaseException:
+        with suppress(psycopg2.Error):
+            session.rollback()
+        staged_upload.abort(tx.uploads, lambda: tx.s3)
+        raise
+    if staged:
+        _complete(session, tx, row, staged, steps)
+    return result(changes, in_place=False, warnings=tx.warnings)
+
+
+class _InDoubt(Unreachable):
+    """The connection was lost during the commit: it may have happened or not."""
+
+
+def _commit(session: Connection, tx: Transaction) -> None:
+    """Commit. When no answer comes the staged uploads must stay: the next run decides on them."""
+    try:
+        session.commit()
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        if not session.closed:
+            raise
+        raise _InDoubt(
+            "{}: {}; the connection was lost during the commit, and only the server knows whether "
+            "it happened; run it again, which does what is still to do".format(
+                tx.database, " ".join(str(error).split())
+            )
+        ) from error
+
+
+def _run_steps(tx: Transaction, steps: Sequence[Step]) -> List[Change]:
+    for step in steps:
+        step.guard(tx)
+    return [
+        replace(change, resource="{}: {}".format(step.name, change.resource))
+        for step in steps
+        for change in step.run(tx)
+    ]
+
+
+def _complete(
+    session: Connection,
+    tx: Transaction,
+    row: Optional[int],
+    uploads: Sequence[staged_upload.Staged],
+    steps: Optional[Sequence[Step]],
+) -> None:
+    """Complete uploads whose transaction is committed, then take them out of the marker.
+
+    ``steps`` are those of their run, to make lost objects again; None for a run that is over.
+    """
+    try:
+        lost = [upload for upload in uploads if not upload.complete(tx.s3)]
+        if lost and steps is not None:
+            _regenerate(session, tx, lost, steps)
+        elif lost:
+            names = ", ".join("s3://{}/{}".format(u.bucket, u.key) for u in lost)
+            tx.warnings.append("objects of the run before were never completed: {}".format(names))
+    except ModuleFailure as error:
+        text = "{}; the database is committed, run again to complete the uploads"
+        raise type(error)(text.format(error)) from error
+    if row is not None and uploads:
+        marker.set_pending(tx.cursor, row, [])
+        session.commit()
+
+
+def _regenerate(
+    session: Connection,
+    tx: Transaction,
+    lost: Sequence[staged_upload.Staged],
+    steps: Sequence[Step],
+) -> None:
+    """Make objects again whose uploads S3 has no more, from the database as the run left it."""
+    again = Transaction(tx.cursor, tx.params, check=True, keep_bodies=True)
+    session.set_session(isolation_level="REPEATABLE READ")
+    try:
+        again.execute("SET LOCAL search_path = {}".format(SEARCH_PATH))
+        _simulate(again, [step for step in steps if step.produces_objects])
+    finally:
+        session.rollback()
+        session.set_session(isolation_level="DEFAULT")
+    made = {(upload.bucket, upload.key): upload for upload in again.uploads}
+    for token in lost:
+        upload = made.get((token.bucket, token.key))
+        if upload is None:
+            raise ModuleFailure(
+                "s3://{}/{} is missing: its upload is gone from S3, and no step of this run makes "
+                "it; run again with a new run_id".format(token.bucket, token.key)
+            )
+        for staged in staged_upload.stage(tx.s3, [upload]):
+            staged.complete(tx.s3)
+
+
+def _shadowed(steps: Sequence[Step]) -> tuple[List[str], List[str]]:
+    """Which tables need a shadow: those that may start empty, and those that need their rows.
+
+    A table may start empty when the first step that has to do with it empties it.
+    """
+    empty: List[str] = []
+    copied: List[str] = []
+    seen: set[str] = set()
+    written = {table for step in steps for table in (*step.emptied, *step.changed)}
+    for step in steps:
+        for table in step.emptied:
+            if table not in seen:
+                empty.append(table)
+                seen.add(table)
+        for table in (*step.changed, *step.read):
+            if table not in seen and table in written:
+                copied.append(table)
+            seen.add(table)
+    return empty, copied
+
+
+def _exclude_others(session: Connection, cursor: Cursor, params: Mapping[str, Any]) -> None:
+    """Take the lock that two operators cannot have, for as long as the session lasts."""
+    try:
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", (_ADVISORY_WAIT,))
+        cursor.execute("SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,))
+        session.commit()
+    except psycopg2.errors.LockNotAvailable as error:
+        session.rollback()
+        cursor.execute(
+            _ACTIVITY + "WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
+            " AND (l.classid::bigint << 32) + l.objid::bigint = %s AND l.database ="
+            " (SELECT oid FROM pg_database WHERE datname = current_database())",
+            (ADVISORY_LOCK,),
+        )
+        name = postgres.database_name(params)
+        raise Locked(
+            "{}: another run is at work on this database{}; wait for it".format(
+                name, _holders(cursor)
+            )
+        ) from error
+
+
+_ACTIVITY = """
+    SELECT DISTINCT a.pid, a.application_name, a.usename, coalesce(host(a.client_addr), 'local'),
+           to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SS TZ'), a.state,
+           left(regexp_replace(a.query, '\\s+', ' ', 'g'), 200)
+    FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid AND a.pid <> pg_backend_pid()
+"""
+
+
+def _holders(cursor: Cursor) -> str:
+    """The sessions that the cursor's answer lists, for an error message."""
+    return "".join(
+        "; process {} ({}, user {}, from {}, since {}, {}) runs: {}".format(
+            pid, application or "no application name", user, address, since, state, query
+        )
+        for pid, application, user, address, since, state, query in cursor.fetchall()
+    )
+
+
+def _lock(session: Connection, tx: Transaction, steps: Sequence[Step]) -> None:
+    """Lock the tables that the steps write against all writers, those that they read against
+
+    changes, in one order for everybody. Raises InvalidInput for tables that are not there, Locked.
+    """
+    written = {table for step in steps for table in (*step.emptied, *step.changed)}
+    read = {table for step in steps for table in step.read} - written
+    shadow.require(tx.cursor, sorted(written | read))
+    try:
+        for table in sorted(written | read):
+            mode = "SHARE ROW EXCLUSIVE" if table in written else "SHARE"
+            statement = _sql.SQL("LOCK TABLE {} IN {} MODE")
+            tx.execute(statement.format(_sql.Identifier(table), _sql.SQL(mode)))
+    except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
+        session.rollback()
+        stays = "stays locked for more than {} s".format(tx.params["lock_timeout"])
+        deadlock = isinstance(error, psycopg2.errors.DeadlockDetected)
+        raise Locked(
+            "{}: table {} {}{}; nothing was changed. Stop that process or run again later".format(
+                tx.database,
+                table,
+                "is locked by a session that waits for us (deadlock)" if deadlock else stays,
+                _table_holders(tx, table),
+            )
+        ) from error
+
+
+def _table_holders(tx: Transaction, table: str) -> str:
+    tx.execute("SET LOCAL search_path = {}".format(SEARCH_PATH))
+    tx.execute(
+        _ACTIVITY + "WHERE l.granted AND l.relation = to_regclass(%s) AND l.mode NOT IN"
+        " ('AccessShareLock', 'RowShareLock')",
+        (table,),
+    )
+    return _holders(tx.cursor)

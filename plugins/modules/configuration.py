@@ -1,0 +1,95 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: configuration
+short_description: Set labeller's own settings, the table configuration
+version_added: 0.1.0
+description:
+  - Sets the given keys of the table C(configuration) and leaves the others as they are; a missing
+    row is made.
+  - Values are held against the key's type and range (C(schemas/configuration.schema.json)), so that
+    no daemon crashes on them. Equal values are equal however they are written, V(0.50) and V(0.5).
+  - Can be a step of M(labeller.runbook.pg_transaction).
+options:
+  state:
+    description:
+      - V(present) sets the keys.
+      - V(valid) only verifies that they can be set and that O(profile) has what it needs, and
+        changes nothing.
+    type: str
+    choices: [present, valid]
+    default: present
+  settings:
+    description: Keys and values; a value as YAML has it or as text.
+    type: dict
+    default: {}
+  secrets:
+    description: Keys and values that are never shown, the Sentinel Hub instances C(instanceF) and so on.
+    type: dict
+    default: {}
+  allow_unknown:
+    description: Whether keys may be set that this version does not know.
+    type: bool
+    default: false
+  profile:
+    description:
+      - Crontab profile that the settings must suit. V(standalone_f) needs C(Hit_StandAlone), a
+        profile with the notifier O(slack) or C(Hit_NotificationEmailAddress).
+    type: str
+    choices: [full, maintenance, no_n, no_n_notifier, standalone_f]
+  slack:
+    description: Whether notifications go to a Slack webhook.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - labeller.runbook.postgres
+  - labeller.runbook.aws
+  - labeller.runbook.transaction
+  - labeller.runbook.plan
+"""
+
+EXAMPLES = r"""
+- name: Four mappers for each F site, and nobody is learned from
+  labeller.runbook.configuration:
+    settings:
+      Hit_MaxAssignmentsF: 4
+      Hit_StandAlone: true
+    login_db: Africa
+    login_password: "{{ db_pwd }}"
+"""
+
+RETURN = r"""
+in_place:
+  description: Whether nothing had to be done, so that the step did not run.
+  returned: success
+  type: bool
+plan:
+  description: Each table with what is done to it, and how much.
+  returned: success
+  type: list
+  elements: dict
+diff:
+  description: Each table that changes, before and after.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry
+from ansible_collections.labeller.runbook.plugins.module_utils.steps.configuration import (
+    Configuration,
+)
+
+ARGUMENTS = registry.arguments(Configuration)
+
+
+def main() -> None:
+    registry.main(Configuration)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: crontab_profile
+short_description: Put labeller's daemons into the crontab, or take them out
+version_added: 0.1.0
+description:
+  - Keeps the crontab lines by which C(daemonNanny.sh) starts labeller's daemons and keeps them
+    running, between two marker lines.
+  - Every other line of the crontab stays as it is, byte for byte. Lines of the old
+    C(crontab_runner.py) that run C(daemonNanny.sh) of the same checkout are replaced.
+  - Takes the place of C(crontab -r), C(crontab_runner.py) and the files C(crontabSetup_*.mapper).
+options:
+  state:
+    description:
+      - V(present) puts up the lines of O(profile) and makes its scripts executable, as
+        C(daemonNanny.sh) demands.
+      - V(absent) removes the lines of every profile.
+    type: str
+    choices: [present, absent]
+    default: present
+  profile:
+    description:
+      - Which daemons run. C(cleanup_absent_worker) is in all of them and alone in V(maintenance).
+      - V(standalone_f) adds C(create_hit_daemon); V(no_n) that and C(generate_consensus_daemon).
+      - V(no_n_notifier) is V(no_n) with C(worker_notification_daemon).
+      - V(full) is V(no_n) with C(select_n_sites).
+    type: str
+    choices: [full, no_n, no_n_notifier, standalone_f, maintenance]
+    default: no_n_notifier
+  home:
+    description: Folder of the labeller checkout, an absolute path without spaces.
+    type: path
+    required: true
+  user:
+    description: Whose crontab, for root only; without it the user who runs the module.
+    type: str
+  crontab_file:
+    description: A file to edit in place of the crontab of crontab(1); empty for crontab(1).
+    type: path
+  taken_down:
+    description:
+      - Whether an earlier step of the same play takes the lines down. In check mode, where it has not
+        done so, the crontab counts as without them.
+    type: bool
+    default: false
+  learner:
+    description:
+      - Add a line that runs O(learner_command) every five minutes, the active-learning loop. Calls
+        that would overlap are left out (flock); output goes to C(log/iterate.log).
+    type: bool
+    default: false
+  learner_command:
+    description: The command that runs iterate.yml, one line; what it reads must be on the host.
+    type: str
+    default: ''
+extends_documentation_fragment:
+  - labeller.runbook.plan
+"""
+
+EXAMPLES = r"""
+- name: Take the crontab down
+  labeller.runbook.crontab_profile:
+    state: absent
+    home: /home/mapper/labeller
+
+- name: F and Q sites, consensus and the Slack notifier
+  labeller.runbook.crontab_profile:
+    profile: no_n_notifier
+    home: /home/mapper/labeller
+"""
+
+RETURN = r"""
+plan:
+  description: What was or would be done, for each file and the crontab.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible_collections.labeller.runbook.plugins.module_utils import crontab, module
+
+
+def main() -> None:
+    """Entry point."""
+    module.run(crontab.ARGUMENTS, crontab.run)
+
+
+if __name__ == "__main__":
+    main()

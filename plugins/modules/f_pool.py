@@ -1,0 +1,85 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: f_pool
+short_description: The pool of cells that F sites are drawn from
+description:
+  - The pool is the area's cells that have scenes of both seasons and are neither in
+    V(kml_data_static) nor static training names. A cell is in the area when its centre is.
+  - Availability in V(master_grid) becomes V(F) exactly for the pool and the static training names.
+  - O(pool) gets the pool and the static training names outside the area that have scenes of both
+    seasons; O(qs) gets the area's training and quality cells.
+options:
+  aoi:
+    description: Key of the GeoJSON file of areas, longitude and latitude.
+    type: str
+    required: true
+  aoi_index:
+    description: The area, as the 1-based row of O(aoi).
+    type: int
+    required: true
+  static_names:
+    description:
+      - Key of the CSV of static training names (column V(name), others are ignored).
+      - A file that is given must hold names; without the option there are none.
+    type: str
+  pool:
+    description: Key of the pool's CSV, written.
+    type: str
+    required: true
+  qs:
+    description: Key of the CSV of training and quality cells, written.
+    type: str
+    required: true
+extends_documentation_fragment:
+  - labeller.runbook.postgres
+  - labeller.runbook.aws
+  - labeller.runbook.transaction
+  - labeller.runbook.plan
+"""
+
+EXAMPLES = r"""
+- name: Make the pool of AOI 3
+  labeller.runbook.f_pool:
+    login_password: "{{ db_pwd }}"
+    bucket: activemapper
+    aoi: grid/image_target_aois.geojson
+    aoi_index: 3
+    static_names: planet/incoming_names_static_cluster_3.csv
+    pool: planet/f_pool_ghana_3.csv
+    qs: planet/q_sites_ghana_3.csv
+"""
+
+RETURN = r"""
+in_place:
+  description: Whether the run was in place already, so that no step ran.
+  returned: success
+  type: bool
+plan:
+  description: Each table and object with what is done to it, and how much.
+  returned: success
+  type: list
+  elements: dict
+diff:
+  description: Each table and object that changes, before and after.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry
+from ansible_collections.labeller.runbook.plugins.module_utils.steps.f_pool import FPool
+
+ARGUMENTS = registry.arguments(FPool)
+
+
+def main() -> None:
+    registry.main(FPool)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: grid_availability
+short_description: Availability codes of training and quality cells
+description:
+  - Cells of V(kml_data_static) of type V(I) and V(Q) get their type as availability code in
+    V(master_grid); other cells with these codes become free, V(T).
+  - A static name that is not in the grid is an error.
+extends_documentation_fragment:
+  - labeller.runbook.postgres
+  - labeller.runbook.aws
+  - labeller.runbook.transaction
+  - labeller.runbook.plan
+"""
+
+EXAMPLES = r"""
+- name: Mark training and quality cells
+  labeller.runbook.grid_availability:
+    login_password: "{{ db_pwd }}"
+"""
+
+RETURN = r"""
+in_place:
+  description: Whether the run was in place already, so that no step ran.
+  returned: success
+  type: bool
+plan:
+  description: Each table and object with what is done to it, and how much.
+  returned: success
+  type: list
+  elements: dict
+diff:
+  description: Each table and object that changes, before and after.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry
+from ansible_collections.labeller.runbook.plugins.module_utils.steps.grid_availability import (
+    GridAvailability,
+)
+
+ARGUMENTS = registry.arguments(GridAvailability)
+
+
+def main() -> None:
+    registry.main(GridAvailability)
+
+
+if __name__ == "__main__":
+    main()

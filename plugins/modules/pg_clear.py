@@ -1,0 +1,115 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_clear
+short_description: Empties the tables of a finished run
+description:
+  - Deletes all rows of O(tables) and the unprocessed rows of V(incoming_names), fills V(kml_data)
+    from V(kml_data_static) again, resets the counters of V(system_data) and returns availability
+    codes of V(master_grid) to V(T).
+  - Kept are workers, users, configuration, metrics and processed names of earlier runs, the grid
+    and the reference data.
+  - Refused unless O(backup) proves that every row that it deletes is on S3, by row count and
+    content fingerprint computed in the same transaction, and by the objects' sizes.
+  - Refused while a table outside O(tables) has rows that refer to one of them.
+options:
+  backup:
+    description:
+      - Manifest of the backup that proves the rows (result of M(labeller.runbook.s3_table_backup)).
+      - In check mode a planned one is accepted.
+    type: dict
+  unprotected:
+    description: Delete without the proof of a backup.
+    type: bool
+    default: false
+  tables:
+    description: Tables to empty; the order comes from the foreign keys.
+    type: list
+    elements: str
+    default:
+      - user_maps
+      - accuracy_data
+      - assignment_history
+      - assignment_data
+      - assignment_review
+      - qual_user_maps
+      - qual_accuracy_data
+      - qual_assignment_data
+      - hit_data
+      - scenes_data
+      - machine_maps
+      - kml_data
+  optional_tables:
+    description: Those of O(tables) that a labeller may lack; any other missing table is an error.
+    type: list
+    elements: str
+    default:
+      - assignment_review
+      - machine_maps
+  returned:
+    description: Availability codes that become V(T), free; V(N) stays by default.
+    type: list
+    elements: str
+    choices: [I, Q, F, E, N]
+    default: [I, Q, F, E]
+  restart_numbers:
+    description:
+      - Whether the numbers of all emptied tables start at 1 again; without it those of
+        V(kml_data) and V(machine_maps).
+    type: bool
+    default: false
+  metrics:
+    description:
+      - V(keep) keeps the metrics and the processed names of earlier runs.
+      - V(clear) deletes the metrics, and the processed names, which refer to them; the backup must
+        prove both.
+    type: str
+    choices: [keep, clear]
+    default: keep
+extends_documentation_fragment:
+  - labeller.runbook.postgres
+  - labeller.runbook.aws
+  - labeller.runbook.transaction
+  - labeller.runbook.plan
+"""
+
+EXAMPLES = r"""
+- name: Empty the tables of the old run
+  labeller.runbook.pg_clear:
+    login_password: "{{ db_pwd }}"
+    backup: "{{ backup.manifest }}"
+"""
+
+RETURN = r"""
+in_place:
+  description: Whether the run was in place already, so that no step ran.
+  returned: success
+  type: bool
+plan:
+  description: Each table and object with what is done to it, and how much.
+  returned: success
+  type: list
+  elements: dict
+diff:
+  description: Each table and object that changes, before and after.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry
+from ansible_collections.labeller.runbook.plugins.module_utils.steps.pg_clear import PgClear
+
+ARGUMENTS = registry.arguments(PgClear)
+
+
+def main() -> None:
+    registry.main(PgClear)
+
+
+if __name__ == "__main__":
+    main()

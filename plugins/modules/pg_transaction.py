@@ -1,0 +1,437 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_transaction
+short_description: Runs a chain of database steps as one transaction
+description:
+  - The whole chain commits, or nothing does. S3 objects that steps make are uploaded before the
+    commit and completed after it; what a crash left in between is completed by the next transaction.
+  - In check mode each step sees the effect of the steps before it, on temporary copies of the
+    tables, in a transaction that the server holds read only.
+  - Two transactions on the same database exclude each other.
+options:
+  bucket:
+    description: S3 bucket of the objects that steps read and write; all keys are within it.
+    type: str
+  backup:
+    description: Manifest of the backup that proves what pg_clear deletes; the marker keeps its id.
+    type: dict
+  steps:
+    description: The steps in their order; each element has one step's name with its options.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      configuration:
+        description: Step M(labeller.runbook.configuration).
+        type: dict
+        suboptions:
+          state:
+            description:
+              - V(present) sets the keys.
+              - V(valid) only verifies that they can be set and that O(steps[].configuration.profile)
+                has what it needs, and changes nothing.
+            type: str
+            choices:
+              - present
+              - valid
+            default: present
+          settings:
+            description: Keys and values; a value as YAML has it or as text.
+            type: dict
+            default: {}
+          secrets:
+            description: Keys and values that are never shown, the Sentinel Hub instances C(instanceF)
+              and so on.
+            type: dict
+            default: {}
+          allow_unknown:
+            description: Whether keys may be set that this version does not know.
+            type: bool
+            default: false
+          profile:
+            description:
+              - Crontab profile that the settings must suit. V(standalone_f) needs C(Hit_StandAlone),
+                a profile with the notifier O(steps[].configuration.slack) or C(Hit_NotificationEmailAddress).
+            type: str
+            choices:
+              - full
+              - maintenance
+              - no_n
+              - no_n_notifier
+              - standalone_f
+          slack:
+            description: Whether notifications go to a Slack webhook.
+            type: bool
+            default: false
+      database_consistent:
+        description: Step M(labeller.runbook.database_consistent).
+        type: dict
+        suboptions:
+          refuse:
+            description: Invariants that fail the task when they are broken.
+            type: list
+            elements: str
+            choices:
+              - settings
+              - static_cells
+              - queue_names
+              - scenes
+              - open_names
+              - hits
+              - metrics
+            default:
+              - settings
+              - static_cells
+              - queue_names
+              - scenes
+              - open_names
+              - hits
+              - metrics
+          warn:
+            description: Invariants that are only warned of.
+            type: list
+            elements: str
+            choices:
+              - settings
+              - static_cells
+              - queue_names
+              - scenes
+              - open_names
+              - hits
+              - metrics
+            default: []
+          set_later:
+            description: Keys of C(configuration) that V(settings) leaves out, because they will
+              be set.
+            type: list
+            elements: str
+            default: []
+      f_pool:
+        description: Step M(labeller.runbook.f_pool).
+        type: dict
+        suboptions:
+          aoi:
+            description: Key of the GeoJSON file of areas, longitude and latitude.
+            type: str
+            required: true
+          aoi_index:
+            description: The area, as the 1-based row of O(steps[].f_pool.aoi).
+            type: int
+            required: true
+          static_names:
+            description:
+              - Key of the CSV of static training names (column V(name), others are ignored).
+              - A file that is given must hold names; without the option there are none.
+            type: str
+          pool:
+            description: Key of the pool's CSV, written.
+            type: str
+            required: true
+          qs:
+            description: Key of the CSV of training and quality cells, written.
+            type: str
+            required: true
+      f_sites:
+        description: Step M(labeller.runbook.f_sites).
+        type: dict
+        suboptions:
+          run_id:
+            description: Number of the run.
+            type: int
+            required: true
+          aoi_index:
+            description: Number of the AOI, written to V(iteration_metrics).
+            type: int
+            required: true
+          count:
+            description: How many sites are drawn, at least 1.
+            type: int
+            required: true
+          seed:
+            description: Seed of the draw.
+            type: int
+            default: 0
+          proportion_holdout:
+            description: Share of the sites that is not for training; 1 and more is all of them.
+            type: float
+            default: 100.0
+          proportion_holdout1:
+            description: Share of those that is V(holdout) instead of V(validate).
+            type: float
+            default: 0.0
+          static_names:
+            description:
+              - Key of the CSV of static training names, which are not drawn.
+              - After P(labeller.runbook.f_pool#module) in one transaction its pool is used, and
+                this is not needed.
+            type: str
+      geography:
+        description: Step M(labeller.runbook.geography).
+        type: dict
+        suboptions:
+          backup:
+            description: Manifest of the backup that proves the rows (result of M(labeller.runbook.s3_table_backup)).
+            type: dict
+          state:
+            description:
+              - V(present) loads the objects.
+              - V(read) only says in RV(in_place) whether the tables hold them.
+            type: str
+            choices:
+              - present
+              - read
+            default: present
+          grid:
+            description: Key of the grid's CSV with the columns C(id), C(x), C(y), C(name), C(fwts),
+              C(avail), C(date).
+            type: str
+            required: true
+          reference_grid:
+            description: Key of the CSV of training and quality cells, with the same columns.
+            type: str
+            required: true
+          static_sites:
+            description: Key of the CSV for C(kml_data_static), with the columns C(kml_type), C(name),
+              C(hint).
+            type: str
+            required: true
+          reference_fields:
+            description: Key of the CSV for C(qaqcfields), with the columns C(name), C(category),
+              C(geom_clean).
+            type: str
+            required: true
+      grid_availability:
+        description: Step M(labeller.runbook.grid_availability).
+        type: dict
+      pg_clear:
+        description: Step M(labeller.runbook.pg_clear).
+        type: dict
+        suboptions:
+          backup:
+            description:
+              - Manifest of the backup that proves the rows (result of M(labeller.runbook.s3_table_backup)).
+              - In check mode a planned one is accepted.
+            type: dict
+          unprotected:
+            description: Delete without the proof of a backup.
+            type: bool
+            default: false
+          tables:
+            description: Tables to empty; the order comes from the foreign keys.
+            type: list
+            elements: str
+            default:
+              - user_maps
+              - accuracy_data
+              - assignment_history
+              - assignment_data
+              - assignment_review
+              - qual_user_maps
+              - qual_accuracy_data
+              - qual_assignment_data
+              - hit_data
+              - scenes_data
+              - machine_maps
+              - kml_data
+          optional_tables:
+            description: Those of O(steps[].pg_clear.tables) that a labeller may lack; any other
+              missing table is an error.
+            type: list
+            elements: str
+            default:
+              - assignment_review
+              - machine_maps
+          returned:
+            description: Availability codes that become V(T), free; V(N) stays by default.
+            type: list
+            elements: str
+            choices:
+              - I
+              - Q
+              - F
+              - E
+              - N
+            default:
+              - I
+              - Q
+              - F
+              - E
+          restart_numbers:
+            description:
+              - Whether the numbers of all emptied tables start at 1 again; without it those of
+                V(kml_data) and V(machine_maps).
+            type: bool
+            default: false
+          metrics:
+            description:
+              - V(keep) keeps the metrics and the processed names of earlier runs.
+              - V(clear) deletes the metrics, and the processed names, which refer to them; the
+                backup must prove both.
+            type: str
+            choices:
+              - keep
+              - clear
+            default: keep
+      run_marker:
+        description: Step M(labeller.runbook.run_marker).
+        type: dict
+        suboptions:
+          state:
+            description:
+              - V(read) says whether the run is in place and changes nothing.
+              - V(present) marks the run; within M(labeller.runbook.pg_transaction) the only one
+                allowed.
+            type: str
+            choices:
+              - present
+              - read
+            default: present
+          mode:
+            description: The run mode.
+            type: str
+            choices:
+              - initial
+              - single
+              - regular
+            required: true
+          aoi_name:
+            description: General name of the AOI.
+            type: str
+            required: true
+          aoi_index:
+            description: Number of the AOI.
+            type: int
+            required: true
+          run_id:
+            description: Number of the run.
+            type: int
+            required: true
+          follows:
+            description:
+              - Whether the run must be the next one after the run in place, O(steps[].run_marker.run_id)
+                one more and on the same AOI; any other is refused.
+            type: bool
+            default: false
+      scene_catalog:
+        description: Step M(labeller.runbook.scene_catalog).
+        type: dict
+        suboptions:
+          catalog:
+            description:
+              - Key of the full catalogue, a CSV with at least the columns V(cell_id), V(scene_id),
+                V(season), V(global_col), V(global_row), V(url), V(tms_url) and V(date_time), in
+                any order.
+              - Column V(provider) is optional; without a value it is V(planet).
+            type: str
+            required: true
+          image_catalog:
+            description: Key of the run's image catalogue, written; without it none is.
+            type: str
+          aoi:
+            description:
+              - Key of the GeoJSON file of areas, longitude and latitude; without it only the scenes
+                of V(kml_data_static) and O(steps[].scene_catalog.static_names) are taken.
+            type: str
+          aoi_index:
+            description: The area, as the 1-based row of O(steps[].scene_catalog.aoi).
+            type: int
+            default: 1
+          static_names:
+            description:
+              - Key of the CSV of static training names (column V(name), others are ignored).
+              - A file that is given must hold names; without the option there are none.
+            type: str
+      static_sites:
+        description: Step M(labeller.runbook.static_sites).
+        type: dict
+        suboptions:
+          run_id:
+            description: Number of the run.
+            type: int
+            required: true
+          aoi_index:
+            description: The AOI, as C(iteration_metrics) keeps it.
+            type: int
+            required: true
+          static_names:
+            description: Key of the CSV with a column C(name).
+            type: str
+            required: true
+      worker_qualifications:
+        description: Step M(labeller.runbook.worker_qualifications).
+        type: dict
+        suboptions:
+          state:
+            description: V(reset) does it, V(kept) nothing.
+            type: str
+            choices:
+              - kept
+              - reset
+            default: kept
+extends_documentation_fragment:
+  - labeller.runbook.postgres
+  - labeller.runbook.aws
+  - labeller.runbook.plan
+"""
+
+EXAMPLES = r"""
+- name: Reset the database for the run
+  labeller.runbook.pg_transaction:
+    login_password: "{{ db_pwd }}"
+    bucket: activemapper
+    backup: "{{ backup.manifest }}"
+    steps:
+      - run_marker:
+          mode: regular
+          aoi_name: ghana
+          aoi_index: 3
+          run_id: 1
+      - pg_clear: {}
+      - grid_availability: {}
+"""
+
+RETURN = r"""
+in_place:
+  description: Whether the run was in place already, so that no step ran.
+  returned: success
+  type: bool
+plan:
+  description: Each table and object with what is done to it, and how much.
+  returned: success
+  type: list
+  elements: dict
+diff:
+  description: Each table and object that changes, before and after.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible_collections.labeller.runbook.plugins.module_utils import (
+    module,
+    transaction,
+)
+from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry
+
+ARGUMENTS = {
+    **transaction.COMMON_ARGUMENTS,
+    "backup": {"type": "dict"},
+    "steps": registry.STEPS_ARGUMENT,
+}
+
+
+def logic(params, check_mode):
+    return transaction.run(registry.chain(params["steps"]), params, check=check_mode)
+
+
+def main() -> None:
+    module.run(ARGUMENTS, logic)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: run_marker
+short_description: Which run a database is set up for
+description:
+  - The newest row of V(runbook.run_marker) is the run in place. A transaction whose run is in place
+    already does none of its steps.
+options:
+  state:
+    description:
+      - V(read) says whether the run is in place and changes nothing.
+      - V(present) marks the run; within M(labeller.runbook.pg_transaction) the only one allowed.
+    type: str
+    choices: [present, read]
+    default: present
+  mode:
+    description: The run mode.
+    type: str
+    choices: [initial, single, regular]
+    required: true
+  aoi_name:
+    description: General name of the AOI.
+    type: str
+    required: true
+  aoi_index:
+    description: Number of the AOI.
+    type: int
+    required: true
+  run_id:
+    description: Number of the run.
+    type: int
+    required: true
+  follows:
+    description:
+      - Whether the run must be the next one after the run in place, O(run_id) one more and on the
+        same AOI; any other is refused.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - labeller.runbook.postgres
+  - labeller.runbook.aws
+  - labeller.runbook.transaction
+  - labeller.runbook.plan
+"""
+
+EXAMPLES = r"""
+- name: Read the run marker
+  labeller.runbook.run_marker:
+    login_password: "{{ db_pwd }}"
+    state: read
+    mode: regular
+    aoi_name: ghana
+    aoi_index: 3
+    run_id: 1
+  register: marker
+"""
+
+RETURN = r"""
+in_place:
+  description: Whether the run was in place already, so that no step ran.
+  returned: success
+  type: bool
+plan:
+  description: Each table and object with what is done to it, and how much.
+  returned: success
+  type: list
+  elements: dict
+diff:
+  description: Each table and object that changes, before and after.
+  returned: success
+  type: list
+  elements: dict
+label:
+  description: The run in place in words, or empty.
+  returned: when O(state=read)
+  type: str
+  sample: regular run 1 on ghana, AOI 3
+current:
+  description: The run in place, or null.
+  returned: when O(state=read)
+  type: dict
+  sample:
+    mode: regular
+    aoi_name: ghana
+    aoi_index: 3
+    run_id: 1
+    applied_at: "2026-01-14T09:30:12+00:00"
+    applied_by: postgis@local
+    backup_id: 20260114T093012123Z-3f9a1c-07ab
+    uploads_pending: false
+"""
+
+from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry
+from ansible_collections.labeller.runbook.plugins.module_utils.steps.run_marker import RunMarker
+
+ARGUMENTS = registry.arguments(RunMarker)
+
+
+def main() -> None:
+    registry.main(RunMarker)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: s3_table_backup_info
+short_description: Which backups of database tables are on S3, and whether they are whole
+description:
+  - Lists the backups that M(labeller.runbook.s3_table_backup) made below a prefix, the newest
+    first, and verifies them. It changes nothing.
+options:
+  bucket:
+    description: S3 bucket of the backups.
+    type: str
+    required: true
+  prefix:
+    description: Prefix of a host's backups in the bucket, for instance V(backups/database/HOST).
+    type: str
+    required: true
+  backup_id:
+    description: Only this backup, with its manifest; V(newest) is the newest whole one.
+    type: str
+  verify:
+    description:
+      - V(none) reads manifests only. V(head) compares size and checksum of every object as S3
+        reports them. V(deep) also reads all objects, loads them into temporary tables of the
+        database, counts and fingerprints the rows there.
+    type: str
+    choices: [none, head, deep]
+    default: none
+extends_documentation_fragment:
+  - labeller.runbook.postgres
+  - labeller.runbook.aws
+  - labeller.runbook.plan
+requirements:
+  - zstandard
+"""
+
+EXAMPLES = r"""
+- name: See whether the newest backup is whole
+  labeller.runbook.s3_table_backup_info:
+    bucket: activemapper
+    prefix: backups/database/labeller3
+    backup_id: newest
+    verify: head
+  register: found
+"""
+
+RETURN = r"""
+backups:
+  description:
+    - The backups, the newest first. Each has C(backup_id), C(whole), C(created), C(database),
+      C(tables) (their number), C(rows), C(bytes) on S3, and C(problems), what is wrong with it.
+    - One without manifest is not C(whole), it was never finished.
+  returned: success
+  type: list
+  elements: dict
+manifest:
+  description: The manifest of the backup (schemas/backup_manifest.schema.json).
+  returned: with O(backup_id)
+  type: dict
+plan:
+  description: Always empty.
+  returned: success
+  type: list
+  elements: dict
+diff:
+  description: Always empty.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible_collections.labeller.runbook.plugins.module_utils import (
+    aws,
+    backup_verify,
+    module,
+    postgres,
+)
+
+ARGUMENTS = {
+    **postgres.POSTGRES_ARGUMENTS,
+    **aws.AWS_ARGUMENTS,
+    "bucket": {"type": "str", "required": True},
+    "prefix": {"type": "str", "required": True},
+    "backup_id": {"type": "str"},
+    "verify": {"type": "str", "choices": ["none", "head", "deep"], "default": "none"},
+}
+
+
+def main() -> None:
+    module.run(ARGUMENTS, backup_verify.info)
+
+
+if __name__ == "__main__":
+    main()

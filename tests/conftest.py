@@ -1,0 +1,120 @@
+"""What every test may use: a real PostgreSQL, moto's server over HTTP, the collection's code."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from runbook import collection
+from runbook.sandbox import postgres
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+# The modules' code imports as ansible_collections.labeller.runbook.plugins.module_utils.*
+_COLLECTIONS = collection.link(PROJECT / ".build" / "collections")
+sys.path.insert(0, str(_COLLECTIONS))
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.PostgresServer]:
+    """A PostgreSQL 18 of this test process, gone with it."""
+    server = postgres.PostgresServer(
+        tmp_path_factory.mktemp("postgres"), postgres.free_port(), "test", postgres.binaries()
+    )
+    server.create()
+    server.start()
+    yield server
+    server.stop("immediate")
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def database(postgres_server: postgres.PostgresServer) -> Iterator[dict[str, object]]:
+    """An empty database of its own, as the modules' connection options."""
+    name = f"test_{next(_numbers)}"
+    admin = psycopg2.connect(postgres_server.url("postgres"))
+    admin.autocommit = True
+    with admin.cursor() as cursor:
+        cursor.execute(f'CREATE DATABASE "{name}"')
+    yield {
+        "login_host": "127.0.0.1",
+        "login_port": postgres_server.port,
+        "login_db": name,
+        "login_user": "postgres",
+        "login_password": "test",
+        "connect_timeout": 10,
+        "lock_timeout": 5,
+    }
+    with admin.cursor() as cursor:
+        cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    admin.close()
+
+
+@pytest.fixture(scope="session")
+def aws_endpoint() -> Iterator[str]:
+    """moto's server of this test process: the URL of its AWS APIs."""
+    port = postgres.free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "Running on" in line:
+            break
+    else:
+        pytest.fail("moto's server did not start")
+    # It writes a line a request: a pipe that nobody reads would stop it when full.
+    drain = threading.Thread(target=process.stderr.read)
+    drain.start()
+    yield f"http://127.0.0.1:{port}"
+    process.kill()
+    process.wait()
+    drain.join()
+    process.stderr.close()
+
+
+@pytest.fixture
+def aws(aws_endpoint: str) -> dict[str, object]:
+    """The modules' AWS options for moto's server."""
+    return {
+        "access_key": "test",
+        "secret_key": "test",
+        "region": "us-east-1",
+        "endpoint_url": aws_endpoint,
+    }
+
+
+@pytest.fixture
+def bucket(aws: dict[str, object]) -> str:
+    """A fresh bucket of this test."""
+    import boto3
+
+    name = f"bucket-{os.getpid()}-{next(_numbers)}"
+    boto3.client(
+        "s3", endpoint_url=aws["endpoint_url"], region_name="us-east-1",
+        aws_access_key_id="test", aws_secret_access_key="test",
+    ).create_bucket(Bucket=name)  # fmt: skip
+    return name
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a skipped test is a failure: what it would have proven is not proven."""
+    report = yield
+    if report.skipped and os.environ.get("CI"):
+        report.outcome = "failed"
+    return report

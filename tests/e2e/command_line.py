@@ -1,0 +1,128 @@
+"""The command line as a user runs it, against a sandbox of this test process."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psycopg2
+import pytest
+
+from runbook.sandbox import postgres
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+RUNBOOK = Path(sys.executable).parent / "runbook"
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A sandbox below ``home``, and what one asks of it from outside."""
+
+    home: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """A user's environment, without this test process's own settings."""
+        kept = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("ANSIBLE_", "PYTEST_", "AWS_", "PG"))
+        }
+        return {**kept, "RUNBOOK_HOME": str(self.home), "COLUMNS": "200"}
+
+    def run(
+        self, *arguments: str, exit_code: int | None = 0, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """``runbook ARGUMENTS``; fails the test when it ends with another exit code."""
+        environment = {**self.environment, **options.pop("env", {})}
+        done = subprocess.run(
+            [RUNBOOK, *arguments], env=environment, text=True, capture_output=True,
+            stdin=subprocess.DEVNULL, **{"cwd": PROJECT, **options},
+        )  # fmt: skip
+        if exit_code is not None and done.returncode != exit_code:
+            pytest.fail(
+                f"runbook {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
+        return done
+
+    def apply(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """``runbook apply regular.yml -i sandbox --yes ARGUMENTS``."""
+        return self.run("apply", "regular.yml", "-i", "sandbox", "--yes", *arguments, **options)
+
+    def status(self) -> dict[str, Any]:
+        """What ``sandbox status --json`` prints."""
+        result: dict[str, Any] = json.loads(self.run("sandbox", "status", "--json").stdout)
+        return result
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[Any]:
+        """A cursor on the sandbox's database, committed at the end."""
+        session = psycopg2.connect(self.status()["database_url"])
+        try:
+            with session, session.cursor() as cursor:
+                yield cursor
+        finally:
+            session.close()
+
+    def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        with self.database() as cursor:
+            cursor.execute(sql, parameters)
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows
+
+    def s3(self) -> Any:
+        """A client of the sandbox's S3."""
+        return boto3.client(
+            "s3", endpoint_url=self.status()["s3_endpoint_url"], region_name="us-east-1",
+            aws_access_key_id="test", aws_secret_access_key="test",
+        )  # fmt: skip
+
+    def objects(self) -> dict[str, str]:
+        """Every object of the bucket: key and sha256 of its content."""
+        s3, bucket = self.s3(), self.status()["bucket"]
+        found = {}
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            for entry in page.get("Contents", []):
+                body = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
+                found[entry["Key"]] = hashlib.sha256(body).hexdigest()
+        return found
+
+    def text(self, key: str) -> str:
+        """The content of an object of the bucket."""
+        body: bytes = self.s3().get_object(Bucket=self.status()["bucket"], Key=key)["Body"].read()
+        return body.decode()
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that a run may change: the database's dump, the bucket, the crontab, config.yaml."""
+        status = self.status()
+        dump = subprocess.run(
+            [postgres.binaries() / "pg_dump", "--restrict-key=test", status["database_url"]],
+            check=True, capture_output=True,
+        ).stdout  # fmt: skip
+        crontab, config = (
+            Path(status["crontab"]),
+            Path(status["home"]) / "labeller/common/config.yaml",
+        )
+        return {
+            "database": hashlib.sha256(dump).hexdigest(),
+            "bucket": self.objects(),
+            "crontab": crontab.read_bytes() if crontab.exists() else None,
+            "config": config.read_bytes() if config.exists() else None,
+        }
+
+
+def events(done: subprocess.CompletedProcess[str]) -> list[Mapping[str, Any]]:
+    """The objects that ``--json`` printed for its last run: apply makes a check run first."""
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    begins = [number for number, event in enumerate(found) if event["event"] == "run_started"]
+    return found[begins[-1] if begins else 0 :]

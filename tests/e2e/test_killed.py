@@ -1,0 +1,82 @@
+"""A run that is killed at any point: nothing lost, and the next apply finishes the job."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from command_line import PROJECT, RUNBOOK, Sandbox
+from gate import gate
+
+#: Where the run is cut: a request that only the real run makes, and whether the reset is then done.
+CUTS = {
+    "before the transaction, in the backup": (r"(PUT|POST) /\w+/backups/", False),
+    "inside the transaction": (r"POST /\w+/planet/f_pool_ghana_1.csv\?uploads", False),
+    "after the commit, before its objects": (r"POST /\w+/planet/.*\?uploadId=", True),
+    "after the transaction, in the configuration": (r"PUT /\w+/config_ghana_1.yaml", True),
+}
+
+
+@pytest.mark.parametrize("where", CUTS)
+def test_killed_run_is_finished_by_the_next(sandbox: Sandbox, where: str) -> None:
+    pattern, committed = CUTS[where]
+    before = sandbox.snapshot()["database"]
+    with gate(sandbox.status()["s3_endpoint_url"], pattern) as gated:
+        kill_at(sandbox, gated)
+    assert bool(marker(sandbox)) == committed
+    if not committed:
+        assert sandbox.snapshot()["database"] == before
+    sandbox.apply()
+    assert marker(sandbox) == [("regular", 0, None)]
+    pool = csv.DictReader(io.StringIO(sandbox.text("planet/f_pool_ghana_1.csv")))
+    drawable = {name for (name,) in sandbox.query("SELECT name FROM master_grid WHERE avail = 'F'")}
+    assert {row["name"] for row in pool} <= drawable
+    assert sandbox.query("SELECT count(*) FROM incoming_names WHERE NOT processed") == [(100,)]
+    assert sandbox.query("SELECT count(*) FROM kml_data WHERE kml_type = 'F'") == [(100,)]
+    assert "daemonNanny.sh" in Path(sandbox.status()["crontab"]).read_text()
+    assert "changed=0" in sandbox.apply().stdout
+    assert not list((sandbox.home / "private").glob("*"))
+
+
+def marker(sandbox: Sandbox) -> list[tuple[object, ...]]:
+    if sandbox.query("SELECT to_regclass('runbook.run_marker')::text") == [(None,)]:
+        return []
+    return sandbox.query("SELECT mode, run_id, pending_uploads FROM runbook.run_marker ORDER BY id")
+
+
+def kill_at(sandbox: Sandbox, gated: object) -> None:
+    """Start an apply and kill all of it, the engine and what it started, at the gate."""
+    run = subprocess.Popen(
+        [RUNBOOK, "apply", "regular.yml", "-i", "sandbox", "--yes", "-e", f"aws_endpoint_url={gated.url}"],
+        env=sandbox.environment, cwd=PROJECT, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        reached = gated.reached.wait(180)
+    finally:
+        for pid in descendants(run.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        output, _ = run.communicate()
+    assert reached, output
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it started, the youngest first."""
+    children: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(status.parent.name))
+    found = [pid]
+    for parent in found:
+        found += children.get(parent, [])
+    return found[::-1]

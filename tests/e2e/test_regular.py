@@ -1,0 +1,180 @@
+"""Regular production on the sandbox, as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import PROJECT, Sandbox, events
+
+#: What a check and the apply after it must agree on: every plan item and every diff.
+Steps = dict[str, tuple[Any, Any]]
+
+
+def steps(done: subprocess.CompletedProcess[str]) -> Steps:
+    """Plan and diff of each task that has them, without what only a clock decides."""
+    return {
+        event["task"]: (event.get("plan"), event.get("diff"))
+        for event in events(done)
+        if event["event"] == "task_result" and event["status"] in ("ok", "changed")
+    }
+
+
+def test_check_shows_what_apply_then_does_and_writes_nothing(sandbox: Sandbox) -> None:
+    before = sandbox.snapshot()
+    check = sandbox.apply("--check", "--json")
+    assert sandbox.snapshot() == before
+    apply = sandbox.apply("--json")
+    assert steps(check) == steps(apply)
+    assert sandbox.snapshot() != before
+
+
+def test_second_apply_changes_nothing(sandbox: Sandbox) -> None:
+    first = sandbox.apply()
+    assert "failed=0" in first.stdout
+    daemons, before = running_daemons(sandbox), sandbox.snapshot()
+    second = sandbox.apply()
+    assert "changed=0" in second.stdout
+    assert sandbox.snapshot() == before
+    assert running_daemons(sandbox) == daemons
+
+
+def running_daemons(sandbox: Sandbox) -> set[int]:
+    """The processes of the sandbox's daemons."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = entry.read_text().split("\0")
+        except OSError:
+            continue
+        if any(
+            part.startswith(f"{sandbox.home}/") and part.endswith("_daemon.py") for part in command
+        ):
+            found.add(int(entry.parent.name))
+    return found
+
+
+def test_a_new_run_resets_and_the_old_one_is_backed_up(sandbox: Sandbox) -> None:
+    sandbox.apply()
+    sandbox.apply("-e", "run_id=1")
+    assert sandbox.query("SELECT DISTINCT run FROM incoming_names WHERE NOT processed") == [(1,)]
+    assert sandbox.query("SELECT mode, run_id FROM runbook.run_marker ORDER BY applied_at") == [
+        ("regular", 0),
+        ("regular", 1),
+    ]
+    manifests = [key for key in sandbox.objects() if key.endswith("/manifest.json")]
+    assert len(manifests) == 2
+
+
+def test_pool_holds_the_aoi_and_nothing_else(sandbox: Sandbox) -> None:
+    sandbox.apply()
+    status = sandbox.status()
+    names = {
+        row["name"]
+        for row in csv.DictReader(io.StringIO(sandbox.text("planet/f_pool_ghana_1.csv")))
+    }
+    static = {
+        row["name"]
+        for key in sandbox.objects()
+        if key.startswith("planet/incoming_names_static")
+        for row in csv.DictReader(io.StringIO(sandbox.text(key)))
+    }
+    aois = json.loads(sandbox.text("grid/image_target_aois.geojson"))
+    ring = aois["features"][0]["geometry"]["coordinates"][0]
+    west, east = min(x for x, _ in ring), max(x for x, _ in ring)
+    south, north = min(y for _, y in ring), max(y for _, y in ring)
+    inside_query = "x BETWEEN %s AND %s AND y BETWEEN %s AND %s"
+    paired = "(SELECT count(DISTINCT season) FROM scenes_data s WHERE s.cell_id = g.id) = 2"
+    inside = {
+        name
+        for (name,) in sandbox.query(
+            f"SELECT name FROM master_grid g WHERE {inside_query} AND {paired} "
+            "AND name NOT IN (SELECT name FROM kml_data_static)",
+            west,
+            east,
+            south,
+            north,
+        )
+    }
+    outside = {
+        name
+        for (name,) in sandbox.query(
+            f"SELECT name FROM master_grid g WHERE NOT ({inside_query}) AND {paired}",
+            west,
+            east,
+            south,
+            north,
+        )
+    }
+    assert status["bucket"]
+    assert static & outside, "the sandbox has static names outside the AOI"
+    assert names == (inside - static) | (static & outside)
+
+
+def test_no_secret_is_shown_or_kept(sandbox: Sandbox) -> None:
+    done = sandbox.apply("-vvv", "--diff")
+    printed = done.stdout + done.stderr
+    state = json.loads((sandbox.home / "sandbox" / "state.json").read_text())
+    secrets = {value for value in _leaves(state.get("secrets", {})) if len(value) >= 8}
+    assert len(secrets) >= 5
+    for secret in secrets:
+        assert secret not in printed
+    kept = [path for path in (sandbox.home / "runs").rglob("*") if path.is_file()]
+    for path in kept:
+        content = path.read_text(errors="replace")
+        assert not [secret for secret in secrets if secret in content], path
+
+
+def _leaves(value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [leaf for child in value.values() for leaf in _leaves(child)]
+    return [str(value)]
+
+
+def test_stock_ansible_playbook_does_the_same(sandbox: Sandbox, tmp_path: Path) -> None:
+    from runbook import collection
+
+    environment = {
+        **sandbox.environment,
+        "ANSIBLE_COLLECTIONS_PATH": str(collection.link(tmp_path)),
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    command = [
+        str(Path(sys.executable).parent / "ansible-playbook"), "playbooks/regular.yml", "-i", "inventories/sandbox",
+    ]  # fmt: skip
+    first = subprocess.run(command, env=environment, cwd=PROJECT, text=True, capture_output=True)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert " changed=0 " not in first.stdout
+    second = subprocess.run(command, env=environment, cwd=PROJECT, text=True, capture_output=True)
+    assert " changed=0 " in second.stdout
+    assert "changed=0" in sandbox.apply().stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (["-e", "aoi_idnex=2"], 3, "did you mean aoi_index"),
+        (["-e", "run_id=one"], 3, "run_id"),
+        (["-e", "aoi_index=99"], 3, "99"),
+        (["-e", "bucket=no-such-bucket-here"], 3, "no-such-bucket-here"),
+        (["-e", "db_pwd=wrong"], 3, "db_pwd"),
+        (["-e", "db_port=1"], 4, "PostgreSQL"),
+        (["-e", "ec2_instance=nobody"], 3, "nobody"),
+        (["-e", "aoi_s3_object=none.geojson"], 3, "none.geojson"),
+        (["-e", "incoming_names_static_path=none.csv"], 3, "none.csv"),
+    ],
+)
+def test_bad_input_is_a_clear_error_and_changes_nothing(
+    shared_sandbox: Sandbox, arguments: list[str], exit_code: int, said: str
+) -> None:
+    before = shared_sandbox.snapshot()
+    done = shared_sandbox.apply("-e", "run_id=7", *arguments, exit_code=exit_code)
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert shared_sandbox.snapshot() == before

@@ -1,0 +1,526 @@
+"""The run itself, on small playbooks of its own: events, exit codes, secrets, interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from runbook.collection import root
+
+PROGRAM = Path(sys.executable).parent / "runbook"
+LOCAL = {
+    "ansible_connection": "local",
+    "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+}
+
+
+@dataclass(frozen=True)
+class Repository:
+    """An operations repository: inventories/here.yml, playbooks, a RUNBOOK_HOME and a TMPDIR."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("ANSIBLE_", "RUNBOOK_", "COLUMNS"))
+        }
+        return {
+            **kept,
+            "RUNBOOK_HOME": str(self.home),
+            "TMPDIR": str(self.folder / "tmp"),
+            "TERM": "xterm",
+        }
+
+    def inventory(self, hosts: dict[str, Any] | None = None, **variables: Any) -> None:
+        everything = {"all": {"hosts": hosts or {"here": LOCAL}, "vars": variables}}
+        (self.folder / "inventories" / "here.yml").write_text(yaml.safe_dump(everything))
+
+    def playbook(self, *tasks: dict[str, Any], **play: Any) -> None:
+        body = {"name": "Test", "hosts": "all", "gather_facts": False, "tasks": list(tasks), **play}
+        (self.folder / "playbooks" / "p.yml").write_text(yaml.safe_dump([body], sort_keys=False))
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(PROGRAM), "apply", "p.yml", "-i", "here", *arguments]
+
+    def apply(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        environment = {**self.environment, **options.pop("env", {})}
+        return subprocess.run(
+            self.command(*arguments), env=environment, cwd=self.folder, text=True, capture_output=True,
+            stdin=subprocess.DEVNULL, timeout=60, **options,
+        )  # fmt: skip
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments), env=self.environment, cwd=self.folder, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def files_with(self, *secrets: str) -> list[Path]:
+        """What below the home and the temporary folder holds one of ``secrets``."""
+        places = [self.home, self.folder / "tmp"]
+        files = [path for place in places for path in place.rglob("*") if path.is_file()]
+        return [
+            path
+            for path in files
+            if any(secret in path.read_text(errors="replace") for secret in secrets)
+        ]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    for name in ("inventories", "playbooks", "tmp"):
+        (tmp_path / name).mkdir()
+    made = Repository(tmp_path)
+    made.inventory()
+    return made
+
+
+def touch(path: Path, name: str = "Write a file") -> dict[str, Any]:
+    return {
+        "name": name,
+        "ansible.builtin.copy": {"content": "new\n", "dest": str(path), "mode": "0600"},
+    }
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_check_shows_the_difference_and_changes_nothing(repository: Repository) -> None:
+    file = repository.folder / "file"
+    repository.playbook(touch(file))
+    done = repository.apply("--check")
+    assert done.returncode == 0, done.stderr
+    assert "+new" in done.stdout
+    assert "Nothing was changed" in done.stdout
+    assert not file.exists()
+    assert repository.apply("--check", "--detailed-exitcode").returncode == 2
+
+
+def test_apply_makes_it_so_and_a_second_time_changes_nothing(repository: Repository) -> None:
+    file = repository.folder / "file"
+    repository.playbook(touch(file))
+    assert " changed=1 " in repository.apply("--yes").stdout
+    assert file.read_text() == "new\n"
+    second = repository.apply()  # nothing to change: nothing to ask
+    assert second.returncode == 0, second.stderr
+    assert " changed=0 " in second.stdout
+    assert "Nothing to change" in second.stdout
+    assert repository.apply("--check", "--detailed-exitcode").returncode == 0
+
+
+def test_output_is_the_same_each_time(repository: Repository) -> None:
+    repository.playbook(touch(repository.folder / "file"))
+    assert repository.apply("--check").stdout == repository.apply("--check").stdout
+
+
+@pytest.mark.parametrize("strategy", ["mitogen", "linear"])
+def test_json_is_one_event_a_line_and_the_result_last(
+    repository: Repository, strategy: str
+) -> None:
+    repository.playbook(
+        touch(repository.folder / "file"),
+        {"name": "Loop", "ansible.builtin.debug": {"msg": "{{ item }}"}, "loop": ["a", "b"]},
+        {"name": "Never", "ansible.builtin.debug": {"msg": "x"}, "when": False},
+        {"name": "Tolerated", "ansible.builtin.fail": {"msg": "so what"}, "ignore_errors": True},
+    )
+    done = repository.apply("--yes", "--json", "--strategy", strategy)
+    assert done.returncode == 0, done.stderr
+    events = lines(done)
+    schemas = {
+        name: jsonschema.Draft202012Validator(
+            json.loads((root() / "schemas" / f"{name}.schema.json").read_text())
+        )
+        for name in ("event", "result")
+    }
+    for event in events[:-1]:
+        schemas["event"].validate(event)
+    schemas["result"].validate(events[-1])
+    check, real = runs(events)
+    for run in (check, real):
+        assert [event["status"] for event in run] == ["changed", "ok", "skipped", "ignored"]
+    journal = repository.home / "runs" / events[-1]["run_id"]
+    assert [
+        json.loads(line) for line in (journal / "events.jsonl").read_text().splitlines()
+    ] == events[:-1]
+    assert json.loads((journal / "result.json").read_text()) == events[-1]
+
+
+def runs(events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The results of steps, of each run: the check and the real one."""
+    found: list[list[dict[str, Any]]] = []
+    for event in events:
+        if event["event"] == "run_started":
+            found.append([])
+        elif event["event"] == "task_result":
+            found[-1].append(event)
+    return found
+
+
+def test_json_does_not_mean_yes(repository: Repository) -> None:
+    file = repository.folder / "file"
+    repository.playbook(touch(file))
+    done = repository.apply("--json")
+    assert done.returncode == 7
+    assert lines(done)[-1]["exit_code"] == 7
+    assert not file.exists()
+
+
+def test_without_a_terminal_it_is_refused(repository: Repository) -> None:
+    file = repository.folder / "file"
+    repository.playbook(touch(file))
+    done = repository.apply()
+    assert done.returncode == 7
+    assert "--yes" in done.stderr
+    assert not file.exists()
+
+
+def test_at_a_terminal_it_asks(repository: Repository) -> None:
+    file = repository.folder / "file"
+    repository.playbook(touch(file))
+    code, shown = at_terminal(repository, repository.command(), "n\n")
+    assert code == 7
+    assert "Make these changes on here?" in shown
+    assert not file.exists()
+    code, shown = at_terminal(repository, repository.command(), "y\n")
+    assert code == 0, shown
+    assert "\x1b[32m" in shown
+    assert file.exists()
+
+
+def at_terminal(repository: Repository, command: list[str], *typed: str) -> tuple[int, str]:
+    """Run at a terminal of its own; each of ``typed`` answers a question on the screen."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(repository.folder)
+        os.execve(command[0], command, repository.environment)
+    answers = iter(typed)
+    shown, fresh, deadline = b"", b"", time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if not select.select([terminal], [], [], 0.2)[0]:
+            continue
+        try:
+            chunk = os.read(terminal, 65536)
+        except OSError:  # the other side is closed: it has ended
+            break
+        shown, fresh = shown + chunk, fresh + chunk
+        if fresh.rstrip(b" ").endswith(b":"):
+            os.write(terminal, next(answers).encode())
+            fresh = b""
+    else:
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(status), shown.decode(errors="replace")
+
+
+def test_a_typo_is_found_before_anything_is_contacted(repository: Repository) -> None:
+    file = repository.folder / "file"
+    repository.playbook(touch(file), {"name": "Typo", "ansible.builtin.comand": "true"})
+    done = repository.apply("--yes", "--json")
+    assert done.returncode == 3
+    [result] = lines(done)
+    [problem] = [problem for problem in result["problems"] if "comand" in problem["message"]]
+    assert problem["suggestion"] == "ansible.builtin.command"
+    assert problem["line"] > 0
+    assert f"p.yml:{problem['line']}:" in done.stderr
+    assert not file.exists()
+    assert not (repository.home / "runs").exists()
+
+
+def test_unknown_names_say_what_exists(repository: Repository) -> None:
+    repository.playbook(touch(repository.folder / "file"))
+    done = repository.apply("-i", "hree")
+    assert done.returncode == 3
+    assert "did you mean here" in done.stderr
+
+
+def test_what_a_check_cannot_check_is_said_and_done(repository: Repository) -> None:
+    file = repository.folder / "file"
+    repository.playbook({"name": "Run", "ansible.builtin.command": f"touch {file}"})
+    check = repository.apply("--check")
+    assert "a check cannot tell: Run" in check.stdout
+    assert repository.apply().returncode == 7
+    assert not file.exists()
+    assert repository.apply("--yes").returncode == 0
+    assert file.exists()
+
+
+def test_a_failed_step_exits_1_and_says_why(repository: Repository) -> None:
+    repository.playbook(
+        touch(repository.folder / "file"),
+        {"name": "Break", "ansible.builtin.command": "sh -c 'echo out; echo broken >&2; exit 3'"},
+    )
+    done = repository.apply("--yes")
+    assert done.returncode == 1
+    for said in ("failed: Break [here]", "broken", "Done before that: Write a file"):
+        assert said in done.stdout
+
+
+def test_a_rescued_failure_is_none(repository: Repository) -> None:
+    repository.playbook(
+        {
+            "name": "Try",
+            "block": [{"name": "Break", "ansible.builtin.fail": {"msg": "no"}}],
+            "rescue": [{"name": "Mend", "ansible.builtin.debug": {"msg": "mended"}}],
+        }
+    )
+    done = repository.apply("--yes")
+    assert done.returncode == 0
+    assert " rescued=1 " in done.stdout
+
+
+def test_an_unreachable_host_exits_4(repository: Repository) -> None:
+    port = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
+    repository.inventory({"here": port})
+    repository.playbook(touch(repository.folder / "file"))
+    for strategy in ("mitogen", "linear"):
+        done = repository.apply("--yes", "--strategy", strategy)
+        assert done.returncode == 4, done.stdout
+        assert " unreachable=1 " in done.stdout
+
+
+def test_the_operators_ansible_settings_break_nothing(repository: Repository) -> None:
+    repository.playbook(touch(repository.folder / "file"))
+    (repository.folder / "ansible.cfg").write_text(
+        "[defaults]\nstdout_callback = nonsense\ninventory = /none\n"
+    )
+    foreign = {"ANSIBLE_STDOUT_CALLBACK": "nonsense", "ANSIBLE_CHECK_MODE_MARKERS": "1", "JOB_ID": "abc",
+               "ANSIBLE_STRATEGY": "nonsense", "ANSIBLE_FORCE_COLOR": "1"}  # fmt: skip
+    plain = repository.apply("--check")
+    done = repository.apply("--check", env=foreign)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == plain.stdout
+
+
+def test_tags_limit_and_start(repository: Repository) -> None:
+    repository.inventory({"here": LOCAL, "there": LOCAL})
+    tagged = {"name": "Tagged", "ansible.builtin.debug": {"msg": "t"}, "tags": ["some"]}
+    other = {"name": "Other", "ansible.builtin.debug": {"msg": "o"}}
+    repository.playbook(tagged, other)
+
+    def ran(*arguments: str) -> list[tuple[str, str]]:
+        results = [line for line in lines(repository.apply("--check", "--json", *arguments))
+                   if line["event"] == "task_result"]  # fmt: skip
+        return [(line["task"], line["host"]) for line in results]
+
+    assert sorted(ran("-t", "some")) == [("Tagged", "here"), ("Tagged", "there")]
+    assert ran("--skip-tags", "some", "-l", "there") == [("Other", "there")]
+    assert ran("--start-at-task", "Other", "-l", "here") == [("Other", "here")]
+
+
+def test_step_asks_before_each_step(repository: Repository) -> None:
+    first, second = repository.folder / "first", repository.folder / "second"
+    repository.playbook(touch(first, "First"), touch(second, "Second"))
+    code, shown = at_terminal(repository, repository.command("--yes", "--step"), "n\n", "y\n")
+    assert code == 0, shown
+    assert not first.exists()
+    assert second.exists()
+
+
+SECRETS = {
+    "inventory": "plain-inventory-pw",
+    "template": "templated-inventory-pw",
+    "vault": "vaulted-inventory-pw",
+    "command": "command-line-pw",
+    "environment": "environment-pw",
+    "unknown": "vaulted-unknown-name-pw",
+}
+
+
+def encrypted(text: str, password: Path) -> str:
+    """``text`` as a vault."""
+    from ansible.constants import DEFAULT_VAULT_ID_MATCH
+    from ansible.parsing.vault import VaultLib, VaultSecret
+
+    secret = VaultSecret(password.read_bytes().strip())
+    sealed: bytes = VaultLib([(DEFAULT_VAULT_ID_MATCH, secret)]).encrypt(text)
+    return sealed.decode()
+
+
+def with_secrets(repository: Repository) -> tuple[str, ...]:
+    """An inventory with a secret of every origin, a playbook that shows them all; the options."""
+    password = repository.folder / "vault-password"
+    password.write_text("open sesame\n")
+    group_vars = repository.folder / "inventories" / "group_vars"
+    group_vars.mkdir()
+    (group_vars / "all.yml").write_text(
+        f"db_pwd: {SECRETS['inventory']}\n"
+        f"slack_url: \"{{{{ '{SECRETS['template'][:9]}' ~ '{SECRETS['template'][9:]}' }}}}\"\n"
+        + "".join(
+            f"{name}: !vault |\n  "
+            + "\n  ".join(encrypted(SECRETS[key], password).splitlines())
+            + "\n"
+            for name, key in (("github_token", "vault"), ("my_own", "unknown"))
+        )
+    )
+    shown = "{{ db_pwd }} {{ slack_url }} {{ github_token }} {{ my_own }} {{ api_key }} {{ environment }}"
+    shown = shown.replace(
+        "{{ environment }}", "{{ lookup('ansible.builtin.env', 'MY_SECRET') | length }}"
+    )
+    repository.playbook(
+        {"name": "Say", "ansible.builtin.debug": {"msg": shown}},
+        {
+            "name": "Run",
+            "ansible.builtin.command": f"echo {shown}",
+            "register": "out",
+            "changed_when": True,
+        },
+        {
+            "name": "Write",
+            "ansible.builtin.copy": {
+                "content": shown + "\n",
+                "dest": str(repository.folder / "file"),
+                "mode": "0600",
+            },
+        },
+        {
+            "name": "Fail",
+            "ansible.builtin.fail": {"msg": "{{ out.stdout }}"},
+            "when": "not ansible_check_mode",
+        },
+    )
+    return ("--vault-password-file", str(password), "-e", f"api_key={SECRETS['command']}")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more"),
+    [("mitogen", ()), ("mitogen", ("--json",)), ("linear", ("-vvv", "--diff"))],
+)
+def test_no_secret_is_shown_or_stays_on_disk(
+    repository: Repository, more: tuple[str, ...], strategy: str
+) -> None:
+    options = with_secrets(repository)
+    environment = {"MY_SECRET": SECRETS["environment"]}
+    done = repository.apply("--yes", *options, *more, "--strategy", strategy, env=environment)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "********" in done.stdout
+    assert (repository.folder / "file").exists(), done.stdout
+    written = (repository.folder / "file").read_text()
+    for origin, secret in SECRETS.items():
+        assert secret not in done.stdout + done.stderr, origin
+        assert secret in written or origin == "environment"
+    assert repository.files_with(*SECRETS.values()) == []
+
+
+def test_no_secret_is_on_disk_while_it_runs_nor_in_the_process_table(
+    repository: Repository,
+) -> None:
+    options = with_secrets(repository)
+    repository.playbook({"name": "Wait", "ansible.builtin.command": "sleep 30"},
+                        {"name": "Say", "ansible.builtin.debug": {"msg": "{{ api_key }} {{ my_own }}"}})  # fmt: skip
+    process = repository.start("--yes", "--json", *options)
+    try:
+        wait_for(process, "Wait")
+        commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")
+                    if b"runbook.launch" in path.read_bytes()]  # fmt: skip
+        assert commands
+        assert not [line for line in commands if SECRETS["command"].encode() in line]
+        assert repository.files_with(SECRETS["command"]) == []
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+def wait_for(process: subprocess.Popen[str], task: str) -> None:
+    """Until ``--json`` says that the real run has begun ``task``."""
+    assert process.stdout is not None
+    real = False
+    for line in process.stdout:
+        event = json.loads(line)
+        real = real or (event["event"] == "run_started" and not event["check"])
+        if real and event["event"] == "task_started" and event["name"] == task:
+            return
+    pytest.fail(f"{task} never began")
+
+
+def processes_of(repository: Repository) -> list[str]:
+    """Command lines of the processes that run in the repository's environment."""
+    mark = f"RUNBOOK_HOME={repository.home}".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(
+    ("strategy", "number"), [("mitogen", signal.SIGINT), ("linear", signal.SIGTERM)]
+)
+def test_an_interruption_stops_cleanly_and_says_what_was_done(
+    repository: Repository, strategy: str, number: signal.Signals
+) -> None:
+    file = repository.folder / "file"
+    repository.playbook(touch(file, "First"), {"name": "Wait", "ansible.builtin.command": "sleep 60"},
+                        touch(repository.folder / "never", "Never"))  # fmt: skip
+    process = repository.start("--yes", "--json", "--strategy", strategy)
+    wait_for(process, "Wait")
+    begun = time.monotonic()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert time.monotonic() - begun < 10
+    result = json.loads(out.splitlines()[-1])
+    finished = json.loads(out.splitlines()[-2])
+    assert (result["exit_code"], finished["unfinished"]) == (130, "Wait")
+    assert processes_of(repository) == []
+    assert not (repository.folder / "never").exists()
+    assert not list((repository.home / "private").iterdir())
+    repository.playbook(touch(file, "First"))
+    assert " changed=0 " in repository.apply("--yes").stdout
+
+
+def test_an_interruption_tells_people_what_was_done(repository: Repository) -> None:
+    repository.playbook(touch(repository.folder / "file", "First"),
+                        {"name": "Wait", "ansible.builtin.command": "sleep 60"})  # fmt: skip
+    process = repository.start("--yes")
+    assert process.stdout is not None
+    real = False
+    for line in process.stdout:
+        real = real or line.startswith("Apply ")
+        if real and line.startswith("changed: First"):
+            break
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    for said in ("Interrupted.", "Ended before that: First.", "Run the same command again"):
+        assert said in out
+
+
+def test_a_killed_run_leaves_no_ansible_behind_and_no_lock(repository: Repository) -> None:
+    file = repository.folder / "file"
+    repository.playbook({"name": "Wait", "ansible.builtin.wait_for": {"timeout": 60}})
+    process = repository.start("--yes", "--json")
+    wait_for(process, "Wait")
+    process.kill()
+    process.communicate(timeout=30)
+    deadline = time.monotonic() + 10
+    while processes_of(repository) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes_of(repository) == []
+    repository.playbook(touch(file))
+    assert repository.apply("--yes").returncode == 0
+    assert not list((repository.home / "private").iterdir())

@@ -1,0 +1,57 @@
+"""The active-learning loop, closed in the sandbox, as `runbook sandbox loop` plays it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from command_line import Sandbox
+
+from runbook.sandbox import processes
+from runbook.sandbox.state import Home
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_from_nothing_to_a_stopping_criterion(tmp_path: Path) -> None:
+    box = Sandbox(tmp_path)
+    try:
+        done = box.run("sandbox", "loop")
+        last = int(re.search(r"The loop ended after iteration (\d+): criterion 2", done.stdout)[1])
+        assert last >= 5
+        rows = box.query(
+            "SELECT accuracy FROM iteration_metrics WHERE run = 0 AND iteration > 0 ORDER BY iteration"
+        )
+        accuracies = [accuracy for (accuracy,) in rows]
+        assert len(accuracies) == last
+        assert accuracies[0] + 0.02 < accuracies[-1], "the learner has learned"
+        assert min(accuracies[-3:]) > 0.85
+        assert box.query("SELECT count(*) FROM incoming_names WHERE run = 0 AND NOT processed") == [
+            (0,)
+        ]
+        assert "daemonNanny" not in (tmp_path / "sandbox/crontab").read_text()
+        assert not processes.daemons(Home(tmp_path / "sandbox"))
+
+        before = box.snapshot()
+        again = box.run("sandbox", "loop")
+        assert "it had ended before" in again.stdout
+        assert box.snapshot() == before
+
+        box.run("sandbox", "fault", "step")
+        failed = box.run("sandbox", "loop", "-e", "run_id=1", exit_code=None)
+        assert failed.returncode == 1
+        assert "MemoryError: Java heap space" in failed.stderr, "the learner says so itself, on S3"
+        # The learner is repeated by hand; then poor mappers end it by the number of iterations.
+        with box.database() as cursor:
+            cursor.execute(
+                "UPDATE configuration SET value = '2' WHERE key = 'StoppingFunc_MaxIterations'"
+            )
+        box.run(
+            "apply", "iterate.yml", "-i", "sandbox", "--yes", "-e", "run_id=1",
+            "-e", "learner_retry=true",
+        )  # fmt: skip
+        rest = box.run("sandbox", "loop", "-e", "run_id=1", "--quality", "0.4")
+        assert "iteration 2: criterion 1" in rest.stdout
+    finally:
+        box.run("sandbox", "down")

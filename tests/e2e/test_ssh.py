@@ -1,0 +1,56 @@
+"""Regular production on a host that is not local: sshd, another user, its own virtualenv."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sshd
+from command_line import PROJECT, Sandbox
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[sshd.Target]:
+    if missing := sshd.missing():
+        pytest.skip(f"needs {missing}: .ci/apt installs what CI has")
+    with sshd.target(tmp_path_factory.mktemp("sshd"), f"runbook-{worker_id}") as reached:
+        yield reached
+
+
+@pytest.fixture
+def inventory(remote: sshd.Target, sandbox: Sandbox, tmp_path: Path) -> Path:
+    """The sandbox's services, reached from the remote user's host; its own labeller and crontab."""
+    folder = tmp_path / "inventory"
+    shutil.copytree(PROJECT / "inventories" / "sandbox" / "group_vars", folder / "group_vars")
+    home = remote.home / "labeller"
+    variables = {**remote.host_variables(), "labeller_home": str(home), "crontab_file": ""}
+    (folder / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"labeller9": variables}}}))
+    labeller = Path(sandbox.status()["labeller_home"])
+    archive = subprocess.run(
+        ["tar", "-C", str(labeller), "-c", "."], check=True, capture_output=True
+    ).stdout
+    remote.run("mkdir", "-p", str(home))
+    remote.run("tar", "-C", str(home), "--no-same-owner", "-x", input=archive)
+    remote.run("sh", "-c", "echo '0 4 * * * true' | crontab -")
+    return folder
+
+
+def test_regular_over_ssh(sandbox: Sandbox, remote: sshd.Target, inventory: Path) -> None:
+    before = remote.run("crontab", "-l")
+    sandbox.run("apply", "regular.yml", "-i", str(inventory), "--check")
+    assert remote.run("crontab", "-l") == before
+    first = sandbox.run("apply", "regular.yml", "-i", str(inventory), "--yes")
+    assert "labeller9" in first.stdout
+    assert "failed=0" in first.stdout
+    crontab = remote.run("crontab", "-l")
+    assert crontab.startswith(before)
+    assert f"{remote.home}/labeller/common/daemonNanny.sh" in crontab
+    assert "learner:" in remote.run("cat", f"{remote.home}/labeller/common/config.yaml")
+    assert sandbox.query("SELECT count(*) FROM incoming_names WHERE NOT processed") == [(100,)]
+    second = sandbox.run("apply", "regular.yml", "-i", str(inventory), "--yes")
+    assert "changed=0" in second.stdout
+    assert remote.run("crontab", "-l") == crontab

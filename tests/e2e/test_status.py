@@ -1,0 +1,96 @@
+"""``runbook status`` and the exit codes of iterate.yml, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import psycopg2
+from command_line import Sandbox
+
+from runbook.validate import schemas
+
+
+def status(sandbox: Sandbox) -> dict[str, Any]:
+    """What ``runbook status -i sandbox --json`` says of the sandbox."""
+    found = json.loads(sandbox.run("status", "-i", "sandbox", "--json").stdout)
+    schemas.validator("status").validate(found)
+    host: dict[str, Any] = found["hosts"]["sandbox"]
+    return host
+
+
+def iterate(sandbox: Sandbox, exit_code: int = 0) -> str:
+    """``runbook apply iterate.yml``; gives what it showed."""
+    return sandbox.run("apply", "iterate.yml", "-i", "sandbox", "--yes", exit_code=exit_code).stdout
+
+
+def test_status_from_no_run_to_a_failed_learner(sandbox: Sandbox) -> None:
+    assert status(sandbox)["run"] is None
+    sandbox.apply("-e", "run_id=7", "-e", "initial_f_count=12")
+    sandbox.run("sandbox", "work", "--names", "3")
+    before = sandbox.snapshot()
+    found = status(sandbox)
+    # The run in place counts, whatever run_id the parameters have.
+    assert (found["run"]["mode"], found["run"]["run_id"]) == ("regular", 7)
+    assert (found["phase"], found["processed"], found["total"]) == ("mapping", 3, 12)
+    shown = sandbox.run("status", "-i", "sandbox").stdout
+    assert "  sites      3 of 12 done\n" in shown
+    assert "  waits for  mappers: 9 sites of iteration 0 are open\n" in shown
+    assert sandbox.snapshot() == before
+
+    # Somebody else is starting the cluster: locked, and status says so.
+    sandbox.run("sandbox", "work")
+    call = ("apply", "iterate.yml", "-i", "sandbox", "--yes", "-e", "run_id=7")
+    place = "".join(c for c in found["run"]["applied_at"] if c.isalnum())
+    claim = {"Bucket": sandbox.status()["bucket"],
+             "Key": f"learner/sandbox/ghana_1/run_7_{place}/iteration_1/attempt_1.json"}  # fmt: skip
+    sandbox.s3().put_object(**claim, Body=b'{"attempt": 1, "by": "another host"}')
+    assert "another host is starting its cluster" in sandbox.run(*call, exit_code=6).stdout
+    assert "another host" in status(sandbox)["learner"]["problem"]
+    sandbox.s3().delete_object(**claim)
+
+    # Nodes are lost: the next call, of the same kind, starts another cluster.
+    sandbox.run("sandbox", "fault", "spot")
+    assert "attempt 1; the next call starts attempt 2" in sandbox.run(*call, exit_code=1).stdout
+    found = status(sandbox)
+    assert found["learner"]["repeats"]
+    assert found["waits_for"] == "the next call of iterate.yml, which starts the learner again"
+    sandbox.run(*call)
+    found = status(sandbox)
+    assert (found["phase"], found["iteration"], found["learner"]["state"]) == (
+        "mapping",
+        1,
+        "TERMINATED",
+    )
+    assert found["metrics"][1]["accuracy"] > 0
+    assert "           1 0." in sandbox.run("status", "-i", "sandbox").stdout
+
+
+def test_an_idle_call_opens_one_database_connection(sandbox: Sandbox) -> None:
+    sandbox.apply("-e", "initial_f_count=12")
+    iterate(sandbox)
+    session = psycopg2.connect(sandbox.status()["database_url"])
+    session.autocommit = True
+    try:
+        with session.cursor() as cursor:
+            before = sessions(cursor)
+            assert "Nothing to change" in iterate(sandbox)
+            assert sessions(cursor) == before + 1
+    finally:
+        session.close()
+
+
+def sessions(cursor: Any) -> int:
+    """How many sessions the database has seen, counted when all others have ended."""
+    for _ in range(1000):
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        if cursor.fetchone() == (0,):
+            break
+        time.sleep(0.01)
+    cursor.execute("SELECT sessions FROM pg_stat_database WHERE datname = current_database()")
+    (count,) = cursor.fetchone()
+    return int(count)

@@ -1,0 +1,94 @@
+"""What the tests of backups share: parameters, SQL in short, a labeller-like set of tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import psycopg2
+import zstandard
+from ansible_collections.labeller.runbook.plugins.modules import s3_table_backup
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "backups/database/host"
+
+SCHEMA = """
+CREATE TABLE worker_data (worker_id int PRIMARY KEY, scores real[] NOT NULL DEFAULT '{}', note text);
+CREATE TABLE hit_data (hit_id serial PRIMARY KEY, name varchar(80), reward int);
+CREATE TABLE assignment_data (
+    assignment_id serial PRIMARY KEY, hit_id int NOT NULL REFERENCES hit_data,
+    worker_id int REFERENCES worker_data, score real);
+INSERT INTO worker_data SELECT g, ARRAY[g, 0.5], CASE WHEN g % 2 = 0 THEN '' END
+    FROM generate_series(1, 40) g;
+INSERT INTO hit_data (name, reward) SELECT 'GH' || g, g FROM generate_series(1, 300) g;
+INSERT INTO assignment_data (hit_id, worker_id, score)
+    SELECT 1 + g % 300, 1 + g % 40, g / 7.0 FROM generate_series(1, 2000) g;
+"""
+TABLES = ["worker_data", "hit_data", "assignment_data"]
+
+
+def parameters(
+    database: Mapping[str, Any], aws: Mapping[str, Any], bucket: str, **more: Any
+) -> dict[str, Any]:
+    """The module's parameters with its defaults."""
+    given = {"bucket": bucket, "prefix": PREFIX, "tables": TABLES, **database, **aws, **more}
+    defaults = {name: spec.get("default") for name, spec in s3_table_backup.ARGUMENTS.items()}
+    assert set(given) <= set(defaults)
+    return {**defaults, **given}
+
+
+def url(database: Mapping[str, Any]) -> str:
+    return "postgresql://{login_user}:{login_password}@{login_host}:{login_port}/{login_db}".format(
+        **database
+    )
+
+
+def execute(database: Mapping[str, Any], statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Run SQL and commit; the rows, if it gives any."""
+    session = psycopg2.connect(url(database))
+    try:
+        with session, session.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        session.close()
+
+
+def s3(aws: Mapping[str, Any]) -> Any:
+    return boto3.client(
+        "s3", endpoint_url=aws["endpoint_url"], region_name="us-east-1",
+        aws_access_key_id="test", aws_secret_access_key="test",
+    )  # fmt: skip
+
+
+def keys(aws: Mapping[str, Any], bucket: str, prefix: str = "") -> list[str]:
+    answer = s3(aws).list_objects_v2(Bucket=bucket, Prefix=prefix)
+    return [entry["Key"] for entry in answer.get("Contents", [])]
+
+
+def content(aws: Mapping[str, Any], bucket: str, key: str) -> bytes:
+    return s3(aws).get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+def stored_manifest(aws: Mapping[str, Any], bucket: str, backup_id: str) -> dict[str, Any]:
+    return json.loads(content(aws, bucket, f"{PREFIX}/{backup_id}/manifest.json"))
+
+
+def stored_rows(aws: Mapping[str, Any], bucket: str, table: Mapping[str, Any]) -> list[list[str]]:
+    """The rows of a table's zstd objects, read by other means than ours, sorted."""
+    found = []
+    for entry in table["objects"]:
+        text = (
+            zstandard.ZstdDecompressor()
+            .decompressobj()
+            .decompress(content(aws, bucket, entry["key"]))
+        )
+        header, *rows = csv.reader(io.StringIO(text.decode()))
+        assert header == [column["name"] for column in table["columns"]]
+        found += rows
+    return sorted(found)

@@ -1,0 +1,184 @@
+"""What the tests of faults need: servers of their own, a proxy that cuts, a disk that is full."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import pytest
+from ansible_collections.labeller.runbook.plugins.module_utils import transaction
+
+from runbook.sandbox.postgres import NOBODY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ansible_collections.labeller.runbook.plugins.module_utils.change import Change
+    from labeller_support import Labeller
+
+    from runbook.sandbox.postgres import PostgresServer
+
+
+class Act(transaction.Step):
+    """A step that does what it is given."""
+
+    name = "act"
+
+    def run(self, tx: transaction.Transaction) -> list[Change]:
+        self.params["act"](tx)
+        return []
+
+
+def absent(reason: str) -> None:
+    """Skip where a developer's machine lacks something that CI has to have."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what must become true."""
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def admin(server: PostgresServer, *statements: str, database: str = "postgres") -> None:
+    session = psycopg2.connect(server.url(database))
+    session.autocommit = True
+    with session.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+    session.close()
+
+
+def waiting(labeller: Labeller, table: str) -> bool:
+    """Whether a session waits for a lock on the table."""
+    return labeller.sql(
+        "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = %s::regclass", table
+    ) == [(True,)]
+
+
+class Held:
+    """A session that holds what its statements locked until it is let go."""
+
+    def __init__(self, labeller: Labeller, *statements: str) -> None:
+        self.session = labeller.connect()
+        self.pid = self.session.info.backend_pid
+        for statement in statements:
+            self.execute(statement)
+
+    def execute(self, statement: str) -> None:
+        with self.session.cursor() as cursor:
+            cursor.execute(statement)
+
+    def let_go(self) -> None:
+        self.session.rollback()
+        self.session.close()
+
+
+class Background(threading.Thread):
+    """A call in a thread; ``result`` waits for it, and raises what it raised."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        super().__init__()
+        self._call = call
+        self._value: Any = None
+        self._error: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._value = self._call()
+        except Exception as error:  # noqa: BLE001  # raised by result
+            self._error = error
+
+    def result(self) -> Any:
+        self.join(60)
+        assert not self.is_alive()
+        if self._error:
+            raise self._error
+        return self._value
+
+
+class Proxy:
+    """Passes one connection on to a server, until it is told to ``lose`` request or answer."""
+
+    def __init__(self, port: int) -> None:
+        self._server = socket.create_connection(("127.0.0.1", port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.lose = ""
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        self._client, _ = self._listener.accept()
+        for source, target, what in (
+            (self._client, self._server, "request"),
+            (self._server, self._client, "answer"),
+        ):
+            thread = threading.Thread(target=self._pass_on, args=(source, target, what))
+            self._threads.append(thread)
+            thread.start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, what: str) -> None:
+        with suppress(OSError):
+            while (data := source.recv(65536)) and self.lose != what:
+                target.sendall(data)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        for thread in self._threads:
+            thread.join(60)
+        for end in (self._listener, self._client, self._server):
+            end.close()
+
+
+class SmallDisk:
+    """A tablespace ``small`` on a file system that is full but for 64 kB."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def fill(self) -> None:
+        found = os.statvfs(self.folder)
+        used = (found.f_blocks - found.f_bfree) * found.f_frsize
+        self._resize(used + 64 * 1024)
+
+    def free(self) -> None:
+        self._resize(64 * 1024 * 1024)
+
+    def _resize(self, size: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", self.folder], check=True)
+
+
+@contextmanager
+def small_disk(labeller: Labeller, server: PostgresServer, folder: Path) -> Iterator[SmallDisk]:
+    """Skips where mounting is not permitted; the test of temp_file_limit is for there."""
+    folder.mkdir()
+    options = f"size=64m,uid={NOBODY},gid={NOBODY},mode=700"
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"mounting is not permitted: {mounted.stderr}")
+    try:
+        admin(server, f"CREATE TABLESPACE small LOCATION '{folder}'")
+        disk = SmallDisk(folder)
+        yield disk
+        disk.free()
+        labeller.sql("ALTER TABLE scenes_data SET TABLESPACE pg_default")
+        admin(server, "CHECKPOINT", "DROP TABLESPACE small")
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)  # the checkpointer keeps files

@@ -1,0 +1,166 @@
+"""An HTTP proxy in front of an S3 server that does to requests and answers what a network does.
+
+A rule is asked about every request and says what happens to it: nothing (None) or one of
+``Fault``'s. It works on the wire: the client and the server are the real ones.
+"""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a rule sees; ``number`` counts the requests of the proxy from 1."""
+
+    number: int
+    method: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens: an error ``status`` with an S3 ``code``, or one of the ``kinds``.
+
+    ``reset`` closes the connection, ``stall`` answers nothing for ``seconds``, ``truncate`` sends
+    half of the answer's body, ``damage`` flips a bit of the answer's body, ``damage_upload`` one
+    of the request's.
+    """
+
+    kind: str
+    status: int = 500
+    code: str = "InternalError"
+    seconds: float = 0
+
+
+Rule = Callable[[Request], Fault | None]
+
+
+class Proxy:
+    """The proxy: ``url`` is what a client is given, ``rule`` may be changed at any time."""
+
+    def __init__(self, target: str) -> None:
+        self.target = urlsplit(target)
+        self.rule: Rule = lambda _: None
+        self.seen: list[Request] = []
+        self._lock = threading.Lock()
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            def handle_one_request(self) -> None:
+                try:
+                    super().handle_one_request()
+                except OSError:  # the client went away
+                    self.close_connection = True
+
+            def do_GET(self) -> None:
+                proxy.serve(self)
+
+            do_PUT = do_POST = do_DELETE = do_HEAD = do_GET
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    @contextmanager
+    def running(self) -> Iterator[Proxy]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+
+    def serve(self, client: http.server.BaseHTTPRequestHandler) -> None:
+        with self._lock:
+            request = Request(len(self.seen) + 1, client.command, client.path)
+            self.seen.append(request)
+        if client.headers.get("Expect") == "100-continue":
+            client.send_response_only(100)
+            client.end_headers()
+        body = client.rfile.read(int(client.headers.get("Content-Length") or 0))
+        fault = self.rule(request)
+        kind = fault.kind if fault else ""
+        if fault and kind == "status":
+            text = f"<Error><Code>{fault.code}</Code><Message>injected</Message></Error>".encode()
+            self._answer(client, fault.status, [("Content-Type", "application/xml")], text)
+        elif kind == "reset":
+            client.connection.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+            client.connection.close()
+            client.close_connection = True
+        elif fault and kind == "stall":
+            time.sleep(fault.seconds)
+            client.close_connection = True
+        else:
+            self._forward(client, _flipped(body) if kind == "damage_upload" else body, kind)
+
+    def _forward(self, client: http.server.BaseHTTPRequestHandler, body: bytes, kind: str) -> None:
+        upstream = http.client.HTTPConnection(self.target.hostname or "", self.target.port)
+        headers = {
+            k: v for k, v in client.headers.items() if k.lower() not in ("expect", "connection")
+        }
+        upstream.request(client.command, client.path, body, headers)
+        answer = upstream.getresponse()
+        content = answer.read()
+        sent = [(k, v) for k, v in answer.getheaders() if k.lower() not in
+                ("connection", "content-length", "transfer-encoding", "server", "date")]  # fmt: skip
+        length = int(answer.getheader("Content-Length") or len(content))
+        upstream.close()
+        if kind == "truncate":
+            self._answer(client, answer.status, sent, content[: len(content) // 2], length)
+            client.close_connection = True
+        else:
+            content = _flipped(content) if kind == "damage" else content
+            self._answer(client, answer.status, sent, content, length)
+
+    @staticmethod
+    def _answer(
+        client: Any, status: int, headers: list[tuple[str, str]], body: bytes, length: int = -1
+    ) -> None:
+        client.send_response_only(status)
+        for name, value in headers:
+            client.send_header(name, value)
+        client.send_header("Content-Length", str(len(body) if length < 0 else length))
+        client.end_headers()
+        if client.command != "HEAD":
+            client.wfile.write(body)
+
+
+def _flipped(body: bytes) -> bytes:
+    middle = len(body) // 2
+    return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :] if body else body
+
+
+def on(method: str, path: str, fault: Fault, times: int = 1_000_000) -> Rule:
+    """The fault for the first ``times`` requests of a method whose path matches."""
+    left = [times]
+
+    def rule(request: Request) -> Fault | None:
+        if request.method == method and re.search(path, request.path) and left[0] > 0:
+            left[0] -= 1
+            return fault
+        return None
+
+    return rule

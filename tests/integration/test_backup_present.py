@@ -1,0 +1,343 @@
+"""s3_table_backup, state present: what lies on S3, idempotence, check mode, leftovers, guards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import psycopg2
+import pytest
+import zstandard
+from ansible_collections.labeller.runbook.plugins.module_utils import (
+    backup,
+    backup_source,
+    errors,
+    fingerprint,
+    manifest,
+)
+from backup_support import (
+    PREFIX,
+    SCHEMA,
+    TABLES,
+    content,
+    execute,
+    keys,
+    parameters,
+    s3,
+    stored_manifest,
+    stored_rows,
+    url,
+)
+
+VALIDATOR = jsonschema.Draft202012Validator(
+    json.loads((Path(__file__).parents[2] / "schemas/backup_manifest.schema.json").read_text())
+)
+
+
+@pytest.fixture
+def params(database: dict[str, Any], aws: dict[str, Any], bucket: str) -> dict[str, Any]:
+    execute(database, SCHEMA)
+    return parameters(database, aws, bucket)
+
+
+def test_a_backup_holds_every_row_and_says_so(
+    params: dict[str, Any], database: Any, aws: Any, bucket: str
+) -> None:
+    done = backup.present(params, False)
+    assert done["changed"]
+    held = stored_manifest(aws, bucket, done["backup_id"])
+    VALIDATOR.validate(held)
+    assert held == done["manifest"]
+    assert {name: table["rows"] for name, table in held["tables"].items()} == {
+        "worker_data": 40, "hit_data": 300, "assignment_data": 2000}  # fmt: skip
+    live = execute(database, "SELECT hit_id, name, reward FROM hit_data")
+    assert stored_rows(aws, bucket, held["tables"]["hit_data"]) == sorted(
+        [str(v) for v in row] for row in live
+    )
+    with psycopg2.connect(url(database)) as session:
+        for name, table in held["tables"].items():
+            found = fingerprint.of_table(session.cursor(), "public", name)
+            assert (table["rows"], table["fingerprint"]) == found
+    session.close()
+    for table in held["tables"].values():
+        for entry in table["objects"]:
+            body = content(aws, bucket, entry["key"])
+            assert (len(body), hashlib.sha256(body).hexdigest()) == (entry["size"], entry["sha256"])
+    assert held["tables"]["hit_data"]["sequences"]["hit_data_hit_id_seq"] == {
+        "schema": "public", "name": "hit_data_hit_id_seq", "column": "hit_id", "last_value": 300, "is_called": True}  # fmt: skip
+    # NULL and the empty string differ in the CSV
+    text = zstandard.ZstdDecompressor().decompressobj().decompress(
+        content(aws, bucket, held["tables"]["worker_data"]["objects"][0]["key"])).decode()  # fmt: skip
+    assert '1,"{1,0.5}",\n2,"{2,0.5}",""\n' in text
+
+
+def test_an_equal_backup_is_not_made_twice(
+    params: dict[str, Any], database: Any, aws: Any, bucket: str
+) -> None:
+    first = backup.present(params, False)
+    before = keys(aws, bucket)
+    again = backup.present(params, False)
+    assert not again["changed"]
+    assert again["diff"] == []
+    assert again["manifest"] == first["manifest"]
+    assert keys(aws, bucket) == before
+    # other physical order, same rows
+    execute(database, "CREATE TABLE t AS SELECT * FROM worker_data ORDER BY worker_id DESC")
+    execute(database, "UPDATE worker_data SET note = note WHERE worker_id = 1")
+    assert not backup.present(params, False)["changed"]
+    # some of its tables: it proves them too
+    assert (
+        backup.present({**params, "tables": ["hit_data"]}, False)["backup_id"] == first["backup_id"]
+    )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE worker_data SET note = '' WHERE worker_id = 1",
+        "DELETE FROM assignment_data WHERE assignment_id = 7",
+        "SELECT nextval('hit_data_hit_id_seq')",
+        "ALTER TABLE hit_data ADD extra int",
+        "ALTER TABLE hit_data RENAME reward TO points",
+    ],
+)
+def test_any_difference_makes_a_new_backup(
+    params: dict[str, Any], database: Any, aws: Any, bucket: str, statement: str
+) -> None:
+    first = backup.present(params, False)
+    execute(database, statement)
+    planned = backup.present(params, True)
+    second = backup.present(params, False)
+    assert second["changed"]
+    assert second["backup_id"] > first["backup_id"]
+    assert planned["diff"] == second["diff"] != []
+    assert stored_manifest(aws, bucket, first["backup_id"]) == first["manifest"]
+
+
+def test_check_mode_predicts_and_writes_nothing(
+    params: dict[str, Any], aws: Any, bucket: str
+) -> None:
+    planned = backup.present(params, True)
+    assert keys(aws, bucket) == []
+    VALIDATOR.validate(planned["manifest"])
+    assert planned["manifest"]["planned"] is True
+    done = backup.present(params, False)
+    for name in TABLES:
+        assert manifest.state_of(planned["manifest"]["tables"][name]) == manifest.state_of(
+            done["manifest"]["tables"][name]
+        )
+    assert (planned["diff"], planned["changed"]) == (done["diff"], done["changed"])
+    assert planned["diff"][0]["after_header"] == f"s3://{bucket}/{PREFIX}/"
+    assert not backup.present(params, True)["changed"]
+
+
+def test_chunks_cover_a_table_exactly(
+    params: dict[str, Any], database: Any, aws: Any, bucket: str
+) -> None:
+    execute(
+        database,
+        "CREATE TABLE big AS SELECT g AS id, repeat('x', 200) AS t FROM generate_series(1, 12000) g",
+    )
+    execute(database, "DELETE FROM big WHERE id % 3 = 0")
+    done = backup.present({**params, "tables": ["big"], "chunk_size": 1}, False)
+    table = done["manifest"]["tables"]["big"]
+    assert len(table["objects"]) >= 3
+    assert table["rows"] == 8000
+    rows = stored_rows(aws, bucket, table)
+    assert sorted(int(row[0]) for row in rows) == [g for g in range(1, 12001) if g % 3]
+
+
+def test_large_objects_go_in_checked_parts(
+    params: dict[str, Any], database: Any, aws: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # incompressible: 11 MB in parts of 8
+    execute(database, "CREATE TABLE noise AS SELECT g AS id, string_agg(md5(random()::text), '') AS t "
+            "FROM generate_series(1, 6000) g, generate_series(1, 100) h GROUP BY g")  # fmt: skip
+    done = backup.present({**params, "tables": ["noise"]}, False)
+    entry = done["manifest"]["tables"]["noise"]["objects"][0]
+    assert entry["size"] > 8 << 20
+    assert entry["checksum_sha256"].endswith("-2")
+    assert s3(aws).head_object(Bucket=bucket, Key=entry["key"])["ETag"].strip('"') == entry["etag"]
+    assert len(stored_rows(aws, bucket, done["manifest"]["tables"]["noise"])) == 6000
+
+
+def test_all_tables_are_of_one_moment(
+    params: dict[str, Any], database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows committed while the backup runs are in none of its tables."""
+    original = backup.catalog.describe
+    written = []
+
+    def describe(*arguments: Any) -> Any:
+        if not written:
+            written.append(
+                execute(
+                    database,
+                    "INSERT INTO worker_data VALUES (99); INSERT INTO hit_data (name) VALUES ('late')",
+                )
+            )
+        return original(*arguments)
+
+    monkeypatch.setattr(backup.catalog, "describe", describe)
+    tables = backup.present(params, False)["manifest"]["tables"]
+    assert written
+    assert (tables["worker_data"]["rows"], tables["hit_data"]["rows"]) == (40, 300)
+
+
+def test_leftovers_of_dead_runs_go_with_the_next_run(
+    params: dict[str, Any], aws: Any, bucket: str
+) -> None:
+    owner = manifest.identity(params)
+    dead = f"{PREFIX}/20200101T000000000Z-{owner}-0000"
+    elsewhere = f"{PREFIX}/20200101T000000000Z-ffffff-0000"
+    client = s3(aws)
+    client.put_object(Bucket=bucket, Key=f"{dead}/hit_data/0000.csv.zst", Body=b"half")
+    client.create_multipart_upload(Bucket=bucket, Key=f"{dead}/hit_data/0001.csv.zst")
+    client.put_object(
+        Bucket=bucket,
+        Key=f"{elsewhere}/hit_data/0000.csv.zst",
+        Body=b"of a live run of another database",
+    )
+    client.put_object(Bucket=bucket, Key=f"{PREFIX}/notes.txt", Body=b"somebody's")
+    client.put_object(
+        Bucket=bucket, Key="backups/database/host2/20200101T000000000Z-x/t", Body=b"x"
+    )
+    client.create_multipart_upload(Bucket=bucket, Key="backups/database/host2/t")
+    backup.present(params, False)
+    left = keys(aws, bucket)
+    assert not [key for key in left if key.startswith(dead)]
+    assert f"{elsewhere}/hit_data/0000.csv.zst" in left
+    assert f"{PREFIX}/notes.txt" in left
+    assert "backups/database/host2/20200101T000000000Z-x/t" in left
+    assert [entry["Key"] for entry in client.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [
+        "backups/database/host2/t"
+    ]
+
+
+def test_a_damaged_newest_backup_does_not_count(
+    params: dict[str, Any], aws: Any, bucket: str
+) -> None:
+    first = backup.present(params, False)
+    entry = first["manifest"]["tables"]["hit_data"]["objects"][0]
+    body = bytearray(content(aws, bucket, entry["key"]))
+    body[-1] ^= 1
+    s3(aws).put_object(Bucket=bucket, Key=entry["key"], Body=bytes(body))
+    second = backup.present(params, False)
+    assert second["changed"]
+    assert second["backup_id"] != first["backup_id"]
+    assert entry["key"] in second["diff"][0]["before"]
+
+
+def test_one_run_at_a_time(params: dict[str, Any], bucket: str) -> None:
+    with backup_source.exclusively(params, bucket, manifest.root(PREFIX)):
+        with pytest.raises(errors.Locked, match="another backup"):
+            backup.present(params, False)
+    assert backup.present(params, False)["changed"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["hit_dat", "worker_data"], r"no table hit_dat \(did you mean hit_data\?\)"),
+        (["Hit_Data"], "no table Hit_Data"),
+        (["v"], "v is a view, not a table"),
+        ([], "tables is empty"),
+    ],
+)
+def test_tables_that_are_none_are_named(
+    params: dict[str, Any], database: Any, names: list[str], message: str
+) -> None:
+    execute(database, "CREATE VIEW v AS SELECT 1")
+    with pytest.raises(errors.InvalidInput, match=message):
+        backup.present({**params, "tables": names}, False)
+
+
+def test_a_bucket_that_is_not_there_is_named(params: dict[str, Any]) -> None:
+    for check_mode in (True, False):
+        with pytest.raises(errors.InvalidInput, match="bucket nosuchbucket-x does not exist"):
+            backup.present({**params, "bucket": "nosuchbucket-x"}, check_mode)
+
+
+def test_odd_names_partitions_and_children(
+    params: dict[str, Any], database: Any, aws: Any, bucket: str
+) -> None:
+    execute(database, '''
+        CREATE SCHEMA "My Schema";
+        CREATE TABLE "My Schema"."T/a.b""c" (id int GENERATED ALWAYS AS IDENTITY, "Col umn" text, twice int GENERATED ALWAYS AS (7) STORED);
+        INSERT INTO "My Schema"."T/a.b""c" ("Col umn") VALUES ('x'), (NULL), (''), (E'a\\nb"c,d'), ('\\.');
+        CREATE TABLE parts (id int, v text) PARTITION BY RANGE (id);
+        CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
+        CREATE TABLE parts_2 (v text, id int);
+        ALTER TABLE parts ATTACH PARTITION parts_2 FOR VALUES FROM (10) TO (20);
+        INSERT INTO parts SELECT g, 'p' || g FROM generate_series(0, 19) g;
+        CREATE TABLE base (id int);
+        CREATE TABLE child (more text) INHERITS (base);
+        INSERT INTO base VALUES (1), (2);
+        INSERT INTO child VALUES (3, 'm');
+        CREATE TABLE empty (a int);
+    ''')  # fmt: skip
+    names = ['My Schema.T/a.b"c', "parts", "base", "empty"]
+    tables = backup.present({**params, "tables": names}, False)["manifest"]["tables"]
+    assert {name: table["rows"] for name, table in tables.items()} == dict(
+        zip(names, [5, 20, 3, 0], strict=True)
+    )
+    odd = tables[names[0]]
+    assert odd["objects"][0]["key"].endswith("/My%20Schema.T%2Fa.b%22c/0000.csv.zst")
+    assert [column["name"] for column in odd["columns"]] == ["id", "Col umn"]
+    assert sorted(row[1] for row in stored_rows(aws, bucket, odd)) == [
+        "",
+        "",
+        "\\.",
+        'a\nb"c,d',
+        "x",
+    ]
+    assert {entry["relation"] for entry in tables["parts"]["objects"]} == {"parts_1", "parts_2"}
+    assert {entry["relation"]: entry["rows"] for entry in tables["base"]["objects"]} == {
+        "base": 2,
+        "child": 1,
+    }
+    assert tables["empty"]["objects"] == []
+    assert not backup.present({**params, "tables": names}, False)["changed"]
+
+
+def test_gzip(params: dict[str, Any], aws: Any, bucket: str) -> None:
+    import gzip
+
+    done = backup.present({**params, "compression": "gzip"}, False)
+    entry = done["manifest"]["tables"]["hit_data"]["objects"][0]
+    assert entry["key"].endswith(".csv.gz")
+    assert gzip.decompress(content(aws, bucket, entry["key"])).startswith(
+        b"hit_id,name,reward\n1,GH1,1\n"
+    )
+
+
+def test_storage_class_and_encryption_reach_s3(
+    params: dict[str, Any], aws: Any, bucket: str
+) -> None:
+    done = backup.present(
+        {**params, "storage_class": "STANDARD_IA", "server_side_encryption": "AES256"}, False
+    )
+    head = s3(aws).head_object(
+        Bucket=bucket, Key=done["manifest"]["tables"]["hit_data"]["objects"][0]["key"]
+    )
+    assert (head["StorageClass"], head["ServerSideEncryption"]) == ("STANDARD_IA", "AES256")
+
+
+def test_the_first_failure_stops_all_tasks(params: dict[str, Any], database: Any) -> None:
+    started = threading.Event()
+
+    def slow(session: Any) -> None:
+        started.set()
+        session.cursor().execute("SELECT pg_sleep(60)")
+
+    def fails(session: Any) -> None:
+        started.wait(10)
+        raise errors.InvalidInput("the first failure")
+
+    with backup_source.Snapshot.of(params, TABLES) as snapshot:
+        with pytest.raises(errors.InvalidInput, match="the first failure"):
+            backup_source.in_parallel([slow, fails, slow, slow], 2, snapshot.reader)

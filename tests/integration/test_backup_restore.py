@@ -1,0 +1,421 @@
+"""s3_table_backup, state restored: what is in the tables afterwards, dry runs, guards, old dumps."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import psycopg2
+import pytest
+from ansible_collections.labeller.runbook.plugins.module_utils import (
+    backup,
+    backup_restore,
+    errors,
+)
+from backup_support import SCHEMA, TABLES, content, execute, parameters, s3, url
+
+
+@pytest.fixture
+def params(database: dict[str, Any], aws: dict[str, Any], bucket: str) -> dict[str, Any]:
+    execute(database, SCHEMA)
+    return parameters(database, aws, bucket)
+
+
+def everything(database: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        name: execute(database, f"SELECT * FROM {name} ORDER BY 1") for name in TABLES
+    }
+    for name in ("hit_data_hit_id_seq", "assignment_data_assignment_id_seq"):
+        found[name] = execute(database, f"SELECT last_value, is_called FROM {name}")
+    return found
+
+
+SPOIL = """
+DELETE FROM assignment_data WHERE assignment_id % 2 = 0;
+UPDATE worker_data SET note = 'changed' WHERE worker_id IN (1, 2);
+INSERT INTO worker_data VALUES (100);
+INSERT INTO hit_data (name) VALUES ('new');
+"""
+
+
+def test_restore_brings_back_every_row_and_sequence(params: dict[str, Any], database: Any) -> None:
+    before = everything(database)
+    backup.present(params, False)
+    execute(database, SPOIL)
+    spoilt = everything(database)
+    planned = backup_restore.restored(params, True)
+    assert everything(database) == spoilt
+    done = backup_restore.restored(params, False)
+    assert everything(database) == before
+    assert planned["diff"] == done["diff"]
+    assert planned["tables"] == done["tables"]
+    assert done["tables"]["worker_data"] == {
+        "before": 41,
+        "after": 40,
+        "appear": 0,
+        "vanish": 1,
+        "differ": 2,
+    }
+    assert done["tables"]["assignment_data"] == {
+        "before": 1000,
+        "after": 2000,
+        "appear": 1000,
+        "vanish": 0,
+        "differ": 0,
+    }
+    again = backup_restore.restored(params, False)
+    assert (again["changed"], again["diff"]) == (False, [])
+    constraints = execute(
+        database, "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND convalidated"
+    )
+    assert constraints == [(2,)]
+
+
+def test_unchanged_tables_are_left_alone(params: dict[str, Any], database: Any) -> None:
+    backup.present(params, False)
+    execute(database, "DELETE FROM assignment_data WHERE assignment_id = 3")
+    file_of = "SELECT relname, relfilenode FROM pg_class WHERE relname IN ('worker_data', 'hit_data') ORDER BY 1"
+    files = execute(database, file_of)
+    done = backup_restore.restored(params, False)
+    assert list(done["tables"]) == ["assignment_data"]
+    assert execute(database, file_of) == files
+
+
+def test_a_parent_alone_does_not_cascade(params: dict[str, Any], database: Any) -> None:
+    """The old way deleted the parent's rows first: with ON DELETE CASCADE the children went too."""
+    execute(database, "CREATE TABLE review (id int PRIMARY KEY, worker_id int REFERENCES worker_data ON DELETE CASCADE);"
+            "INSERT INTO review SELECT g, g FROM generate_series(1, 40) g")  # fmt: skip
+    backup.present(params, False)
+    execute(database, "UPDATE worker_data SET note = 'x'")
+    backup_restore.restored({**params, "tables": ["worker_data"]}, False)
+    assert execute(database, "SELECT count(*) FROM review") == [(40,)]
+    assert execute(database, "SELECT count(*) FROM worker_data WHERE note = 'x'") == [(0,)]
+    execute(database, "INSERT INTO worker_data VALUES (77); INSERT INTO review VALUES (77, 77)")
+    with pytest.raises(errors.InvalidInput, match=r"review.*Nothing was changed"):
+        backup_restore.restored({**params, "tables": ["worker_data"]}, False)
+    assert execute(database, "SELECT count(*) FROM worker_data") == [(41,)]
+
+
+def test_a_failure_in_the_swap_changes_nothing(
+    params: dict[str, Any], database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup.present(params, False)
+    execute(database, SPOIL)
+    spoilt = everything(database)
+
+    def fails(*_: Any) -> None:
+        raise errors.ModuleFailure("after all was swapped")
+
+    original = backup_restore._Restore.swap
+    monkeypatch.setattr(backup_restore._Restore, "swap", lambda self: (original(self), fails()))
+    with pytest.raises(errors.ModuleFailure, match="after all"):
+        backup_restore.restored(params, False)
+    assert everything(database) == spoilt
+
+
+@pytest.mark.parametrize("how", ["tampered", "truncated", "swapped", "missing"])
+def test_damaged_objects_are_found_before_the_database_is_touched(
+    params: dict[str, Any], database: Any, aws: Any, bucket: str, how: str
+) -> None:
+    made = backup.present(params, False)["manifest"]
+    execute(database, SPOIL)
+    spoilt = everything(database)
+    key = made["tables"]["hit_data"]["objects"][0]["key"]
+    body = content(aws, bucket, key)
+    if how == "missing":
+        s3(aws).delete_object(Bucket=bucket, Key=key)
+    else:
+        other = content(aws, bucket, made["tables"]["worker_data"]["objects"][0]["key"])
+        new = {
+            "tampered": bytes([body[0] ^ 1]) + body[1:],
+            "truncated": body[:-5],
+            "swapped": other,
+        }[how]
+        s3(aws).put_object(Bucket=bucket, Key=key, Body=new)
+    with pytest.raises(errors.InvalidInput, match=f"damaged, the database was not touched.*{key}"):
+        backup_restore.restored({**params, "login_port": 1}, False)  # would not even connect
+    assert everything(database) == spoilt
+
+
+def test_an_object_that_changes_after_the_check_is_noticed(
+    params: dict[str, Any], database: Any, aws: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = backup.present(params, False)["manifest"]
+    execute(database, SPOIL)
+    spoilt = everything(database)
+    key = made["tables"]["hit_data"]["objects"][0]["key"]
+    s3(aws).put_object(
+        Bucket=bucket,
+        Key=key,
+        Body=content(aws, bucket, made["tables"]["worker_data"]["objects"][0]["key"]),
+    )
+    monkeypatch.setattr(backup_restore.store, "problems", lambda *_: [])
+    with pytest.raises(errors.ModuleFailure):
+        backup_restore.restored(params, False)
+    assert everything(database) == spoilt
+
+
+@pytest.mark.parametrize("left", [201, 0])
+def test_rows_that_are_not_those_of_the_manifest_are_refused(
+    params: dict[str, Any], database: Any, aws: Any, bucket: str, left: int
+) -> None:
+    """An object that is whole, but another than the fingerprint was taken of."""
+    import hashlib
+    import json
+
+    import zstandard
+
+    made = backup.present(params, False)["manifest"]
+    entry = made["tables"]["hit_data"]["objects"][0]
+    text = (
+        zstandard.ZstdDecompressor().decompressobj().decompress(content(aws, bucket, entry["key"]))
+    )
+    body = zstandard.ZstdCompressor().compress(text.replace(b"GH17,", b"XX17,"))
+    answer = s3(aws).put_object(Bucket=bucket, Key=entry["key"], Body=body)
+    entry.update(
+        size=len(body), sha256=hashlib.sha256(body).hexdigest(), etag=answer["ETag"].strip('"')
+    )
+    s3(aws).put_object(
+        Bucket=bucket, Key=made["prefix"] + "manifest.json", Body=json.dumps(made).encode()
+    )
+    execute(database, "DELETE FROM assignment_data")
+    execute(database, "DELETE FROM hit_data WHERE hit_id < 100")
+    with pytest.raises(
+        errors.ModuleFailure, match="hit_data: its rows do not have the fingerprint"
+    ):
+        backup_restore.restored(params, False)
+    assert execute(database, "SELECT count(*) FROM hit_data") == [(201,)]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"format_version": 2}', "format version 2.*use a newer runbook"),
+        (b'{"format_version": 1, "tables": {', "is not a manifest"),
+        (b'{"format_version": 1}', "backup_id is missing"),
+        (b"\xff", "is not a manifest"),
+    ],
+)
+def test_manifests_that_cannot_be_used(
+    params: dict[str, Any], aws: Any, bucket: str, body: bytes, message: str
+) -> None:
+    made = backup.present(params, False)["manifest"]
+    s3(aws).put_object(Bucket=bucket, Key=made["prefix"] + "manifest.json", Body=body)
+    with pytest.raises(errors.InvalidInput, match=message):
+        backup_restore.restored(params, False)
+
+
+def test_into_another_database_table_and_column_order(
+    params: dict[str, Any], database: Any, postgres_server: Any
+) -> None:
+    backup.present(params, False)
+    execute(database, """
+        CREATE TABLE "Other" (reward int, hit_id int PRIMARY KEY, title varchar(80), extra int DEFAULT 7);
+    """)  # fmt: skip
+    mapping = {
+        "table": "hit_data",
+        "into": "Other",
+        "columns": {"name": "title"},
+        "drop": [],
+        "keep_default": ["extra"],
+    }
+    done = backup_restore.restored({**params, "tables": ["hit_data"], "mapping": [mapping]}, False)
+    assert done["changed"]
+    assert execute(
+        database, 'SELECT hit_id, title, reward, extra FROM "Other" ORDER BY 1 LIMIT 1'
+    ) == [(1, "GH1", 1, 7)]
+    assert execute(database, 'SELECT count(*) FROM "Other"') == [(300,)]
+    assert not backup_restore.restored(
+        {**params, "tables": ["hit_data"], "mapping": [mapping]}, False
+    )["changed"]
+    dropped = {**mapping, "drop": ["reward"], "keep_default": ["extra", "reward"]}
+    execute(database, """UPDATE "Other" SET title = 'x' WHERE hit_id = 9""")
+    assert backup_restore.restored({**params, "tables": ["hit_data"], "mapping": [dropped]}, False)[
+        "changed"
+    ]
+    assert execute(
+        database, """SELECT count(reward), count(*) FILTER (WHERE title = 'x') FROM "Other" """
+    ) == [(0, 0)]
+    # another database, empty tables of the same shape
+    execute(database, "CREATE SCHEMA x")
+    session = psycopg2.connect(url(database))
+    session.autocommit = True
+    name = database["login_db"] + "_copy"
+    session.cursor().execute(f'CREATE DATABASE "{name}"')
+    try:
+        other = {**database, "login_db": name}
+        execute(
+            other,
+            SCHEMA + "DELETE FROM assignment_data; DELETE FROM hit_data; DELETE FROM worker_data;",
+        )
+        backup_restore.restored({**params, "login_db": name}, False)
+        assert everything(other) == everything(database)
+    finally:
+        session.cursor().execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        session.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("ALTER TABLE hit_data DROP COLUMN reward", "column reward of the backup is missing"),
+        ("ALTER TABLE hit_data ADD COLUMN more int", "column more is not in the backup"),
+        (
+            "ALTER TABLE hit_data ALTER reward TYPE bigint",
+            "column reward is bigint, in the backup integer",
+        ),
+        ("DROP TABLE assignment_data; DROP TABLE hit_data", "no table hit_data"),
+    ],
+)
+def test_tables_that_changed_shape_are_refused(
+    params: dict[str, Any], database: Any, statement: str, message: str
+) -> None:
+    backup.present(params, False)
+    execute(database, statement)
+    for check_mode in (True, False):
+        with pytest.raises(errors.InvalidInput, match=message):
+            backup_restore.restored({**params, "tables": ["hit_data"]}, check_mode)
+
+
+def test_names_that_no_backup_has(params: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidInput, match="there is no backup below"):
+        backup_restore.restored(params, False)
+    made = backup.present(params, False)
+    with pytest.raises(errors.InvalidInput, match=f"no backup 2020.*{made['backup_id']}"):
+        backup_restore.restored({**params, "backup_id": "2020"}, False)
+    with pytest.raises(errors.InvalidInput, match="has no table nix; it holds assignment_data"):
+        backup_restore.restored({**params, "tables": ["nix"]}, False)
+
+
+def test_partitions_children_identity_triggers_and_generated_columns(
+    params: dict[str, Any], database: Any
+) -> None:
+    execute(database, '''
+        CREATE TABLE parts (id int, v text, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+        CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
+        CREATE TABLE parts_2 (v text, id int NOT NULL);
+        ALTER TABLE parts ATTACH PARTITION parts_2 FOR VALUES FROM (10) TO (20);
+        INSERT INTO parts SELECT g, 'p' || g FROM generate_series(0, 19) g;
+        CREATE TABLE refers (id int REFERENCES parts);
+        INSERT INTO refers VALUES (3), (14);
+        CREATE TABLE base (id int);
+        CREATE TABLE child () INHERITS (base);
+        INSERT INTO base VALUES (1), (2);
+        INSERT INTO child VALUES (3);
+        CREATE TABLE "Odd ""T""" (id int GENERATED ALWAYS AS IDENTITY, "Col umn" text, twice int GENERATED ALWAYS AS (7) STORED);
+        INSERT INTO "Odd ""T""" ("Col umn") VALUES ('x'), (NULL), (''), (E'a\\nb"c,d'), ('\\.');
+        CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW."Col umn" := 'TRIGGER'; RETURN NEW; END $$;
+        CREATE TRIGGER shout BEFORE INSERT ON "Odd ""T""" FOR EACH ROW EXECUTE FUNCTION shout();
+    ''')  # fmt: skip
+    names = ["parts", "refers", "base", 'Odd "T"']
+    given = {**params, "tables": names}
+    backup.present(given, False)
+    state = [
+        "SELECT tableoid::regclass::text, * FROM base ORDER BY id",
+        "SELECT tableoid::regclass::text, * FROM parts ORDER BY id",
+        'SELECT * FROM "Odd ""T""" ORDER BY id',
+    ]
+    before = [execute(database, query) for query in state]
+    execute(
+        database,
+        'DELETE FROM refers; DELETE FROM parts WHERE id < 12; DELETE FROM base; DELETE FROM "Odd ""T""" WHERE id > 2',
+    )
+    done = backup_restore.restored(given, False)
+    assert sorted(done["tables"]) == sorted(names)
+    assert [execute(database, query) for query in state] == before
+    assert execute(database, "SELECT tgenabled FROM pg_trigger WHERE tgname = 'shout'") == [("O",)]
+    assert execute(
+        database, 'INSERT INTO "Odd ""T""" ("Col umn") VALUES (1) RETURNING id, "Col umn"'
+    ) == [(6, "TRIGGER")]
+
+
+def test_a_writer_is_waited_for_and_then_named(params: dict[str, Any], database: Any) -> None:
+    backup.present(params, False)
+    execute(database, SPOIL)
+    session = psycopg2.connect(url(database))
+    session.cursor().execute("UPDATE worker_data SET note = 'mine' WHERE worker_id = 5")
+    try:
+        with pytest.raises(errors.Locked):
+            backup_restore.restored({**params, "lock_timeout": 1}, False)
+    finally:
+        session.close()
+    assert backup_restore.restored(params, False)["changed"]
+
+
+@pytest.fixture
+def old_dump(
+    params: dict[str, Any], database: Any, aws: Any, bucket: str, postgres_server: Any
+) -> str:
+    """What the old scripts left: pg_dump -a of each table in a folder with a date."""
+    for name in TABLES:
+        dump = subprocess.run(
+            [postgres_server.bin / "pg_dump", "-a", "-t", name, url(database)],
+            capture_output=True, check=True,
+        ).stdout  # fmt: skip
+        s3(aws).put_object(Bucket=bucket, Key=f"labeller3/2019-03-01/{name}.sql", Body=dump)
+    return "2019-03-01"
+
+
+def test_old_dumps_restore_through_the_same_path(
+    params: dict[str, Any], database: Any, old_dump: str
+) -> None:
+    before = everything(database)
+    execute(database, SPOIL)
+    given = {**params, "prefix": "labeller3", "backup_id": old_dump, "tables": None}
+    planned = backup_restore.restored(given, True)
+    done = backup_restore.restored(given, False)
+    assert everything(database) == before
+    assert planned["tables"] == done["tables"]
+    assert done["tables"]["worker_data"]["differ"] == 2
+    assert not backup_restore.restored(given, False)["changed"]
+
+
+def test_no_sql_of_an_old_dump_is_executed(
+    params: dict[str, Any], database: Any, aws: Any, bucket: str, old_dump: str
+) -> None:
+    key = f"labeller3/{old_dump}/worker_data.sql"
+    body = content(aws, bucket, key)
+    evil = b"CREATE TABLE evil (id int);\nDROP TABLE assignment_data;\n"
+    s3(aws).put_object(Bucket=bucket, Key=key, Body=evil + body.replace(b"\\.\n", b"\\.\n" + evil))
+    execute(database, "UPDATE worker_data SET note = 'changed'")
+    given = {**params, "prefix": "labeller3", "backup_id": old_dump, "tables": ["worker_data"]}
+    assert backup_restore.restored(given, False)["changed"]
+    assert execute(database, "SELECT to_regclass('evil'), count(*) FROM assignment_data") == [
+        (None, 2000)
+    ]
+
+
+def test_an_old_dump_that_was_cut_off_is_refused(
+    params: dict[str, Any], database: Any, aws: Any, bucket: str, old_dump: str
+) -> None:
+    key = f"labeller3/{old_dump}/worker_data.sql"
+    body = content(aws, bucket, key)
+    s3(aws).put_object(
+        Bucket=bucket, Key=key, Body=body[: body.index(b"-- PostgreSQL database dump complete")]
+    )
+    with pytest.raises(errors.InvalidInput, match="cut off"):
+        backup_restore.restored(
+            {**params, "prefix": "labeller3", "backup_id": old_dump, "tables": ["worker_data"]},
+            False,
+        )
+    s3(aws).put_object(
+        Bucket=bucket, Key=key, Body=b""
+    )  # pg_dump -t of a missing table left such files
+    with pytest.raises(errors.InvalidInput, match=r"no COPY block|cut off"):
+        backup_restore.restored(
+            {**params, "prefix": "labeller3", "backup_id": old_dump, "tables": ["worker_data"]},
+            False,
+        )
+
+
+def test_deep_verification_reads_every_row(params: dict[str, Any], aws: Any, bucket: str) -> None:
+    done = backup.present({**params, "verify": "deep"}, False)
+    assert done["changed"]
+    from ansible_collections.labeller.runbook.plugins.module_utils import backup_verify
+    from ansible_collections.labeller.runbook.plugins.module_utils.s3 import Bucket
+
+    held = done["manifest"]
+    assert backup_verify.problems(params, Bucket(bucket, params), held, "deep") == []
+    held["tables"]["hit_data"]["fingerprint"] = "md5sum:" + "0" * 32
+    (problem,) = backup_verify.problems(params, Bucket(bucket, params), held, "deep")
+    assert "hit_data: its objects hold 300 rows" in problem

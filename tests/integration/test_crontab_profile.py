@@ -1,0 +1,238 @@
+"""crontab_profile on real files and on the real crontab(1)."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.labeller.runbook.plugins.module_utils import crontab
+from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
+    InvalidInput,
+    ModuleFailure,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SCRIPTS = ["daemonNanny.sh", *(f"{name}.py" for name in crontab.PROFILES["no_n_notifier"])]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A labeller checkout with the modes that git gives its scripts."""
+    common = tmp_path / "labeller" / "common"
+    common.mkdir(parents=True)
+    for name in SCRIPTS:
+        (common / name).write_text("#!/bin/sh\n")
+        (common / name).chmod(0o644 if name == "worker_notification_daemon.py" else 0o755)
+    return common.parent
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without root's privileges, so that permissions count."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+def profile(home: Path, file: Path | None, *, check: bool = False, **params: Any) -> dict[str, Any]:
+    defaults = {
+        "state": "present",
+        "profile": "no_n_notifier",
+        "home": str(home),
+        "user": None,
+        "taken_down": False,
+        "learner": False,
+        "learner_command": "",
+    }
+    return crontab.run({**defaults, "crontab_file": str(file) if file else None, **params}, check)
+
+
+def test_present_then_again_then_absent(home: Path) -> None:
+    file = home / "crontab"
+    file.write_bytes(b"MAILTO=maps\n0 3 * * * caf\xe9 \xff\n")
+    file.chmod(0o640)
+    before = file.read_bytes()
+
+    checked = profile(home, file, check=True)
+    assert file.read_bytes() == before
+    done = profile(home, file)
+    assert checked == done
+    assert done["changed"]
+    assert file.read_bytes().startswith(before)
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert [each["after_header"] for each in done["diff"]] == [
+        str(home / "common" / "worker_notification_daemon.py"),
+        str(file),
+    ]
+    assert (home / "common" / "worker_notification_daemon.py").stat().st_mode & 0o777 == 0o755
+    assert "caf\\xe9" in done["diff"][1]["before"]
+
+    assert not profile(home, file)["changed"]
+    assert profile(home, file, state="absent")["changed"]
+    assert file.read_bytes() == before
+    again = profile(home, file, state="absent")
+    assert not again["changed"]
+    assert again["diff"] == []
+
+
+def test_a_check_of_down_and_up_shows_what_both_do(home: Path) -> None:
+    """In check mode the lines are still there when the second step looks."""
+    file = home / "crontab"
+    profile(home, file)
+    file.write_text(file.read_text() + "0 3 * * * tidy\n")
+    steps: list[dict[str, Any]] = [{"state": "absent"}, {"taken_down": True}]
+    checked = [profile(home, file, check=True, **step) for step in steps]
+    assert [profile(home, file, **step) for step in steps] == checked
+    assert file.read_text().startswith("0 3 * * * tidy\n# BEGIN")
+    assert not profile(home, file, taken_down=True)["changed"]
+
+
+def test_a_file_that_is_not_there_yet_is_made(home: Path) -> None:
+    assert profile(home, home / "crontab", profile="maintenance")["changed"]
+    assert (home / "crontab").read_text().splitlines()[0] == "# BEGIN labeller.runbook maintenance"
+    assert not profile(home, home / "no_crontab", state="absent")["changed"]
+    assert not (home / "no_crontab").exists()
+
+
+def test_the_loop_has_a_line_of_its_own(home: Path) -> None:
+    """Two calls at once: the second does nothing. A percent sign reaches the shell as it is."""
+    file = home / "crontab"
+    (home / "log").mkdir()
+    command = "sh -c 'date +%s; sleep 1'"
+    profile(home, file, learner=True, learner_command=command)
+    (line,) = (text for text in file.read_text().splitlines() if "iterate" in text)
+    assert line.startswith("2,7,12")
+    shell = line.split("* * * * ", 1)[1].replace("\\%", "%")
+    calls = [subprocess.Popen(["/bin/sh", "-c", shell]) for _ in range(2)]
+    assert sorted(call.wait(10) for call in calls) == [0, 1]
+    (said,) = (home / "log" / "iterate.log").read_text().splitlines()
+    assert said.isdigit()
+    assert not profile(home, file, learner=True, learner_command=command)["changed"]
+    assert profile(home, file)["changed"]
+    assert "iterate" not in file.read_text()
+    with pytest.raises(InvalidInput, match="learner_command"):
+        profile(home, file, learner=True)
+    done = profile(home, file, profile="maintenance", learner=True, learner_command=command)
+    assert "does not run generate_consensus_daemon" in done["warnings"][0]
+
+
+def test_a_missing_script_is_a_warning(home: Path) -> None:
+    done = profile(home, home / "crontab", profile="full")
+    assert done["warnings"] == [f"{home}/common/select_n_sites.py is missing: cron cannot start it"]
+
+
+def test_a_home_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="must be labeller's checkout"):
+        profile(tmp_path, tmp_path / "crontab")
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_file_that_may_not_be_written_stops_it_before_any_change(home: Path, check: bool) -> None:
+    # Root may write everything, but not where there is no folder.
+    file = home / ("nowhere" if os.geteuid() == 0 else "locked") / "crontab"
+    if os.geteuid() != 0:
+        file.parent.mkdir()
+        file.write_text("0 3 * * * tidy\n")
+        file.chmod(0o444)
+    with pytest.raises(ModuleFailure, match=r"cannot write .*crontab"):
+        profile(home, file, check=check)
+    assert not file.exists() or file.read_text() == "0 3 * * * tidy\n"
+    assert not os.access(home / "common" / "worker_notification_daemon.py", os.X_OK)
+
+
+def test_permission_is_looked_at_with_the_rights_of_the_user() -> None:
+    with as_nobody(), pytest.raises(ModuleFailure, match="may not write /etc"):
+        crontab.CrontabFile("/etc/crontab").read()
+
+
+def test_the_lines_run_under_a_real_shell(home: Path) -> None:
+    """What cron would hand to /bin/sh starts the Nanny with the script, in labeller's environment."""
+    common = home / "common"
+    (home / "log").mkdir()
+    (common / "bashrc_mapper.sh").write_text(
+        "export [ 2>/dev/null; [[ -n x ]] && export WHO=mapper\n"
+    )
+    (common / "daemonNanny.sh").write_text('#!/bin/sh\necho "$WHO $1"\n')
+    for line in crontab.block("no_n", str(home))[1:-1]:
+        command = line[len(crontab.SCHEDULE) + 1 :]
+        assert "%" not in command
+        subprocess.run(["/bin/sh", "-c", command], check=True, env={"PATH": "/usr/bin:/bin"})
+    assert (home / "log" / "daemonNanny.log").read_text().splitlines() == [
+        f" {common}/cleanup_absent_worker.py",
+        f" {common}/create_hit_daemon.py",
+        f"mapper {common}/generate_consensus_daemon.py",
+    ]
+
+
+@pytest.fixture
+def crontab_user() -> Iterator[str]:
+    """A user made for the test, whose real crontab it may use."""
+    if os.geteuid() != 0 or not shutil.which("crontab"):
+        pytest.skip("needs root and cron: .ci/apt installs what CI has")
+    user = f"runbook{os.getpid()}"
+    subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", user], check=True)
+    yield user
+    subprocess.run(["crontab", "-u", user, "-r"], capture_output=True)
+    subprocess.run(["userdel", user], check=True)
+
+
+def test_real_crontab(home: Path, crontab_user: str) -> None:
+    def listing() -> bytes:
+        return subprocess.run(["crontab", "-u", crontab_user, "-l"], capture_output=True).stdout
+
+    before = b"0 3 * * * tidy\n"
+    subprocess.run(["crontab", "-u", crontab_user, "-"], input=before, check=True)
+    checked = profile(home, None, user=crontab_user, check=True)
+    assert listing() == before
+    assert profile(home, None, user=crontab_user)["diff"] == checked["diff"]
+    assert (
+        listing().decode()
+        == before.decode() + "\n".join(crontab.block("no_n_notifier", str(home))) + "\n"
+    )
+    assert not profile(home, None, user=crontab_user)["changed"]
+    profile(home, None, user=crontab_user, state="absent")
+    assert listing() == before
+
+    subprocess.run(["crontab", "-u", crontab_user, "-r"], check=True)
+    profile(home, None, user=crontab_user)
+    profile(home, None, user=crontab_user, state="absent")
+    assert (
+        subprocess.run(["crontab", "-u", crontab_user, "-l"], capture_output=True).returncode == 1
+    )
+    assert not profile(home, None, user=crontab_user, state="absent")["changed"]
+
+
+def test_a_denied_crontab_names_the_user(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The words are those of Debian's crontab(1) for a user in cron.deny."""
+    stub = tmp_path / "bin" / "crontab"
+    stub.parent.mkdir()
+    stub.write_text(
+        "#!/bin/sh\necho 'You (x) are not allowed to use this program (crontab)' >&2\nexit 1\n"
+    )
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stub.parent}:{os.environ['PATH']}")
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    with pytest.raises(ModuleFailure, match=f"crontab of {me}: You .* not allowed"):
+        profile(home, None)
+
+
+def test_an_unknown_user_is_named(home: Path) -> None:
+    with pytest.raises(ModuleFailure, match="nosuchuser"):
+        profile(home, None, user="nosuchuser")

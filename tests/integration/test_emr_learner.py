@@ -1,0 +1,166 @@
+"""emr_learner state=present against moto's EC2, EMR and S3."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from typing import Any
+
+import boto3
+import pytest
+from ansible_collections.labeller.runbook.plugins.module_utils import emr
+from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput
+
+_numbers = itertools.count()
+
+
+def client(aws: dict[str, Any], service: str) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=aws["endpoint_url"],
+        region_name=aws["region"],
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+
+
+def defaults(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: option.get("default") for name, option in options.items()}
+
+
+@pytest.fixture
+def params(aws: dict[str, Any], bucket: str) -> dict[str, Any]:
+    ec2 = client(aws, "ec2")
+    name = f"learner-{os.getpid()}-{next(_numbers)}"
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.1.0/24", AvailabilityZone="us-east-1a")
+    group = ec2.create_security_group(GroupName=name, Description="learner", VpcId=vpc)["GroupId"]
+    ec2.create_key_pair(KeyName=name)
+    ec2.run_instances(
+        ImageId="ami-12c6146b", MinCount=1, MaxCount=1, SubnetId=subnet["Subnet"]["SubnetId"],
+        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}],
+    )  # fmt: skip
+    s3 = client(aws, "s3")
+    for key in ("bootstrap-cluster-test/bootstrap.sh", "config_ghana_3.yaml"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    return {
+        "state": "present",
+        "target": "labeller3",
+        "expected_objects": [],
+        "parameters": {
+            **defaults(emr.ARGUMENTS["parameters"]["options"]),
+            "ec2_instance": name,
+            "security_group_id": group,
+            "bucket": bucket,
+            "aoi_index": 3,
+            "aoi_name": "ghana",
+            "worker_count": 130,
+            "worker_type": "m4.2xlarge",
+        },
+        "cluster": {**defaults(emr.CLUSTER_OPTIONS), "key_name": name},
+        **aws,
+    }
+
+
+def with_(
+    params: dict[str, Any], cluster: dict[str, Any] | None = None, **changes: Any
+) -> dict[str, Any]:
+    return {
+        **params,
+        "parameters": {**params["parameters"], **changes},
+        "cluster": {**params["cluster"], **(cluster or {})},
+    }
+
+
+def test_check_apply_again(params: dict[str, Any]) -> None:
+    s3, bucket = client(params, "s3"), params["parameters"]["bucket"]
+    key = "learner/labeller3/cluster_request.json"
+    checked = emr.run(params, True)
+    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 2
+    done = emr.run(params, False)
+    assert done == checked
+    assert done["changed"]
+    assert done["request_key"] == key
+    assert done["hourly_ceiling"] == 11.18
+    assert done["warnings"] == []
+    kept = s3.get_object(Bucket=bucket, Key=key)
+    assert json.loads(kept["Body"].read()) == done["request"]
+    again = emr.run(params, False)
+    assert not again["changed"]
+    assert s3.get_object(Bucket=bucket, Key=key)["LastModified"] == kept["LastModified"]
+    assert emr.run(with_(params, num_possibilities=5), True)["changed"]
+    assert client(params, "emr").list_clusters()["Clusters"] == []
+
+
+def test_what_emr_is_asked_is_what_it_takes(params: dict[str, Any]) -> None:
+    made = emr.run(with_(params, worker_count=2), True)["request"]
+    api = client(params, "emr")
+    cluster = api.run_job_flow(**made)["JobFlowId"]
+    described = api.describe_cluster(ClusterId=cluster)["Cluster"]
+    assert described["Tags"] == made["Tags"]
+    assert [step["Name"] for step in api.list_steps(ClusterId=cluster)["Steps"]][::-1] in (
+        [step["Name"] for step in made["Steps"]],
+        [step["Name"] for step in made["Steps"]][::-1],
+    )
+    api.terminate_job_flows(JobFlowIds=[cluster])
+
+
+@pytest.mark.parametrize(
+    ("changes", "cluster", "part"),
+    [
+        ({"security_group_id": "sg-0a8bbc91697d6a76b"}, {}, "no security group sg-0a8bbc91697d6a76b"),
+        ({"worker_type": "x9.giant"}, {}, "EC2 offers no x9.giant in us-east-1a"),
+        ({"ec2_instance": "nobody"}, {}, "Name=nobody"),
+        ({"aoi_index": 4}, {}, "configuration s3://bucket-.*/config_ghana_4.yaml"),
+        ({}, {"master_type": "x9.giant"}, "EC2 offers no x9.giant"),
+        ({}, {"release_label": "emr-99.0.0"}, "no release emr-99.0.0"),
+        ({}, {"key_name": "lost"}, "no EC2 key pair lost"),
+        ({}, {"log_uri": "s3://no-such-bucket-here/logs"}, "no bucket no-such-bucket-here"),
+        ({}, {"log_uri": "/var/log"}, "log_uri .* must be s3://"),
+        ({}, {"bootstrap": [{"name": "b", "path": "s3://lost-b/x.sh", "args": []}]}, "bootstrap script s3://lost-b/x.sh"),
+        ({"executor_cores": 16}, {}, "executor_cores can be at most 15"),
+        ({"num_possibilities": 0}, {}, "num_possibilities"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_named_and_nothing_kept(
+    params: dict[str, Any], changes: dict[str, Any], cluster: dict[str, Any], part: str
+) -> None:
+    with pytest.raises(InvalidInput, match=part):
+        emr.run(with_(params, cluster, **changes), False)
+    listed = client(params, "s3").list_objects_v2(Bucket=params["parameters"]["bucket"])
+    assert listed["KeyCount"] == 2
+
+
+def test_a_security_group_of_another_network_is_named(params: dict[str, Any]) -> None:
+    ec2 = client(params, "ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    other = ec2.create_security_group(GroupName=f"o{next(_numbers)}", Description="o", VpcId=vpc)[
+        "GroupId"
+    ]
+    with pytest.raises(InvalidInput, match=f"{other} is in the network {vpc}"):
+        emr.run(with_(params, security_group_id=other), True)
+
+
+def test_a_configuration_that_this_playbook_writes_is_expected_only_in_check_mode(
+    params: dict[str, Any],
+) -> None:
+    first = {**with_(params, aoi_index=7), "expected_objects": ["config_ghana_7.yaml"]}
+    assert emr.run(first, True)["changed"]
+    with pytest.raises(InvalidInput, match=r"config_ghana_7\.yaml"):
+        emr.run(first, False)
+
+
+def test_a_size_that_contradicts_the_type_is_a_warning(params: dict[str, Any]) -> None:
+    (warning,) = emr.run(with_(params, worker_type="m4.xlarge"), True)["warnings"]
+    assert "m4.xlarge has 4 vCPU and 16 GiB" in warning
+
+
+def test_a_bid_below_the_spot_price_is_a_warning(params: dict[str, Any]) -> None:
+    """moto sells every type at 0.00001 dollars an hour."""
+    (warning,) = emr.run(with_(params, bid_price=0.000001), True)["warnings"]
+    assert "bid of 0.000001 dollars an hour is below the spot price of m4.2xlarge" in warning
+    assert "0.00001" in warning
+    assert (
+        emr.run(with_(params, {"market": "on_demand"}, bid_price=0.000001), True)["warnings"] == []
+    )

@@ -1,0 +1,218 @@
+"""labeller_config against a real folder and moto's S3 and EC2."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+import yaml
+from ansible_collections.labeller.runbook.plugins.module_utils import labeller_config as lc
+from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
+    InvalidInput,
+    ModuleFailure,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_numbers = itertools.count()
+
+SECRETS = {
+    "secret_key": "flask-Secret-1",
+    "db_pwd": "pw-of-postgis",
+    "github_token": "ghp_token1234",
+    "api_key": "planet-api-key",
+    "aws_access": "AKIAEXAMPLE",
+    "aws_secret": "aws/secret+1",
+    "slack_url": "https://hooks.slack.invalid/T/B/x",
+}
+PARAMETERS = {
+    **{
+        name: option["default"]
+        for name, option in lc.ARGUMENTS["parameters"]["options"].items()
+        if "default" in option
+    },
+    **SECRETS,
+    "initial": 3,
+    "aoi_index": 3,
+    "aoi_name": "ghana",
+    "number_outgoing_names": 100,
+}
+
+
+def client(aws: dict[str, Any], service: str) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=aws["endpoint_url"],
+        region_name=aws["region"],
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+
+
+@pytest.fixture
+def launch(aws: dict[str, Any]) -> Callable[[str], Any]:
+    """Starts an instance with a Name tag; gives its description."""
+    ec2 = client(aws, "ec2")
+
+    def start(name: str) -> Any:
+        tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}]
+        reservation = ec2.run_instances(
+            ImageId="ami-12c6146b", MinCount=1, MaxCount=1, TagSpecifications=tags
+        )
+        return reservation["Instances"][0]
+
+    return start
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "config_template.yaml").write_text(
+        "labeller:\n  notification_filter: [Song, Estes]\n  MAIL_USE_TLS:\nlearner:\n  runid: 7\n"
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def params(
+    aws: dict[str, Any], bucket: str, home: Path, launch: Callable[[str], Any]
+) -> dict[str, Any]:
+    name = f"labeller-{next(_numbers)}"
+    launch(name)
+    parameters = {**PARAMETERS, "bucket": bucket, "ec2_instance": name}
+    return {"state": "present", "home": str(home), "parameters": parameters, **aws}
+
+
+def with_(params: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**params, "parameters": {**params["parameters"], **changes}}
+
+
+def object_of(params: dict[str, Any]) -> Any:
+    return client(params, "s3").get_object(
+        Bucket=params["parameters"]["bucket"], Key="config_ghana_3.yaml"
+    )
+
+
+def test_first_write_check_apply_again(params: dict[str, Any], home: Path) -> None:
+    path = home / "common" / "config.yaml"
+    checked = lc.run(params, True)
+    assert not path.exists()
+    assert (
+        client(params, "s3").list_objects_v2(Bucket=params["parameters"]["bucket"])["KeyCount"] == 0
+    )
+    done = lc.run(params, False)
+    assert done == checked
+    assert done["changed"]
+    assert done["web_changed"]
+    assert path.stat().st_mode & 0o777 == 0o640
+    config = yaml.safe_load(path.read_text())
+    assert config["labeller"]["db_host"] == done["db_host"]
+    assert config["labeller"]["notification_filter"] == ["Song", "Estes"]
+    assert config["learner"]["runid"] == 0
+    copy = object_of(params)
+    assert copy["Body"].read() == path.read_bytes()
+    assert copy["ServerSideEncryption"] == "AES256"
+    assert not any(value in json.dumps(done) for value in SECRETS.values())
+
+    inode, modified = path.stat().st_ino, copy["LastModified"]
+    again = lc.run(params, False)
+    assert not again["changed"]
+    assert not again["web_changed"]
+    assert again["diff"] == []
+    assert path.stat().st_ino == inode
+    assert object_of(params)["LastModified"] == modified
+    assert again["subnet_id"] == done["subnet_id"] != ""
+
+
+def test_only_the_copy_differs(params: dict[str, Any], home: Path) -> None:
+    lc.run(params, False)
+    inode = (home / "common" / "config.yaml").stat().st_ino
+    bucket = params["parameters"]["bucket"]
+    client(params, "s3").put_object(Bucket=bucket, Key="config_ghana_3.yaml", Body=b"labeller: [")
+    done = lc.run(params, False)
+    assert [each["after_header"] for each in done["diff"]] == [f"s3://{bucket}/config_ghana_3.yaml"]
+    assert not done["web_changed"]
+    assert (home / "common" / "config.yaml").stat().st_ino == inode
+    assert object_of(params)["Body"].read() == (home / "common" / "config.yaml").read_bytes()
+
+
+def test_only_the_learner_changes_and_the_web_goes_on(params: dict[str, Any], home: Path) -> None:
+    lc.run(params, False)
+    done = lc.run(with_(params, number_outgoing_names=20), False)
+    assert done["changed"]
+    assert not done["web_changed"]
+    changed = set(done["diff"][0]["after"].splitlines()) - set(
+        done["diff"][0]["before"].splitlines()
+    )
+    assert changed == {"learner.number_outgoing_names: 20"}
+    assert lc.run(with_(params, number_outgoing_names=20, github_repo="a/b"), True)["web_changed"]
+
+
+def test_a_new_password_is_written_and_neither_is_shown(params: dict[str, Any], home: Path) -> None:
+    lc.run(params, False)
+    done = lc.run(with_(params, db_pwd="another-pass"), False)
+    assert "labeller.db_password: (secret, changed)" in done["diff"][0]["after"]
+    assert "another-pass" not in json.dumps(done)
+    assert SECRETS["db_pwd"] not in json.dumps(done)
+    assert (
+        yaml.safe_load((home / "common" / "config.yaml").read_text())["labeller"]["db_password"]
+        == "another-pass"
+    )
+
+
+def test_an_open_mode_is_closed_and_own_keys_and_comments_stay(
+    params: dict[str, Any], home: Path
+) -> None:
+    lc.run(params, False)
+    path = home / "common" / "config.yaml"
+    path.write_text("# mine\n" + path.read_text() + "other:\n  mapper: 1\n")
+    lc.run(params, False)
+    path.chmod(0o664)
+    before = path.read_bytes()
+    done = lc.run(params, False)
+    assert [each["after_header"] for each in done["diff"]] == [str(path)]
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert path.read_bytes() == before
+    assert b"# mine" in before
+
+
+def test_instances_by_name_among_the_running(
+    params: dict[str, Any], launch: Callable[[str], Any], home: Path
+) -> None:
+    ec2 = client(params, "ec2")
+    name = f"twins-{next(_numbers)}"
+    with pytest.raises(InvalidInput, match=f"no running EC2 instance .* Name={name}"):
+        lc.run(with_(params, ec2_instance=name), False)
+    first, second = launch(name), launch(name)
+    with pytest.raises(InvalidInput) as error:
+        lc.run(with_(params, ec2_instance=name), False)
+    assert first["InstanceId"] in str(error.value)
+    assert second["InstanceId"] in str(error.value)
+    assert not (home / "common" / "config.yaml").exists()
+    ec2.terminate_instances(InstanceIds=[first["InstanceId"]])
+    found = lc.run(with_(params, ec2_instance=name), True)
+    assert found["instance_id"] == second["InstanceId"]
+    assert found["db_host"] == second["PrivateIpAddress"]
+
+
+def test_a_missing_bucket_changes_nothing(params: dict[str, Any], home: Path) -> None:
+    with pytest.raises(InvalidInput, match="no such bucket"):
+        lc.run(with_(params, bucket="not-there-at-all"), False)
+    assert not (home / "common" / "config.yaml").exists()
+
+
+def test_a_broken_config_on_the_host_is_not_overwritten(params: dict[str, Any], home: Path) -> None:
+    (home / "common" / "config.yaml").write_text("labeller: [\n")
+    with pytest.raises(InvalidInput, match=r"config\.yaml:2:1"):
+        lc.run(params, False)
+    assert (home / "common" / "config.yaml").read_text() == "labeller: [\n"
+
+
+def test_a_home_without_common_is_named(params: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ModuleFailure, match="there is no folder"):
+        lc.run({**params, "home": str(tmp_path / "nowhere")}, True)

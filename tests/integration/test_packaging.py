@@ -1,0 +1,67 @@
+"""The wheel: what is installed from it works without the checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel's content, unpacked as pip does."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "dist", PROJECT],
+        check=True,
+    )  # fmt: skip
+    (wheel,) = (folder / "dist").glob("*.whl")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder / "site", wheel],
+        check=True,
+    )  # fmt: skip
+    return folder / "site"
+
+
+def run(installed: Path, folder: Path, *command: str) -> str:
+    """What a command prints that finds the installed wheel before the checkout."""
+    environment = {**os.environ, "PYTHONPATH": str(installed), "RUNBOOK_HOME": str(folder / "home")}
+    done = subprocess.run(
+        [sys.executable, *command], env=environment, cwd=folder, text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_the_collection(installed: Path) -> None:
+    collection = installed / "ansible_collections" / "labeller" / "runbook"
+    assert (collection / "galaxy.yml").is_file()
+    for part in (
+        "playbooks/regular.yml",
+        "plugins/modules/pg_clear.py",
+        "inventories/labeller3/hosts.yml",
+    ):
+        assert (collection / part).is_file()
+    assert json.loads((collection / "schemas" / "parameters.schema.json").read_text())
+
+
+def test_the_engine_works_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    root = run(
+        installed, tmp_path, "-c", "from runbook import collection; print(collection.root())"
+    )
+    assert Path(root.strip()).is_relative_to(installed)
+    assert "regular.yml" in run(installed, tmp_path, "-m", "runbook", "list")
+    run(installed, tmp_path, "-m", "runbook", "validate")
+    shown = run(installed, tmp_path, "-m", "runbook", "show", "regular.yml", "-i", "labeller3")
+    assert "labeller3" in shown
+
+
+def test_ansible_finds_the_collection_in_site_packages(installed: Path, tmp_path: Path) -> None:
+    listed = run(installed, tmp_path, "-m", "ansible", "doc", "--list", "labeller.runbook")
+    assert "labeller.runbook.pg_clear" in listed

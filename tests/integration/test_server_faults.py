@@ -1,0 +1,409 @@
+"""What goes wrong on the server: the error says it, nothing has changed, the next run finishes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fault_support as faults
+import psycopg2
+import pytest
+import transaction_support as support
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, proof
+from labeller_support import Labeller
+
+from runbook.sandbox import postgres, seed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.labeller.runbook.plugins.module_utils.transaction import Transaction
+
+DEBIAN = Path("/usr/lib/postgresql/15/bin")
+_numbers = itertools.count()
+
+WRITTEN = {support.POOL, support.QS, support.CATALOG}
+
+
+@pytest.fixture(scope="module", params=["PostgreSQL 15 with PostGIS", "PostgreSQL 18"])
+def server(
+    request: pytest.FixtureRequest,
+    labeller_template: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[postgres.PostgresServer]:
+    """A server that a test may stop: Debian's with real geometry columns, and the wheel's."""
+    debian = "15" in request.param
+    if debian and not (DEBIAN / "postgres").exists():
+        faults.absent(f"{DEBIAN} is not there; .ci/apt installs it")
+    made = postgres.PostgresServer(
+        tmp_path_factory.mktemp("server"), postgres.free_port(), "test",
+        DEBIAN if debian else postgres.binaries(),
+    )  # fmt: skip
+    made.create()
+    made.start()
+    faults.admin(made, "CREATE DATABASE template_labeller")
+    if debian:
+        faults.admin(made, "CREATE EXTENSION postgis", database="template_labeller")
+    session = psycopg2.connect(made.url("template_labeller"))
+    geography = seed.Geography(labeller_template.objects[support.AOI], "areas")
+    seed.fill_database(session, geography, 1, "bucket", made.folder / "full.csv")
+    session.close()
+    yield made
+    made.stop("immediate")
+
+
+@pytest.fixture
+def own(
+    server: postgres.PostgresServer, labeller_template: Any, aws: dict[str, Any], bucket: str
+) -> Iterator[Labeller]:
+    """A labeller on ``server``."""
+    name = f"own_{next(_numbers)}"
+    faults.admin(server, f"CREATE DATABASE {name} TEMPLATE template_labeller")
+    login = {
+        "login_host": "127.0.0.1", "login_port": server.port, "login_db": name,
+        "login_user": "postgres", "login_password": "test", "connect_timeout": 10,
+        "lock_timeout": 5,
+    }  # fmt: skip
+    made = Labeller(login, dict(aws), bucket)
+    for key, body in labeller_template.objects.items():
+        made.put(key, body)
+    yield made
+    faults.admin(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def chain(run_id: int = 91) -> list[Any]:
+    """All steps of regular.yml."""
+    marker, clear, *others = support.regular(run_id)
+    return [
+        marker, clear, support.step("worker_qualifications", state="reset"), *others,
+        support.step("configuration", settings={"InitialFnum": 50, "ProportionHoldout": 100}),
+        support.step("database_consistent", refuse=["static_cells", "queue_names", "scenes"]),
+    ]  # fmt: skip
+
+
+def finishes(labeller: Labeller) -> None:
+    """Running it again does the whole job."""
+    assert support.apply(labeller, *support.regular())["changed"]
+    assert labeller.sql("SELECT run_id FROM runbook.run_marker") == [(91,)]
+    assert labeller.keys() >= WRITTEN
+    assert support.uploads(labeller) == []
+
+
+# Servers and tables that differ
+
+
+def test_the_whole_chain(own: Labeller, server: postgres.PostgresServer) -> None:
+    kind = own.sql(
+        "SELECT typtype FROM pg_type t JOIN pg_attribute a ON a.atttypid = t.oid"
+        " WHERE attrelid = 'user_maps'::regclass AND attname = 'geom'"
+    )
+    assert kind == [("b" if server.bin == DEBIAN else "d",)]
+    before = support.state(own)
+    seen: dict[str, Any] = {}
+    predicted = support.check(own, *chain(), observe=lambda tx: seen.update(c=support.dump(tx)))
+    assert support.state(own) == before
+    done = support.apply(own, *chain(), observe=lambda tx: seen.update(a=support.dump(tx)))
+    assert done == predicted
+    resources = [item["resource"] for item in done["plan"]]
+    assert len(set(resources)) == len(resources)
+    assert f"f_pool: master_grid ({own.login['login_db']}@127.0.0.1:{server.port})" in resources
+    assert [d["before_header"] for d in done["diff"]] == [
+        name for name in resources if name in {d["after_header"] for d in done["diff"]}
+    ]
+    times = re.compile(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\.\d+")  # now() of worker_qualifications
+    for table, rows in seen["a"].items():
+        shown = [[times.sub("now", row) for row in found] for found in (seen["c"][table], rows)]
+        assert sorted(shown[0]) == sorted(shown[1]), table
+    assert {table for table in seen["a"] if seen["a"][table]} >= {"scenes_data", "kml_data"}
+    after = support.state(own)
+    for run in (support.check, support.apply):
+        again = run(own, *chain())
+        assert again["in_place"]
+        assert not again["changed"]
+    assert support.state(own) == after
+    assert not own.sql("SELECT 1 FROM user_maps UNION ALL SELECT 1 FROM qual_user_maps")
+
+
+@pytest.mark.parametrize("server", ["PostgreSQL 15 with PostGIS"], indirect=True)
+def test_geometries_are_loaded_and_bad_ones_named(
+    own: Labeller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "require", lambda *_: None)
+    square = "SRID=4326;POLYGON((0 0,1 0,1 1,0 0))"
+
+    def geography(geometry: str) -> list[Any]:
+        own.put("geo/grid.csv", "id,x,y,name,fwts,avail\n7,1,9,TG0000001,3,T\n")
+        own.put("geo/more.csv", "id,x,y,name,fwts,avail\n8,1,8,TG0000002,3,T\n")
+        own.put("geo/static.csv", "kml_type,name\nQ,TG0000002\n")
+        own.put("geo/fields.csv", f'name,category,geom_clean\nTG0000002,field,"{geometry}"\n')
+        return [
+            support.step(
+                "geography", grid="geo/grid.csv", reference_grid="geo/more.csv",
+                static_sites="geo/static.csv", reference_fields="geo/fields.csv",
+            ),
+            support.clear(),
+        ]  # fmt: skip
+
+    bad = geography("POLYGON((0 0")
+    before = support.state(own)
+    for run in (support.check, support.apply):
+        with pytest.raises(errors.InvalidInput, match=r"geo/fields.csv.*parse error"):
+            run(own, *bad)
+    assert support.state(own) == before
+    predicted = support.check(own, *geography(square))
+    assert support.apply(own, *geography(square)) == predicted
+    found = own.sql("SELECT name, ST_AsEWKT(geom_clean) FROM qaqcfields")
+    assert found == [("TG0000002", square)]
+    assert support.apply(own, *geography(square))["in_place"]
+
+
+def test_columns_that_labeller_does_not_have(
+    own: Labeller, server: postgres.PostgresServer
+) -> None:
+    own.sql(
+        """
+        CREATE SEQUENCE counted;
+        ALTER TABLE kml_data ADD COLUMN initial text GENERATED ALWAYS AS (left(name, 2)) STORED,
+            ADD COLUMN counted integer NOT NULL DEFAULT nextval('counted');
+        ALTER TABLE incoming_names ADD COLUMN source text NOT NULL DEFAULT 'drawn',
+            ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY;
+        ALTER TABLE iteration_metrics ADD COLUMN id bigint GENERATED BY DEFAULT AS IDENTITY UNIQUE,
+            ADD COLUMN noted date DEFAULT current_date;
+        ALTER TABLE master_grid ADD COLUMN "Odd ""one" integer DEFAULT 7 CHECK ("Odd ""one" > 6),
+            ADD COLUMN place point GENERATED ALWAYS AS (point(x, y)) STORED;
+        ALTER TABLE scenes_data ADD COLUMN row_col text
+            GENERATED ALWAYS AS (global_row::text || '_' || global_col::text) STORED;
+        """
+    )
+    if server.bin != DEBIAN:
+        own.sql("ALTER TABLE hit_data ADD COLUMN twice integer GENERATED ALWAYS AS (hit_id * 2)")
+    seen: dict[str, Any] = {}
+    predicted = support.check(own, *chain(), observe=lambda tx: seen.update(c=support.dump(tx)))
+    done = support.apply(own, *chain(), observe=lambda tx: seen.update(a=support.dump(tx)))
+    assert done == predicted
+    for table in ("kml_data", "incoming_names", "master_grid", "scenes_data", "iteration_metrics"):
+        assert seen["c"][table] == seen["a"][table], table
+    assert own.sql("SELECT count(*) FROM kml_data WHERE initial = 'GH'") == own.sql(
+        "SELECT count(*) FROM kml_data"
+    )
+    assert own.sql("SELECT DISTINCT source FROM incoming_names") == [("drawn",)]
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("master_grid", "avail"), ("scenes_data", "tms_url"), ("kml_data", "hint"),
+        ("incoming_names", "usage"), ("system_data", "value"),
+    ],
+)  # fmt: skip
+def test_a_column_that_is_missing(labeller: Labeller, table: str, column: str) -> None:
+    labeller.sql(f"ALTER TABLE {table} RENAME {column} TO something_else")
+    before = support.state(labeller)
+    for run in (support.check, support.apply):
+        with pytest.raises(errors.InvalidInput, match="does not exist") as caught:
+            run(labeller, *chain())
+        assert column in str(caught.value)
+        assert table in str(caught.value)
+    assert support.state(labeller) == before
+    labeller.sql(f"ALTER TABLE {table} RENAME something_else TO {column}")
+    finishes(labeller)
+
+
+def test_a_column_that_nobody_fills_is_named(labeller: Labeller) -> None:
+    labeller.sql("ALTER TABLE scenes_data ADD COLUMN licence text")
+    labeller.sql("UPDATE scenes_data SET licence = ''")
+    labeller.sql("ALTER TABLE scenes_data ALTER COLUMN licence SET NOT NULL")
+    before = support.state(labeller)
+    for run in (support.check, support.apply):
+        with pytest.raises(errors.ModuleFailure, match='"licence" of relation "scenes_data"'):
+            run(labeller, *chain())
+    assert support.state(labeller) == before
+
+
+# The server goes away
+
+
+@pytest.mark.parametrize("moment", ["inside a step", "at the end"])
+def test_the_server_is_restarted(
+    own: Labeller, server: postgres.PostgresServer, moment: str
+) -> None:
+    before = support.state(own)
+
+    def restart(tx: Transaction) -> None:
+        server.stop("immediate")
+        server.start()
+        tx.execute("SELECT 1")
+
+    last = [faults.Act({"act": restart})] if moment == "inside a step" else []
+    for run in (support.check, support.apply):
+        with pytest.raises(errors.Unreachable, match="lost and the transaction rolled back"):
+            run(own, *support.regular(), *last, observe=None if last else restart)
+    assert support.state(own) == before
+    assert support.uploads(own) == []
+    finishes(own)
+
+
+def test_the_server_stops_before_the_commit(own: Labeller, server: postgres.PostgresServer) -> None:
+    before = support.state(own)
+    with pytest.raises(errors.Unreachable, match=r"own_\d+@127.0.0.1:\d+.* during the commit"):
+        support.apply(own, *support.regular(), observe=lambda _: server.stop("immediate"))
+    with pytest.raises(errors.Unreachable, match="is PostgreSQL running"):
+        support.apply(own, *support.regular())
+    server.start()
+    assert support.state(own) == before
+    finishes(own)
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_the_connection_is_cut_during_the_commit(labeller: Labeller, lost: str) -> None:
+    """Whether the commit happened cannot be known from here; the next run finds out."""
+    before = support.state(labeller)
+    proxy = faults.Proxy(labeller.login["login_port"])
+    with pytest.raises(errors.Unreachable, match="lost during the commit, and only the server"):
+        support.apply(
+            labeller, *support.regular(), login_port=proxy.port,
+            observe=lambda _: setattr(proxy, "lose", lost),
+        )  # fmt: skip
+    proxy.close()
+    if lost == "request":
+        assert support.state(labeller) == before
+        finishes(labeller)
+        return
+    assert labeller.sql("SELECT run_id FROM runbook.run_marker") == [(91,)]
+    assert not WRITTEN & labeller.keys()
+    assert support.apply(labeller, *support.regular())["in_place"]
+    assert labeller.keys() >= WRITTEN
+    assert support.uploads(labeller) == []
+
+
+@pytest.mark.parametrize("run", [support.check, support.apply])
+def test_the_session_is_terminated(labeller: Labeller, run: Any) -> None:
+    before = support.state(labeller)
+
+    def terminate(tx: Transaction) -> None:
+        labeller.sql("SELECT pg_terminate_backend(%s)", tx.cursor.connection.info.backend_pid)
+        tx.execute("SELECT 1")
+
+    with pytest.raises(errors.Unreachable, match="lost and the transaction rolled back"):
+        run(labeller, *support.regular(), faults.Act({"act": terminate}))
+    assert support.state(labeller) == before
+    finishes(labeller)
+
+
+# The server has not enough
+
+
+def test_the_disk_of_a_table_is_full(
+    labeller: Labeller, postgres_server: postgres.PostgresServer, tmp_path: Path
+) -> None:
+    with faults.small_disk(labeller, postgres_server, tmp_path / "small") as disk:
+        labeller.sql("ALTER TABLE scenes_data SET TABLESPACE small")
+        before = support.state(labeller)
+        disk.fill()
+        with pytest.raises(errors.ModuleFailure, match="No space left on device") as caught:
+            support.apply(labeller, *support.regular())
+        assert "nothing was changed: free it on the server, then run it again" in str(caught.value)
+        assert support.state(labeller) == before
+        assert support.uploads(labeller) == []
+        disk.free()
+        finishes(labeller)
+
+
+def test_the_disk_of_temporary_tables_is_full(
+    labeller: Labeller, postgres_server: postgres.PostgresServer, tmp_path: Path
+) -> None:
+    name = labeller.login["login_db"]
+    before = support.state(labeller)
+    with faults.small_disk(labeller, postgres_server, tmp_path / "small") as disk:
+        faults.admin(postgres_server, f"ALTER DATABASE {name} SET temp_tablespaces = small")
+        disk.fill()
+        for run in (support.check, support.apply):
+            with pytest.raises(errors.ModuleFailure, match="No space left on device"):
+                run(labeller, *support.regular())
+        assert support.state(labeller) == before
+        faults.admin(postgres_server, f"ALTER DATABASE {name} RESET temp_tablespaces")
+    finishes(labeller)
+
+
+def test_the_limit_of_temporary_files_is_reached(
+    labeller: Labeller, postgres_server: postgres.PostgresServer
+) -> None:
+    """What a full disk looks like where nothing may be mounted."""
+    name = labeller.login["login_db"]
+    before = support.state(labeller)
+
+    def sort(tx: Transaction) -> None:
+        tx.execute("SET LOCAL work_mem = '64kB'")
+        tx.execute("SELECT md5(i::text) FROM generate_series(1, 50000) i ORDER BY 1")
+
+    faults.admin(postgres_server, f"ALTER DATABASE {name} SET temp_file_limit = '1MB'")
+    for run in (support.check, support.apply):
+        with pytest.raises(errors.ModuleFailure, match=r"temp_file_limit.*out of a resource"):
+            run(labeller, *support.regular(), faults.Act({"act": sort}))
+    faults.admin(postgres_server, f"ALTER DATABASE {name} RESET temp_file_limit")
+    assert support.state(labeller) == before
+    finishes(labeller)
+
+
+def test_a_statement_takes_too_long(
+    labeller: Labeller, postgres_server: postgres.PostgresServer
+) -> None:
+    name = labeller.login["login_db"]
+    before = support.state(labeller)
+    faults.admin(postgres_server, f"ALTER DATABASE {name} SET statement_timeout = '1s'")
+    slow = faults.Act({"act": lambda tx: tx.execute("SELECT pg_sleep(60)")})
+    for run in (support.check, support.apply):
+        with pytest.raises(errors.ModuleFailure, match=r"statement timeout; nothing was changed"):
+            run(labeller, *support.regular(), slow)
+    faults.admin(postgres_server, f"ALTER DATABASE {name} RESET statement_timeout")
+    assert support.state(labeller) == before
+    finishes(labeller)
+
+
+# Daemons (two operators, and a lock that stays: test_transaction.py)
+
+
+def test_a_deadlock_that_we_lose(
+    labeller: Labeller, postgres_server: postgres.PostgresServer
+) -> None:
+    name = labeller.login["login_db"]
+    before = support.state(labeller)
+    faults.admin(postgres_server, f"ALTER DATABASE {name} SET deadlock_timeout = '50ms'")
+    daemon = faults.Held(
+        labeller, "SET deadlock_timeout = '1h'", "SET application_name = 'create_hit_daemon'",
+        "UPDATE kml_data SET hint = hint",
+    )  # fmt: skip
+    gate = faults.Held(labeller, "UPDATE hit_data SET reward = reward")
+    run = faults.Background(lambda: support.apply(labeller, *support.regular(), lock_timeout=60))
+    faults.until(lambda: faults.waiting(labeller, "hit_data"))
+    # It holds assignment_data by now, and will want kml_data.
+    wanting = faults.Background(lambda: daemon.execute("UPDATE assignment_data SET score = score"))
+    faults.until(lambda: faults.waiting(labeller, "assignment_data"))
+    gate.let_go()
+    with pytest.raises(errors.Locked) as caught:
+        run.result()
+    assert "table kml_data is locked by a session that waits for us (deadlock)" in str(caught.value)
+    assert f"process {daemon.pid} (create_hit_daemon" in str(caught.value)
+    wanting.result()
+    daemon.let_go()
+    assert support.state(labeller) == before
+    finishes(labeller)
+
+
+def test_a_deadlock_that_the_daemon_loses(
+    labeller: Labeller, postgres_server: postgres.PostgresServer
+) -> None:
+    name = labeller.login["login_db"]
+    faults.admin(postgres_server, f"ALTER DATABASE {name} SET deadlock_timeout = '1h'")
+    daemon = faults.Held(
+        labeller, "SET deadlock_timeout = '50ms'", "UPDATE kml_data SET hint = hint"
+    )
+    run = faults.Background(lambda: support.apply(labeller, *support.regular(), lock_timeout=60))
+    faults.until(lambda: faults.waiting(labeller, "kml_data"))
+    with pytest.raises(psycopg2.errors.DeadlockDetected):
+        daemon.execute("UPDATE assignment_data SET score = score")
+    daemon.let_go()
+    assert run.result()["changed"]
+    assert support.apply(labeller, *support.regular())["in_place"]

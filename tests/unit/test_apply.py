@@ -1,0 +1,74 @@
+"""The confirmation: what needs the target's name, what needs a y, what is refused."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import click
+import pytest
+
+from runbook import apply, execute
+from runbook.errors import ExitCode, RefusedError
+
+HARMLESS = {"resource": "s3://b/k", "action": "create", "counts": {"bytes": 9}}
+LOSS = {"resource": "hit_data", "action": "clear", "counts": {"rows_deleted": 1234}}
+NOTHING = {"resource": "kml_data", "action": "none", "counts": {"rows_deleted": 0}}
+
+
+class Keyboard(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def planned(*plan: dict[str, object]) -> execute.Outcome:
+    from runbook.events import Status, TaskResult
+
+    return execute.Outcome(
+        ExitCode.OK, {}, (TaskResult("h", "t", "m", Status.CHANGED, changed=True, plan=list(plan)),)
+    )
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sys, "stdin", Keyboard())
+    monkeypatch.setattr(click, "prompt", lambda *_, **__: text)
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (HARMLESS, False),
+        (NOTHING, False),
+        (LOSS, True),
+        ({"action": "delete", "counts": {}}, True),
+        ({"action": "update", "counts": {"rows_deleted": 1}}, True),
+    ],
+)
+def test_what_is_destructive(item: dict[str, object], expected: bool) -> None:
+    assert apply.destructive(item) is expected
+
+
+def test_a_loss_needs_the_targets_name_and_shows_the_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for wrong in ("y", "yes", "", "labeller"):
+        answer(monkeypatch, wrong)
+        with pytest.raises(RefusedError):
+            apply.confirm(planned(HARMLESS, LOSS), "labeller3")
+    answer(monkeypatch, "labeller3")
+    apply.confirm(planned(HARMLESS, LOSS), "labeller3")
+    assert "hit_data: 1,234 rows deleted" in capsys.readouterr().err
+
+
+def test_a_harmless_plan_needs_y(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "n")
+    with pytest.raises(RefusedError):
+        apply.confirm(planned(HARMLESS), "labeller3")
+    answer(monkeypatch, "y")
+    apply.confirm(planned(HARMLESS), "labeller3")
+
+
+def test_without_a_terminal_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("labeller3\ny\n"))
+    with pytest.raises(RefusedError, match="no terminal"):
+        apply.confirm(planned(LOSS), "labeller3")

@@ -1,0 +1,115 @@
+"""``runbook backups``: what it prints and asks, and its exit codes; the target's answers are given."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from runbook import backups
+from runbook.errors import RefusedError
+
+ROW = {
+    "backup_id": "20260114T093012123Z-3f9a1c-07ab", "created": "2026-01-14T09:30:12Z", "database": "Africa",
+    "tables": 2, "rows": 340, "bytes": 1234, "whole": True, "problems": [],
+}  # fmt: skip
+UNFINISHED = {
+    **ROW,
+    "backup_id": "20260115T000000000Z-3f9a1c-0000",
+    "created": "",
+    "whole": False,
+    "problems": ["it was never finished"],
+}
+MANIFEST = {
+    "bucket": "b", "prefix": "p/ID/", "created": "then", "database": "Africa", "server_version": "16.1", "snapshot_lsn": "0/1",
+    "tables": {"hit_data": {"rows": 300, "fingerprint": "md5sum:00", "objects": [{"size": 5}, {"size": 6}],
+                            "sequences": {"hit_seq": {"last_value": 300}}}},
+}  # fmt: skip
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    questions: list[dict[str, Any]] = []
+    answer = {
+        "backups": [UNFINISHED, ROW],
+        "manifest": MANIFEST,
+        "removed": ["OLD"],
+        "kept": {"NEW": "the newest good backup"},
+    }
+
+    def ask(_options: Any, **question: Any) -> dict[str, Any]:
+        questions.append(question)
+        return {"host1": answer}
+
+    monkeypatch.setattr(backups, "_ask", ask)
+    return questions
+
+
+def call(*arguments: str) -> tuple[Any, str]:
+    runner = CliRunner()
+    result = runner.invoke(backups.group, ["-i", "t", *arguments], standalone_mode=False)
+    if isinstance(result.exception, RefusedError):
+        raise result.exception
+    return result.return_value, result.output
+
+
+def test_list_shows_a_table(asked: list[dict[str, Any]]) -> None:
+    code, output = call("list")
+    assert code == 0
+    lines = output.splitlines()
+    assert lines[0].split() == ["host", *backups.COLUMNS]
+    assert lines[2].split() == [
+        "host1",
+        ROW["backup_id"],
+        ROW["created"],
+        "Africa",
+        "2",
+        "340",
+        "1234",
+        "yes",
+    ]
+    assert lines[3] == f"host1: {UNFINISHED['backup_id']}: it was never finished"
+    assert asked == [{}]
+
+
+def test_verify_fails_on_damage_only(
+    asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("verify", "--all")[0] == 0
+    monkeypatch.setitem(ROW, "problems", ["s3://b/k is missing"])
+    code, output = call("verify", "X", "--deep")
+    assert (code, asked[-1]) == (1, {"backup_id": "X", "verify": "deep"})
+    assert "s3://b/k is missing" in output
+
+
+def test_show(asked: list[dict[str, Any]]) -> None:
+    code, output = call("show")
+    assert code == 0
+    assert "hit_data: 300 rows, 11 bytes in 2 objects, md5sum:00" in output
+    assert json.loads(call("--json", "show")[1]) == {"host1": MANIFEST}
+
+
+def test_prune_asks_before_it_removes(
+    asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = {"backup_id": "", "keep": "2", "keep_days": ""}
+    assert "OLD would be removed" in call("prune", "--keep", "2", "--check")[1]
+    assert asked == [{"check": True, "prune": wanted}]
+    with pytest.raises(RefusedError):  # there is no terminal
+        call("prune", "--keep", "2")
+    assert all(question.get("check") for question in asked)
+    monkeypatch.setattr("runbook.apply.ask", lambda _question: "another")
+    with pytest.raises(RefusedError, match="Not confirmed"):
+        call("prune", "--keep", "2")
+    monkeypatch.setattr("runbook.apply.ask", lambda _question: "t")
+    assert "OLD removed" in call("prune", "--keep", "2")[1]
+    assert asked[-1] == {"prune": wanted}
+    assert "NEW kept: the newest good backup" in call("prune", "--keep", "2", "--yes")[1]
+
+
+def test_prune_wants_to_know_what(asked: list[dict[str, Any]]) -> None:
+    result = CliRunner().invoke(backups.group, ["-i", "t", "prune"])
+    assert result.exit_code == 2
+    assert asked == []

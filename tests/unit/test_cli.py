@@ -1,0 +1,108 @@
+"""The command line's own part: help at once, wrong usage, errors in one place."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from runbook import cli, journal
+from runbook.errors import ExitCode, InvalidInputError, RefusedError
+
+HEAVY = ("ansible", "ansible_runner", "boto3", "jinja2", "jsonschema", "psycopg2", "rich", "yaml")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from runbook.cli import cli; cli.main(['--help'], standalone_mode=False); "
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    for name in cli.COMMANDS:
+        assert f"  {name} " in done.stdout
+
+
+def test_help_answers_at_once() -> None:
+    program = Path(sys.executable).parent / "runbook"
+    best = 1e9
+    for _ in range(5):
+        begun = time.perf_counter()
+        subprocess.run([program, "--help"], stdout=subprocess.DEVNULL, check=True)
+        best = min(best, time.perf_counter() - begun)
+    assert best < 0.150
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_its_help_and_its_line(name: str) -> None:
+    command = cli.cli.get_command(click.Context(cli.cli), name)
+    assert command is not None
+    assert command.help
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, f"{name} {option.name}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["aply"], "Did you mean apply?"),
+        (["apply", "x.yml", "-i", "y", "--chekc"], "--check"),
+        (["apply", "x.yml"], "--inventory"),
+        (["apply"], "PLAYBOOK"),
+        (["apply", "x.yml", "-i", "y", "--forks", "0"], "forks"),
+    ],
+)
+def test_wrong_usage_exits_64_and_says_what_was_meant(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = cli.run(lambda: cli.cli.main(arguments, prog_name="runbook", standalone_mode=False))
+    assert code == ExitCode.USAGE
+    assert said in capsys.readouterr().err
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (InvalidInputError("a\nb"), ExitCode.INVALID, "a\nb\n"),
+        (RefusedError("no"), ExitCode.REFUSED, "no\n"),
+        (KeyboardInterrupt(), ExitCode.INTERRUPTED, "Interrupted.\n"),
+        (click.Abort(), ExitCode.INTERRUPTED, "Interrupted.\n"),
+    ],
+)
+def test_errors_become_messages(
+    error: BaseException, code: ExitCode, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(lambda: fail(error)) == code
+    assert capsys.readouterr().err == said
+
+
+def test_a_bug_is_said_to_be_one_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
+    monkeypatch.delenv("RUNBOOK_DEBUG", raising=False)
+    assert cli.run(lambda: fail(ZeroDivisionError("boom"))) == ExitCode.FAILED
+    said = capsys.readouterr().err
+    [kept] = (tmp_path / "crashes").iterdir()
+    assert str(kept) in said
+    assert "Traceback" not in said
+    assert "ZeroDivisionError: boom" in kept.read_text()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv("RUNBOOK_DEBUG", "1")
+    cli.run(lambda: fail(ZeroDivisionError("boom")))
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_run_ids_sort_by_time_and_differ() -> None:
+    ids = [journal.new_run_id() for _ in range(3)]
+    assert len(set(ids)) == 3
+    assert [name[:15] for name in ids] == sorted(name[:15] for name in ids)

@@ -1,0 +1,267 @@
+"""The content of config.yaml: reference 2.10 and 3, key by key; nothing of it in a diff."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.labeller.runbook.plugins.module_utils import labeller_config as lc
+from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput
+from hypothesis import given
+from hypothesis import strategies as st
+
+SECRETS = {
+    "secret_key": "flask-Secret-1",
+    "db_pwd": "pw-of-postgis",
+    "github_token": "ghp_token1234",
+    "api_key": "planet-api-key",
+    "aws_access": "AKIAEXAMPLE",
+    "aws_secret": "aws/secret+1",
+    "slack_url": "https://hooks.slack.invalid/T/B/x",
+}
+
+DEFAULTS = {
+    name: option["default"]
+    for name, option in lc.ARGUMENTS["parameters"]["options"].items()
+    if "default" in option
+}
+
+# The page's first command: fire_up_labeller.py --initial 1 --ec2_instance labeller3 ...
+LABELLER3: dict[str, Any] = {
+    **DEFAULTS,
+    **SECRETS,
+    "initial": 1,
+    "ec2_instance": "labeller3",
+    "aoi_index": 3,
+    "aoi_name": "ghana",
+    "incoming_names_static_path": "incoming_names_static_cluster1.csv",
+    "number_outgoing_names": 100,
+    "api_key": "",
+    "image_catalog_predict": "planet_catalog_ghana_1.csv",
+}
+# The page's second command, of the reset section.
+GHANA0: dict[str, Any] = {
+    **DEFAULTS,
+    **SECRETS,
+    "initial": 3,
+    "ec2_instance": "ghana0",
+    "run_id": 1,
+    "bucket": "activemapper",
+    "number_outgoing_names": 20,
+    "slack_url": "",
+}
+
+
+def written(parameters: dict[str, Any]) -> dict[str, Any]:
+    config = lc.merged(lc.values(parameters, "10.0.0.7"), None, None)
+    loaded = yaml.safe_load(lc.render(config))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+BLANK = dict.fromkeys(
+    [
+        "MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_USERNAME", "MAIL_PASSWORD", "bing_key", "mapbox_key",
+        "notification_filter", "bucket", "kml_type", "sites", "reset_initial", "n",
+        "consensus_riskmap_dir", "db_pgpassword", "dbpg_password", "db_sandbox_name", "db_url",
+        "mapping_category2", "mapping_category3",
+    ]
+)  # fmt: skip
+
+
+def test_the_first_command_of_the_page() -> None:
+    assert written(LABELLER3) == {
+        "labeller": {
+            "DEBUG": True,
+            "initial": 1,
+            "SECRET_KEY": "flask-Secret-1",
+            "MAIL_SERVER": "localhost",
+            "MAIL_PORT": 25,
+            "PL_API_KEY": None,
+            "slack_url": "https://hooks.slack.invalid/T/B/x",
+            "aws_access": "AKIAEXAMPLE",
+            "aws_secret": "aws/secret+1",
+            "aws_region": "us-east-1",
+            "consensus_directory": "/labels/ghana/",
+            "consensus_heatmap_dir": "heatmaps/ghana",
+            "db_host": "10.0.0.7",
+            "db_production_name": "Africa",
+            "db_username": "postgis",
+            "db_password": "pw-of-postgis",
+            "aoi_s3_object": "grid/image_target_aois.geojson",
+            "master_grid_s3_object": "grid/master_grid.tif",
+            "s3_catalog_name": "planet_catalog_ghana_full.csv",
+            "github_repo": "agroimpacts/issues",
+            "github_token": "ghp_token1234",
+            "mapping_category1": "field",
+            **BLANK,
+        },
+        "learner": {
+            "aoiid": 3,
+            "aoiname": "ghana",
+            "runid": 0,
+            "aws_access": "AKIAEXAMPLE",
+            "aws_secret": "aws/secret+1",
+            "aws_region": "us-east-1",
+            "bucket": "activemapper",
+            "prefix": "planet",
+            "pool": "f_pool_ghana_3.csv",
+            "qs": "q_sites_ghana_3.csv",
+            "incoming_names": "incoming_names_ghana_3.csv",
+            "incoming_names_static": "incoming_names_static_cluster1.csv",
+            "metrics": "incoming_metrics_ghana_3.csv",
+            "image_catalog": "planet/planet_catalog_ghana_3.csv",
+            "image_catalog_predict": "planet_catalog_ghana_1.csv",
+            "image_catalog_fix": "planet/planet_catalog_ghana_3.csv",
+            "image_output_pattern": "s3://activemapper/classified-images/ghana_3/image_c{}_r{}_{}_run{}_iteration{}.tif",
+            "outgoing": "s3://activemapper/planet/outgoing_names_ghana_3.csv",
+            "number_outgoing_names": 100,
+        },
+    }
+    assert lc.object_key(LABELLER3) == "config_ghana_3.yaml"
+
+
+def test_the_second_command_of_the_page_differs_where_it_says() -> None:
+    first, second = written(LABELLER3), written(GHANA0)
+    changes = {
+        (section, key): value
+        for section, content in second.items()
+        for key, value in content.items()
+        if value != first[section][key]
+    }
+    assert changes == {
+        ("labeller", "initial"): 3,
+        ("labeller", "PL_API_KEY"): "planet-api-key",
+        ("labeller", "slack_url"): None,
+        ("labeller", "consensus_directory"): "/labels/aoi/",
+        ("labeller", "consensus_heatmap_dir"): "heatmaps/aoi",
+        ("labeller", "s3_catalog_name"): "planet_catalog_aoi_full.csv",
+        ("learner", "aoiid"): 1,
+        ("learner", "aoiname"): "aoi",
+        ("learner", "runid"): 1,
+        ("learner", "pool"): "f_pool_aoi_1.csv",
+        ("learner", "qs"): "q_sites_aoi_1.csv",
+        ("learner", "incoming_names"): "incoming_names_aoi_1.csv",
+        ("learner", "incoming_names_static"): "incoming_names_static_cluster_blank.csv",
+        ("learner", "metrics"): "incoming_metrics_aoi_1.csv",
+        ("learner", "image_catalog"): "planet/planet_catalog_aoi_1.csv",
+        ("learner", "image_catalog_predict"): "planet/planet_catalog_aoi_1.csv",
+        ("learner", "image_catalog_fix"): "planet/planet_catalog_aoi_1.csv",
+        (
+            "learner",
+            "image_output_pattern",
+        ): "s3://activemapper/classified-images/aoi_1/image_c{}_r{}_{}_run{}_iteration{}.tif",
+        ("learner", "outgoing"): "s3://activemapper/planet/outgoing_names_aoi_1.csv",
+        ("learner", "number_outgoing_names"): 20,
+    }
+
+
+def test_without_static_names_the_learner_gets_the_blank_list() -> None:
+    learner = written({**LABELLER3, "incoming_names_static_path": ""})["learner"]
+    assert learner["incoming_names_static"] == "incoming_names_static_cluster_blank.csv"
+
+
+def test_the_bucket_of_the_parameters_is_everywhere() -> None:
+    text = lc.render(
+        lc.merged(lc.values({**LABELLER3, "bucket": "other-bucket"}, "h"), None, None)
+    ).decode()
+    assert "activemapper" not in text
+    assert text.count("other-bucket") == 3
+
+
+def test_host_before_template_before_blank_and_parameters_before_all() -> None:
+    host = {"labeller": {"mapbox_key": "host", "initial": 2, "mine": [1]}, "own": {"a": 1}}
+    template = {
+        "labeller": {"mapbox_key": "tpl", "bing_key": "tpl"},
+        "learner": {"new": 5, "runid": 9},
+    }
+    config = lc.merged(lc.values(LABELLER3, "h"), host, template)
+    assert config["labeller"]["mapbox_key"] == "host"
+    assert config["labeller"]["bing_key"] == "tpl"
+    assert config["labeller"]["initial"] == 1
+    assert config["labeller"]["mine"] == [1]
+    assert config["own"] == {"a": 1}
+    assert config["learner"]["new"] == 5
+    assert config["learner"]["runid"] == 0
+    assert config["labeller"]["db_url"] is None
+
+
+def test_null_is_blank_and_every_scalar_is_on_its_line() -> None:
+    text = lc.render(
+        lc.merged(lc.values({**LABELLER3, "secret_key": "x y " * 100}, "h"), None, None)
+    ).decode()
+    assert "\n  db_url:\n" in text
+    assert "null" not in text
+    assert all(
+        line.startswith(("labeller:", "learner:", "  ")) and ":" in line
+        for line in text.splitlines()
+    )
+
+
+PLAIN = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=20))
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=8), PLAIN, max_size=5), st.text(min_size=1))
+def test_what_is_rendered_reads_back(extra: dict[str, Any], secret: str) -> None:
+    config = lc.merged(lc.values({**LABELLER3, "db_pwd": secret}, "h"), {"labeller": extra}, None)
+    assert lc.parse(lc.render(config), "x") == config
+
+
+SECRET_TEXT = st.text(st.characters(categories=["L", "N", "P"]), min_size=6, max_size=12).filter(
+    lambda text: "(" not in text and not any(text in word for word in ("changed", "secret"))
+)
+
+
+@given(st.lists(SECRET_TEXT, min_size=2, max_size=2, unique=True))
+def test_no_secret_old_or_new_is_in_the_description(secrets: list[str]) -> None:
+    old, new = secrets
+    on_host = {
+        "labeller": {
+            "db_password": old,
+            "db_url": f"postgres://u:{old}@h",
+            "note": f"was {old}",
+            "my_token": old,
+        },
+        "learner": {},
+    }
+    config = lc.merged(lc.values({**LABELLER3, "db_pwd": new}, "h"), on_host, None)
+    config["labeller"]["note"] = f"is {new}"
+    before, after = lc.describe(on_host, config)
+    lines = {line.partition(": ")[2] for line in (before + after).splitlines()}
+    assert not any(secret in line for line in lines for secret in secrets)
+    assert "labeller.db_password: (secret, changed)\n" in after
+
+
+def test_a_difference_that_redaction_hides_is_still_a_change() -> None:
+    def config(password: str, count: object) -> dict[str, Any]:
+        return {
+            "labeller": {"db_password": password, "note": f"x {password}", "count": count},
+            "learner": {},
+        }
+
+    before, after = lc.describe(config("old-pass", 1), config("new-pass", "1"))
+    assert "labeller.note: x (secret) (changed)\n" in after
+    assert "labeller.count: 1 (changed)\n" in after
+    assert (
+        lc.describe(config("a-pass", 1), config("a-pass", 1))[1]
+        == lc.describe(config("a-pass", 1), config("a-pass", 1))[0]
+    )
+    assert before != after
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"labeller:\n  db_password: [hunter2\n", "config.yaml:3:1: not YAML"),
+        (b"- hunter2\n", "must be a mapping of sections"),
+        (b"labeller: hunter2\n", "labeller must be a mapping"),
+        (b"a: \xff hunter2", "not YAML text"),
+        (b"labeller:\n\thunter2: 1\n", "config.yaml:2:1: not YAML"),
+    ],
+)
+def test_a_broken_file_is_named_without_its_content(content: bytes, part: str) -> None:
+    with pytest.raises(InvalidInput, match=part) as error:
+        lc.parse(content, "config.yaml")
+    assert "hunter2" not in str(error.value)
+    assert "hunter2" not in repr(error.value.__cause__)

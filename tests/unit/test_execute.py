@@ -1,0 +1,148 @@
+"""What surrounds a run: its environment, its strategy, its private folder, its processes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from runbook import execute, processes
+
+
+def test_foreign_settings_of_ansible_do_not_survive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = {
+        "ANSIBLE_STDOUT_CALLBACK": "yaml",
+        "ANSIBLE_CHECK_MODE_MARKERS": "1",
+        "ANSIBLE_PRIVATE_KEY_FILE": "/key",
+        "ANSIBLE_REMOTE_USER": "mapper",
+        "JOB_ID": "abc",
+        "AWS_SECRET_ACCESS_KEY": "hunter22",
+    }
+    for name, value in operator.items():
+        monkeypatch.setenv(name, value)
+    chosen = execute.settings("linear", tmp_path)
+    given = execute.environment({**os.environ, **chosen}, set(chosen), (set(), set()), tmp_path)
+    assert given["ANSIBLE_STDOUT_CALLBACK"] == "runbook_quiet"
+    assert given["ANSIBLE_PRIVATE_KEY_FILE"] == "/key"
+    assert given["ANSIBLE_REMOTE_USER"] == "mapper"
+    assert given["AWS_SECRET_ACCESS_KEY"] == "hunter22"
+    assert not {"ANSIBLE_CHECK_MODE_MARKERS", "JOB_ID"} & given.keys()
+    assert given["ANSIBLE_HOST_KEY_CHECKING"] == "True"
+    assert given["PATH"].startswith(str(Path(sys.executable).parent))
+    assert (tmp_path / "ansible.cfg").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("core", "mitogen", "expected"),
+    [
+        ("2.19.14", "0.3.54", "mitogen_linear"),
+        ("2.19.0rc1", "0.3.29", "mitogen_linear"),
+        ("2.19.14", "0.3.7", "linear"),
+        ("2.99.0", "0.3.54", "linear"),
+        ("2.19.14", None, "linear"),
+    ],
+)
+def test_strategy_is_mitogen_only_for_pairs_that_work(
+    core: str, mitogen: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(package: str) -> str:
+        found = {"ansible-core": core, "mitogen": mitogen}[package]
+        if found is None:
+            raise importlib.metadata.PackageNotFoundError(package)
+        return found
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.delenv("RUNBOOK_STRATEGY", raising=False)
+    assert execute.strategy() == expected
+    monkeypatch.setenv("RUNBOOK_STRATEGY", "free")
+    assert execute.strategy() == "free"
+    assert execute.strategy("mitogen") == "mitogen_linear"
+
+
+def test_arguments_are_ansibles() -> None:
+    request = execute.Request(
+        Path("/p.yml"), "inv", check=True, extra_vars=('{"a": 1}', "@/f"), limit="h", tags="t",
+        verbosity=2, become=True, become_password="x", vault_ids=("a@b",), start_at_task="T",
+    )  # fmt: skip
+    line = request.arguments()
+    assert line[-1] == "/p.yml"
+    for pair in (
+        ["--extra-vars", '{"a": 1}'],
+        ["--extra-vars", "@/f"],
+        ["--limit", "h"],
+        ["--vault-id", "a@b"],
+    ):
+        assert any(line[index : index + 2] == pair for index in range(len(line)))
+    assert {"--check", "--diff", "-vv", "--become", "--ask-become-pass"} <= set(line)
+    assert "x" not in line
+    assert "--diff" not in execute.Request(Path("/p.yml"), "inv").arguments()
+
+
+def test_a_private_folder_is_closed_and_goes_with_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
+
+    def fail() -> None:
+        with execute.private_folder() as folder:
+            assert folder.stat().st_mode & 0o777 == 0o700
+            (folder / "secret").write_text("x")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not list((tmp_path / "private").iterdir())
+
+
+def test_what_a_killed_run_left_is_removed_and_a_living_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
+    code = (
+        "import time; from runbook import execute\n"
+        "with execute.private_folder() as folder: print(folder, flush=True); time.sleep(60)"
+    )
+    children = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    folders = []
+    for child in children:
+        assert child.stdout is not None
+        folders.append(Path(child.stdout.readline().strip()))
+    children[0].kill()
+    children[0].wait()
+    assert folders[0].exists()
+    with execute.private_folder():
+        assert not folders[0].exists()
+        assert folders[1].exists()
+    children[1].kill()
+    for child in children:
+        child.communicate()
+
+
+def test_a_family_is_ended_whole() -> None:
+    code = (
+        "import subprocess, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    grandchild = int(parent.stdout.readline())
+    family = processes.family(parent.pid)
+    assert {process.pid for process in family} == {parent.pid, grandchild}
+    processes.signal_all(family, signal.SIGTERM)
+    begun = time.monotonic()
+    processes.end(family, patience=0.2)
+    assert parent.wait(5) == -signal.SIGKILL
+    assert time.monotonic() - begun < 3
+    parent.communicate()
+    assert not any(process.alive() for process in family)

@@ -1,0 +1,218 @@
+"""What people and programs see of a run, held against files (RENEW=1 writes them)."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from runbook.collection import root
+from runbook.errors import ExitCode
+from runbook.events import (
+    Event,
+    HostCounts,
+    Notice,
+    PlayStarted,
+    Recap,
+    Result,
+    RunFinished,
+    RunStarted,
+    Status,
+    TaskResult,
+    TaskStarted,
+)
+from runbook.render import text
+from runbook.render.jsonlines import JsonLines
+from runbook.render.people import Brief, Detail, Plain, Terminal
+
+CASES = Path(__file__).resolve().parent.parent / "cases" / "render"
+AT = "2026-01-02T03:04:05.678+00:00"
+
+PLAN = [
+    {
+        "resource": "hit_data",
+        "action": "clear",
+        "counts": {"rows_deleted": 1234},
+        "before_fingerprint": "x",
+    },
+    {"resource": "s3://b/f_pool.csv", "action": "create", "counts": {}, "before_fingerprint": "y"},
+    {"resource": "same", "action": "none", "counts": {"rows": 3}, "before_fingerprint": "z"},
+]
+DIFF = [
+    {"before_header": "crontab", "after_header": "crontab", "before": "a\nb\n", "after": "a\nc\n"},
+    {"before": {"k": 1}, "after": {"k": 2}},
+]
+
+
+def step(name: str, status: Status, host: str = "sandbox", **rest: object) -> list[Event]:
+    return [
+        TaskStarted(name, "labeller.runbook.step", at=AT),
+        TaskResult(host, name, "labeller.runbook.step", status, seconds=1.25, at=AT, **rest),  # type: ignore[arg-type]
+    ]
+
+
+def run(
+    check: bool, *steps: Event, code: ExitCode = ExitCode.OK, unfinished: str = "", **counts: int
+) -> list[Event]:
+    changed = any(isinstance(event, TaskResult) and event.changed for event in steps)
+    return [
+        RunStarted(
+            "r1", "regular.yml", "sandbox", check, {"run_id": 1, "db_pwd": "********"}, at=AT
+        ),
+        PlayStarted("Regular production", at=AT),
+        *steps,
+        Recap({"sandbox": HostCounts(**counts)}, at=AT),
+        RunFinished(check, code, changed, 2.5, unfinished, at=AT),
+    ]
+
+
+CHANGED = step(
+    "Reset the database", Status.CHANGED, changed=True, plan=PLAN, diff=DIFF, warnings=["beware"]
+)
+RUNS: dict[str, list[Event]] = {
+    "check": run(True, *step("Read the marker", Status.OK), *CHANGED, *step("Skip", Status.SKIPPED),
+                 ok=2, changed=1, skipped=1),
+    "apply": run(False, *step("Read the marker", Status.OK, message="not in place"), *CHANGED, ok=2, changed=1),
+    "nothing": run(False, *step("Read the marker", Status.OK), ok=1),
+    "failed": run(False, *CHANGED, *step("Upload", Status.FAILED, message="no bucket b\nmake it", error_kind="invalid_input",
+                  output="boom"), *step("Tolerated", Status.IGNORED, message="so what"),
+                  code=ExitCode.INVALID, ok=1, changed=1, failed=1, ignored=1),
+    "unreachable": run(True, *step("Read the marker", Status.UNREACHABLE, message="no route"),
+                       code=ExitCode.UNREACHABLE, unreachable=1),
+    "interrupted": run(False, *step("Read the marker", Status.OK), *CHANGED,
+                       code=ExitCode.INTERRUPTED, unfinished="Upload", ok=2, changed=1),
+    "notices": run(False, Notice("warning", "old key", at=AT), Notice("error", "[bold]two\nlines", at=AT),
+                   Notice("verbose", "chatter", at=AT), *step("A", Status.OK), *step("A", Status.OK, "other"), ok=1),
+}  # fmt: skip
+
+
+def held(name: str, shown: str) -> None:
+    file = CASES / name
+    if os.environ.get("RENEW"):
+        file.write_text(shown)
+    assert shown == file.read_text(), f"{file} differs; RENEW=1 writes it when that is meant"
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_plain(name: str) -> None:
+    stream = io.StringIO()
+    plain = Plain(Detail(), stream)
+    for event in RUNS[name]:
+        plain(event)
+    held(f"{name}.txt", stream.getvalue())
+
+
+def test_plain_shows_more_when_asked() -> None:
+    stream = io.StringIO()
+    plain = Plain(Detail(verbosity=1), stream)
+    for event in RUNS["apply"] + RUNS["notices"]:
+        plain(event)
+    held("verbose.txt", stream.getvalue())
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_terminal(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in {"TERM": "xterm-256color", "COLUMNS": "100", "FORCE_COLOR": "1"}.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    stream = io.StringIO()
+    terminal = Terminal(Detail(diff=True), stream, live=False)
+    for event in RUNS[name]:
+        terminal(event)
+    held(f"{name}.ansi", stream.getvalue())
+
+
+def test_terminal_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in {
+        "TERM": "xterm",
+        "COLUMNS": "100",
+        "FORCE_COLOR": "1",
+        "NO_COLOR": "1",
+    }.items():
+        monkeypatch.setenv(variable, value)
+    stream = io.StringIO()
+    terminal = Terminal(Detail(), stream, live=False)
+    for event in RUNS["check"]:
+        terminal(event)
+    coloured = [code for code in ("[31m", "[32m", "[33m", "[36m") if code in stream.getvalue()]
+    assert not coloured
+
+
+def test_every_event_fits_its_schema() -> None:
+    schemas = {
+        name: jsonschema.Draft202012Validator(
+            json.loads((root() / "schemas" / f"{name}.schema.json").read_text()),
+            format_checker=jsonschema.FormatChecker(),
+        )
+        for name in ("event", "result")
+    }
+    for schema in schemas.values():
+        schema.check_schema(schema.schema)
+    stream = io.StringIO()
+    json_lines = JsonLines(stream)
+    done = Result(ExitCode.OK, hosts={"h": HostCounts(ok=1)}, plan=PLAN, at=AT)
+    for event in [event for events in RUNS.values() for event in events] + [done]:
+        json_lines(event)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    kinds = {line["event"] for line in lines}
+    assert kinds == {cls.kind() for cls in Event.__subclasses__()}
+    for line in lines:
+        schemas["result" if line["event"] == "result" else "event"].validate(line)
+
+
+def test_a_long_diff_is_cut_unless_all_is_asked_for() -> None:
+    diff = {"before": "", "after": "\n".join(map(str, range(100)))}
+    cut = list(text.diff_lines(diff))
+    assert len(cut) == text.DIFF_LINES + 1
+    assert "63 more lines" in cut[-1]
+    assert len(list(text.diff_lines(diff, None))) == 103
+
+
+def test_a_huge_diff_is_counted_not_computed() -> None:
+    huge = "x\n" * (text.DIFF_INPUT + 1)
+    assert (
+        list(text.diff_lines({"before": "", "after": huge}, None))[-1] == "0 lines → 20,001 lines"
+    )
+
+
+def test_counts_in_words() -> None:
+    assert (
+        text.counts({"rows_deleted": 1200, "rows": 0, "bytes": 5}) == "1,200 rows deleted, 5 bytes"
+    )
+
+
+def brief(*, only_check: bool, changed: bool, code: ExitCode = ExitCode.OK) -> list[str]:
+    """The lines of a check run, and of the real run that follows one that would change something."""
+    stream = io.StringIO()
+    show = Brief(only_check=only_check, stream=stream)
+    status = Status.CHANGED if changed else Status.OK
+    for check in (True, False):
+        show(RunStarted("r", "p.yml", "t", check, at=AT))
+        show(TaskResult("h", "Read", "m", Status.OK, at=AT))
+        show(TaskResult("h", "Write", "m", status, changed=changed, at=AT))
+        show(RunFinished(check, code, changed, 1.0, at=AT))
+        if only_check or not changed or code != ExitCode.OK:
+            break
+    return stream.getvalue().splitlines()
+
+
+def test_brief_is_one_line_when_there_is_nothing_to_do() -> None:
+    assert brief(only_check=False, changed=False) == [
+        f"{AT} Nothing to change: the target is as the playbook says."
+    ]
+
+
+def test_brief_says_of_an_apply_what_it_did_once() -> None:
+    assert brief(only_check=False, changed=True) == [
+        f"{AT} changed: Write [h]",
+        f"{AT} Done: 1 step changed something.",
+    ]
+
+
+def test_brief_says_what_a_check_alone_found_and_what_failed() -> None:
+    assert brief(only_check=True, changed=True)[0] == f"{AT} changed: Write [h]"
+    assert brief(only_check=False, changed=True, code=ExitCode.FAILED)[-1].endswith("was a check.")

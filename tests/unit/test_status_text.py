@@ -1,0 +1,150 @@
+"""What ``runbook status`` shows, held against files (RENEW=1 writes them) and its schema."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from rich.console import Console
+
+from runbook import status
+from runbook.validate import schemas
+
+CASES = Path(__file__).resolve().parent.parent / "cases" / "status"
+
+RUN = {
+    "mode": "regular", "aoi_name": "ghana", "aoi_index": 3, "run_id": 1, "applied_by": "postgis",
+    "applied_at": "2026-01-02T03:04:05+00:00", "backup_id": None, "uploads_pending": False,
+}  # fmt: skip
+SKIPPED = {"skipped": True, "changed": False}
+
+
+def metrics(*accuracies: float | None) -> list[dict[str, Any]]:
+    return [
+        {"iteration": n, "accuracy": a, "tss": a and a - 0.3, "auc": a}
+        for n, a in enumerate(accuracies)
+    ]
+
+
+def turn(phase: str, iteration: int, processed: int, **more: Any) -> dict[str, Any]:
+    return {
+        "phase": phase, "mode": "regular", "iteration": iteration, "applied_at": RUN["applied_at"],
+        "total": 1200, "processed": processed, "blocked": 0, "failed_labels": 0,
+        "metrics": metrics(None), "waits_for": "the learner", "changed": False, "plan": [], **more,
+    }  # fmt: skip
+
+
+def cluster(state: str, *steps: str, **more: Any) -> dict[str, Any]:
+    states = [{"name": f"step {n}", "state": each} for n, each in enumerate(steps, 1)]
+    return {
+        "cluster_id": "j-ABC", "state": state, "steps": states, "elapsed": 5400, "cost": 16.77,
+        "hourly_ceiling": 11.18, "summary": f"j-ABC {state} after 1 h 30 min, at most 16.77 dollars so far",
+        "changed": False, **more,
+    }  # fmt: skip
+
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "none": {"run": None, "turn": SKIPPED, "learner": SKIPPED},
+    "mapping": {
+        "run": RUN,
+        "turn": turn("mapping", 0, 34, blocked=2, failed_labels=1,
+                     waits_for="mappers: 1,166 sites of iteration 0 are open"),
+        "learner": SKIPPED,
+    },
+    "due": {
+        "run": RUN,
+        "turn": turn("complete", 0, 1200),
+        "learner": {"done": False, "cluster_id": "", "steps": [], "summary": "no cluster yet"},
+    },
+    "running": {
+        "run": RUN,
+        "turn": turn("complete", 14, 1200,
+                     metrics=metrics(None, *(0.6 + n / 50 for n in range(14)))),
+        "learner": {"done": False, **cluster("RUNNING", "COMPLETED", "RUNNING", "PENDING")},
+    },
+    "done": {
+        "run": RUN,
+        "turn": turn("complete", 1, 1200, metrics=metrics(None, 0.7123)),
+        "learner": {"done": True, **cluster("TERMINATED", "COMPLETED", "COMPLETED")},
+    },
+    "failed": {
+        "run": RUN,
+        "turn": turn("complete", 1, 1200, metrics=metrics(None, 0.7123)),
+        "learner": cluster(
+            "TERMINATED_WITH_ERRORS", "COMPLETED", "FAILED", error_kind="failed", known=True,
+            repeats=False, msg="learner failed: step 2 failed\nlogs: s3://b/logs/j-ABC/",
+        ),
+    },
+    "lost": {
+        "run": RUN,
+        "turn": turn("complete", 1, 1200, metrics=metrics(None, 0.7123)),
+        "learner": cluster(
+            "TERMINATED_WITH_ERRORS", "CANCELLED", error_kind="failed", known=True, repeats=True,
+            msg="learner failed: nodes were lost",
+        ),
+    },
+    "unreachable": {
+        "run": RUN,
+        "turn": turn("complete", 1, 1200, metrics=metrics(None, 0.7123)),
+        "learner": {"error_kind": "unreachable", "msg": "EMR does not answer", "changed": False},
+    },
+    "stopped": {
+        "run": RUN,
+        "turn": turn("stopped", 2, 0, total=0, metrics=metrics(None, 0.7123, 0.99),
+                     waits_for="nothing: the loop has ended"),
+        "learner": {"done": True, **cluster("TERMINATED", "COMPLETED", "COMPLETED")},
+    },
+}  # fmt: skip
+
+
+def held(name: str, shown: str) -> None:
+    path = CASES / name
+    if os.environ.get("RENEW"):
+        path.write_text(shown)
+    assert shown == path.read_text()
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_text(name: str) -> None:
+    held(f"{name}.txt", "\n".join(status.lines("labeller3", status.state(ANSWERS[name]))) + "\n")
+
+
+@pytest.mark.parametrize("name", ["none", "running", "failed"])
+def test_terminal(name: str) -> None:
+    shown = io.StringIO()
+    console = Console(
+        file=shown, force_terminal=True, width=100, color_system="standard", legacy_windows=False
+    )
+    console.print(status.panel("labeller3", status.state(ANSWERS[name])))
+    held(f"{name}.ansi", shown.getvalue())
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_json_is_as_its_schema_says(name: str) -> None:
+    schemas.validator("status").validate({"hosts": {"labeller3": status.state(ANSWERS[name])}})
+
+
+def test_the_schema_refuses_a_run_without_its_sites() -> None:
+    found = status.state(ANSWERS["mapping"])
+    del found["total"]
+    with pytest.raises(jsonschema.ValidationError):
+        schemas.validator("status").validate({"hosts": {"labeller3": found}})
+
+
+@pytest.mark.parametrize(
+    ("name", "waits_for"),
+    [
+        ("due", "the next call of iterate.yml, which starts the learner"),
+        ("running", "the learner"),
+        ("done", "the next call of iterate.yml, which takes in what the learner brought"),
+        ("failed", "a person: see the learner's failure"),
+        ("lost", "the next call of iterate.yml, which starts the learner again"),
+        ("unreachable", "the learner, of which nothing could be found out"),
+    ],
+)
+def test_what_a_complete_iteration_waits_for(name: str, waits_for: str) -> None:
+    assert status.state(ANSWERS[name])["waits_for"] == waits_for

@@ -1,0 +1,59 @@
+"""What -i NAME and PLAYBOOK resolve to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runbook import collection, targets
+from runbook.errors import InvalidInputError
+
+
+@pytest.fixture
+def operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An operations repository that holds only inventories, as the working directory."""
+    (tmp_path / "inventories" / "labeller9" / "group_vars").mkdir(parents=True)
+    (tmp_path / "inventories" / "labeller9" / "hosts.yml").write_text("all:\n")
+    (tmp_path / "inventories" / "single.yml").write_text("all:\n")
+    (tmp_path / "labeller3").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_working_directory_comes_first_then_packaged(operations: Path) -> None:
+    assert targets.target("labeller9").path == operations / "inventories" / "labeller9"
+    assert targets.target("single").path == operations / "inventories" / "single.yml"
+    packaged = collection.root() / "inventories" / "labeller3"
+    assert targets.target("labeller3").path == packaged
+    (operations / "inventories" / "labeller3").mkdir()
+    assert targets.target("labeller3").path == operations / "inventories" / "labeller3"
+
+
+def test_paths_and_host_lists(operations: Path) -> None:
+    assert targets.target("./labeller3").path == operations / "labeller3"
+    assert targets.target("./labeller3").name == "labeller3"
+    listed = targets.target("one,two,")
+    assert (listed.path, listed.hosts, listed.inventory) == (None, ["one", "two"], "one,two,")
+
+
+@pytest.mark.parametrize("name", ["regular", "regular.yml"])
+def test_playbooks(operations: Path, name: str) -> None:
+    packaged = collection.root() / "playbooks" / "regular.yml"
+    assert targets.playbook(name) == packaged
+    assert targets.playbook(str(packaged)) == packaged
+    (operations / "playbooks").mkdir()
+    own = operations / "playbooks" / "regular.yml"
+    own.write_text("[]\n")
+    assert targets.playbook(name) == own
+
+
+def test_unknown_names_say_what_is_known(operations: Path) -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"did you mean labeller9.*known: .*labeller3.*single"
+    ):
+        targets.target("labeler9")
+    with pytest.raises(InvalidInputError, match=r"did you mean regular.*known: .*regular"):
+        targets.playbook("reguler.yml")
+    with pytest.raises(InvalidInputError):
+        targets.playbook("")

@@ -1,0 +1,43 @@
+"""Each file of tests/cases/validate is input and the exact problems that it must give."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runbook import parameters, targets
+from runbook.diagnostics import Problem
+from runbook.validate import check
+
+CASES = sorted((Path(__file__).parent.parent / "cases" / "validate").glob("*.yml"))
+
+
+def problems_of(case: dict[str, Any], folder: Path) -> list[Problem]:
+    for name, text in case["files"].items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return check(
+        targets.playbook(case["playbook"]) if "playbook" in case else None,
+        targets.target(case["target"]) if "target" in case else None,
+        parameters.parse_extra_vars(case.get("extra", ())),
+        case.get("tags", ()),
+        case.get("skip_tags", ()),
+        case.get("limit"),
+    )
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_case(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = path.read_text()
+    case = yaml.safe_load(text)
+    found = "".join(f"{problem}\n" for problem in problems_of(case, tmp_path))
+    if os.environ.get("RUNBOOK_WRITE_CASES"):  # after reading each line of the change
+        head = text[: text.index("\nexpected:") + 1]
+        body = "".join(f"  {line}\n" for line in found.splitlines())
+        path.write_text(head + ("expected: |\n" + body if body else 'expected: ""\n'))
+    assert found == case["expected"]

@@ -1,0 +1,71 @@
+"""Whatever YAML holds, validation gives located problems, never a traceback."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runbook.targets import Target
+from runbook.validate import check, schemas, templates
+
+WORDS = st.sampled_from([
+    "hosts", "name", "tasks", "handlers", "roles", "role", "vars", "block", "rescue", "when",
+    "loop", "loop_control", "loop_var", "register", "notify", "listen", "tags", "module_defaults",
+    "args", "vars_files", "vars_prompt", "import_playbook", "ansible.builtin.debug",
+    "ansible.builtin.include_tasks", "ansible.builtin.include_role", "ansible.builtin.set_fact",
+    "ansible.builtin.include_vars", "labeller.runbook.crontab_profile", "a.b.c", "steps", "all",
+    "group/labeller.runbook.postgres", "children", "run_id", "{{ run_id }}", "{{ x", "x is defined",
+    "labeller.runbook.parameters", "{% for a in b %}", "", "copy", "9", "until", "that", "file",
+])  # fmt: skip
+SCALARS = WORDS | st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False)
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=25,
+)
+TASKS = st.lists(st.dictionaries(WORDS, TREES, max_size=4), max_size=3)
+PLAYS = st.fixed_dictionaries(
+    {"hosts": SCALARS},
+    optional={
+        "tasks": TASKS, "handlers": TASKS, "roles": TREES, "vars": TREES, "vars_files": TREES,
+        "module_defaults": TREES, "tags": TREES, "vars_prompt": TREES,
+    },
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(playbook=st.lists(PLAYS | TREES, max_size=2) | TREES, hosts=TREES, variables=TREES)
+def test_any_documents(playbook: object, hosts: object, variables: object) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        (home / "t" / "group_vars").mkdir(parents=True)
+        (home / "p.yml").write_text(yaml.safe_dump(playbook))
+        (home / "t" / "hosts.yml").write_text(yaml.safe_dump({"all": hosts}))
+        (home / "t" / "group_vars" / "all.yml").write_text(yaml.safe_dump(variables))
+        problems = check(home / "p.yml", Target("t", str(home / "t"), home / "t"), limit="a:!b")
+    for problem in problems:
+        assert str(problem)
+        assert (problem.line >= 1) != problem.file.startswith("--")
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text(alphabet="{}%#|.()[]'\" abx1+-=<>,:~\\\n", max_size=40))
+def test_any_template(text: str) -> None:
+    for needs in (templates.of_template(text), templates.of_condition(text)):
+        assert all(isinstance(name, str) for name in needs.used)
+        assert all(message for message, _ in needs.errors)
+
+
+def test_deep_and_long_templates() -> None:
+    for text in ("{{ " + "(" * 3000 + "x" + ")" * 3000 + " }}", "{{ " + "x + " * 5000 + "x }}"):
+        assert templates.of_template(text) is not None
+
+
+@settings(max_examples=200, deadline=None)
+@given(name=st.sampled_from(sorted(schemas.parameters())), value=TREES)
+def test_any_value_of_a_parameter(name: str, value: object) -> None:
+    assert all(isinstance(message, str) for message in schemas.check_parameter(name, value))
