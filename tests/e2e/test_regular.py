@@ -46,16 +46,15 @@ def test_second_apply_changes_nothing(sandbox: Sandbox) -> None:
 
 
 def running_daemons(sandbox: Sandbox) -> set[int]:
-    """The processes of the sandbox's daemons."""
+    """The processes of the sandbox's daemons; not the nannies that cron starts beside them."""
     found = set()
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = entry.read_text().split("\0")
         except OSError:
             continue
-        if any(
-            part.startswith(f"{sandbox.home}/") and part.endswith("_daemon.py") for part in command
-        ):
+        scripts = [part for part in command if part.startswith(f"{sandbox.home}/")]
+        if scripts and scripts[0].endswith("_daemon.py"):
             found.add(int(entry.parent.name))
     return found
 
