@@ -32,7 +32,7 @@ from . import backup_load as loading
 from . import backup_source as source
 from . import backup_store as store
 from . import backup_verify as verification
-from . import change, fingerprint
+from . import change, fingerprint, progress
 from . import manifest as manifests
 from .errors import InvalidInput, ModuleFailure
 from .fingerprint import Fingerprint
@@ -241,6 +241,11 @@ class _Run:
         """Fingerprint the tables, copy them, or both side by side; gives the objects written."""
         objects: List[Tuple[Chunk, ObjectEntry]] = []
         jobs = self.params["jobs"]
+        if copies:
+            known = {} if fingerprints else self.tables
+            progress.begin(progress.BACK_UP, lambda: copying(self.chunks, known))
+        else:
+            progress.begin(progress.FINGERPRINT, lambda: fingerprinting(self.chunks))
         with ThreadPoolExecutor(jobs) as executor:
             sender = Sender(executor, jobs + 2)
             tasks: List[source.Task] = []
@@ -261,6 +266,7 @@ class _Run:
     def _fingerprint(self, chunk: Chunk, session: Connection) -> None:
         with self._named(chunk):
             found = fingerprint_of(session, chunk, self._columns(chunk))
+        progress.add(progress.FINGERPRINT, chunk.table, found.rows, _cost(chunk))
         self._parts[chunk.table].append(found)
 
     def _copy(
@@ -280,14 +286,17 @@ class _Run:
         )
         compress = compressor(compression, self.params["compression_level"])
         with Writer(self.bucket, key, sender, store.write_options(self.params)) as writer:
-            sink = _Sink(compress, writer)
+            counter = progress.counter(progress.BACK_UP, chunk.table)
+            sink = _Sink(compress, writer, counter)
             cursor = session.cursor()
             with self._named(chunk):
                 buffered = io.BufferedWriter(sink, PIECE)
                 cursor.copy_expert(self._copy_statement(chunk), buffered)
+            if cursor.rowcount:
+                buffered.flush()
+            counter.end(cursor.rowcount)
             if not cursor.rowcount:
                 return
-            buffered.flush()
             writer.write(compress.flush())
             written = writer.finish()
         entry: ObjectEntry = {
@@ -365,9 +374,9 @@ class _Run:
 class _Sink(io.RawIOBase):
     """Where COPY writes: counts and compresses into an object."""
 
-    def __init__(self, compress: Any, writer: Writer) -> None:
+    def __init__(self, compress: Any, writer: Writer, counter: progress.Counter) -> None:
         super().__init__()
-        self._compress, self._writer = compress, writer
+        self._compress, self._writer, self._counter = compress, writer, counter
         self.bytes = 0
 
     def writable(self) -> bool:
@@ -379,6 +388,7 @@ class _Sink(io.RawIOBase):
         out = self._compress.compress(data)
         if out:
             self._writer.write(out)
+        self._counter.piece(data)
         return size
 
 
@@ -395,6 +405,37 @@ def _cost(chunk: Chunk) -> int:
     return pages * chunk.relation.bytes // max(1, chunk.relation.pages)
 
 
+def fingerprinting(pieces: Sequence[Chunk]) -> Dict[str, progress.Total]:
+    """What a fingerprint of all the chunks comes to, by table: as the catalogue estimates it."""
+    found: Dict[str, progress.Total] = {}
+    for chunk in pieces:
+        before = found.get(chunk.table, progress.Total(0, 0, parts=0))
+        rows = 0 if chunk.first else chunk.relation.rows
+        found[chunk.table] = progress.Total(
+            rows=None if rows is None or before.rows is None else before.rows + rows,
+            bytes=(before.bytes or 0) + _cost(chunk),
+            parts=before.parts + 1,
+        )
+    return found
+
+
+def copying(
+    pieces: Sequence[Chunk], known: Mapping[str, TableEntry]
+) -> Dict[str, progress.Total]:
+    """What a copy of all the chunks comes to: rows, exactly for tables whose rows are ``known``.
+
+    How long the rows are as CSV nobody knows before.
+    """
+    return {
+        table: total._replace(
+            rows=known[table]["rows"] if table in known else total.rows,
+            bytes=None,
+            exact=table in known,
+        )
+        for table, total in fingerprinting(pieces).items()
+    }
+
+
 def fingerprints(
     snapshot: source.Snapshot,
     tables: Mapping[str, Tuple[Tuple[str, str], Sequence[str]]],
@@ -403,14 +444,19 @@ def fingerprints(
     """The fingerprints of tables, given as place and columns, computed side by side in pieces."""
     parts: Dict[str, List[Fingerprint]] = {name: [fingerprint.EMPTY] for name in tables}
 
-    def task(chunk: Chunk, columns: Sequence[str]) -> source.Task:
-        return lambda session: parts[chunk.table].append(fingerprint_of(session, chunk, columns))
+    def work(chunk: Chunk, columns: Sequence[str], session: Connection) -> None:
+        found = fingerprint_of(session, chunk, columns)
+        progress.add(progress.FINGERPRINT, chunk.table, found.rows, _cost(chunk))
+        parts[chunk.table].append(found)
 
     tasks: List[source.Task] = []
+    every: List[Chunk] = []
     for name, (place, columns) in tables.items():
         relations = catalog.relations(snapshot.cursor, *place)
         pieces = chunks(name, relations, params["chunk_size"] << 20, snapshot.version)
-        tasks += [task(chunk, columns) for chunk in pieces]
+        tasks += [partial(work, chunk, columns) for chunk in pieces]
+        every += pieces
+    progress.begin(progress.FINGERPRINT, lambda: fingerprinting(every))
     source.in_parallel(tasks, params["jobs"], snapshot.reader)
     return {name: fingerprint.combine(found) for name, found in parts.items()}
 

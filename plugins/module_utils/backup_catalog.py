@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import fingerprint
 from .errors import InvalidInput
@@ -39,6 +39,8 @@ class Relation(NamedTuple):
     has_children: bool
     pages: int
     bytes: int
+    #: The planner's estimate; None before the first ANALYZE.
+    rows: Optional[int] = None
 
     @property
     def label(self) -> str:
@@ -199,14 +201,15 @@ def relations(cursor: Cursor, schema: str, name: str) -> List[Relation]:
             SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
         )
         SELECT c.oid, n.nspname, c.relname, c.relhassubclass, c.relkind,
-               pg_relation_size(c.oid) / current_setting('block_size')::int, pg_table_size(c.oid)
+               pg_relation_size(c.oid) / current_setting('block_size')::int, pg_table_size(c.oid),
+               CASE WHEN c.reltuples > 0 AND c.relpages > 0 THEN c.reltuples / c.relpages END
         FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
         ORDER BY n.nspname, c.relname
         """,
         (identifier(schema, name).as_string(cursor),),
     )
     found = []
-    for oid, space, relation, has_children, kind, pages, size in cursor.fetchall():
+    for oid, space, relation, has_children, kind, pages, size, density in cursor.fetchall():
         if kind == "p":
             continue
         if kind != "r":
@@ -214,7 +217,8 @@ def relations(cursor: Cursor, schema: str, name: str) -> List[Relation]:
                 "table {} has the partition {}, a foreign table: its rows are elsewhere and "
                 "cannot be backed up here".format(label(schema, name), label(space, relation))
             )
-        found.append(Relation(oid, space, relation, has_children, pages, size))
+        rows = None if density is None and pages else int((density or 0) * pages)
+        found.append(Relation(oid, space, relation, has_children, pages, size, rows))
     return found
 
 

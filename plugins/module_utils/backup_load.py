@@ -14,6 +14,7 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Optional, Sequence, Union
 
+from . import progress
 from .errors import ModuleFailure
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -194,13 +195,15 @@ def copy_in(
     statement = sql.SQL("COPY {} ({}) FROM STDIN ({})").format(
         table, sql.SQL(", ").join(map(sql.Identifier, columns)), sql.SQL(options)
     )
-    with Ahead(pieces) as fetched:
+    counter = progress.of_this_thread()
+    with Ahead(counter.over(pieces)) as fetched:
         try:
             cursor.copy_expert(statement, fetched, PIECE)  # type: ignore[arg-type]
         except psycopg2.Error:
             if fetched.error is not None:  # psycopg2 tells of it as an error of the server
                 raise fetched.error from None
             raise
+    counter.end(cursor.rowcount, parts=0)
     return int(cursor.rowcount)
 
 

@@ -22,7 +22,7 @@ from . import backup_dump as dumps
 from . import backup_load as loading
 from . import backup_source as source
 from . import backup_store as store
-from . import change, fingerprint, postgres
+from . import change, fingerprint, postgres, progress
 from . import manifest as manifests
 from .backup import fingerprints
 from .errors import InvalidInput, ModuleFailure, Stale
@@ -361,7 +361,8 @@ class _Restore:
             if whole and entry["fingerprint"] and not live.rows and len(target.stages) == 1:
                 self._direct.add(target.name)
             elif not whole or live != known:
-                self.origin.load(self.cursor, target.name, target.stages)
+                with progress.loading(progress.RESTORE, target.name, manifests.total(entry)):
+                    self.origin.load(self.cursor, target.name, target.stages)
                 staged = self._stage_fingerprint(target, [c["name"] for c in entry["columns"]])
                 if entry["fingerprint"] and staged != known:
                     raise ModuleFailure(
@@ -477,7 +478,9 @@ class _Restore:
             self._trigger("DISABLE", place, trigger)
         self.cursor.execute(sql.SQL("TRUNCATE {}").format(table))
         if target.name in self._direct:
-            self.origin.load_into(self.cursor, target.name, table, target.live, "")
+            total = manifests.total(self.origin.tables[target.name])
+            with progress.loading(progress.RESTORE, target.name, total):
+                self.origin.load_into(self.cursor, target.name, table, target.live, "")
         else:
             self._insert(target, table, relations)
         for place, trigger in triggers:

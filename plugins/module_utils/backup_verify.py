@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping
 
 from . import backup_load as loading
 from . import backup_store as store
-from . import change, fingerprint, postgres
+from . import change, fingerprint, postgres, progress
 from . import manifest as manifests
 from .errors import InvalidInput, ModuleFailure
 from .s3 import Bucket
@@ -32,15 +32,16 @@ def problems(
             loading.create_stage(cursor, stage, columns)
             encoding = loading.encoding_for(manifest["server_encoding"])
             try:
-                loading.load(
-                    bucket,
-                    cursor,
-                    loading.stage(stage),
-                    columns,
-                    table["objects"],
-                    manifest["compression"],
-                    encoding,
-                )
+                with progress.loading(progress.VERIFY, name, manifests.total(table)):
+                    loading.load(
+                        bucket,
+                        cursor,
+                        loading.stage(stage),
+                        columns,
+                        table["objects"],
+                        manifest["compression"],
+                        encoding,
+                    )
             except ModuleFailure as error:
                 found.append("table {}: {}".format(name, error))
                 continue

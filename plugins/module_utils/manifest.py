@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Mapping, Optional, TypedDict
 from urllib.parse import quote
 
 from .errors import InvalidInput
+from .progress import Total
 
 FORMAT_VERSION = 1
 FILE = "manifest.json"
@@ -200,6 +201,13 @@ def state_of(table: TableEntry) -> Dict[str, Any]:
             for name, entry in table["sequences"].items()
         },
     }
+
+
+def total(table: TableEntry) -> Total:
+    """What a table comes to when it is read back; unknown for the old backups, which do not say."""
+    if not table["fingerprint"]:
+        return Total()
+    return Total(table["rows"], sum(entry["bytes"] for entry in table["objects"]), exact=True)
 
 
 def summary(tables: Mapping[str, TableEntry], others: Mapping[str, TableEntry]) -> str:

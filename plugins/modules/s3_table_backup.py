@@ -124,6 +124,11 @@ options:
   sse_kms_key_id:
     description: Key of the encryption by KMS; without it the account's default key.
     type: str
+  progress:
+    description:
+      - Set by the action plugin of this name, not in playbooks. A file that does not exist; while
+        the module runs it tells there how far each table is, and removes it at the end.
+    type: path
 extends_documentation_fragment:
   - labeller.runbook.postgres
   - labeller.runbook.aws
@@ -205,6 +210,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     backup_restore,
     module,
     postgres,
+    progress,
 )
 
 ARGUMENTS = {
@@ -242,6 +248,7 @@ ARGUMENTS = {
     },
     "server_side_encryption": {"type": "str", "choices": ["AES256", "aws:kms", "aws:kms:dsse"]},
     "sse_kms_key_id": {"type": "str", "no_log": False},
+    "progress": {"type": "path"},
 }
 
 LOGIC = {
@@ -252,7 +259,8 @@ LOGIC = {
 
 
 def logic(params, check_mode):
-    return LOGIC[params["state"]](params, check_mode)
+    with progress.written_to(params["progress"]):
+        return LOGIC[params["state"]](params, check_mode)
 
 
 def main() -> None:
