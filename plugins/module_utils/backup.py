@@ -35,7 +35,7 @@ from . import backup_verify as verification
 from . import change, fingerprint, progress
 from . import manifest as manifests
 from .errors import InvalidInput, ModuleFailure
-from .fingerprint import Fingerprint
+from .fingerprint import Column, Fingerprint
 from .s3 import Bucket, Sender, Writer
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -259,13 +259,13 @@ class _Run:
             for name, parts in self._parts.items():
                 table = self.tables[name]
                 table["rows"], table["fingerprint"] = fingerprint.combine(
-                    [fingerprint.EMPTY, *parts]
+                    [fingerprint.empty(self.snapshot.version), *parts]
                 )
         return objects
 
     def _fingerprint(self, chunk: Chunk, session: Connection) -> None:
         with self._named(chunk):
-            found = fingerprint_of(session, chunk, self._columns(chunk))
+            found = fingerprint_of(session, chunk, manifests.columns(self.tables[chunk.table]))
         progress.add(progress.FINGERPRINT, chunk.table, found.rows, _cost(chunk))
         self._parts[chunk.table].append(found)
 
@@ -313,7 +313,8 @@ class _Run:
 
     def _copy_statement(self, chunk: Chunk) -> Composed:
         condition = chunk.condition()
-        columns = sql.SQL(", ").join(map(sql.Identifier, self._columns(chunk)))
+        names = [column["name"] for column in self.tables[chunk.table]["columns"]]
+        columns = sql.SQL(", ").join(map(sql.Identifier, names))
         name = catalog.identifier(chunk.relation.schema, chunk.relation.name)
         if condition is None:
             what = sql.SQL("{} ({})").format(name, columns)
@@ -322,9 +323,6 @@ class _Run:
         return sql.SQL("COPY {} TO STDOUT (FORMAT csv, HEADER, ENCODING {})").format(
             what, sql.Literal(loading.encoding_for(self.snapshot.encoding))
         )
-
-    def _columns(self, chunk: Chunk) -> List[str]:
-        return [column["name"] for column in self.tables[chunk.table]["columns"]]
 
     @contextmanager
     def _named(self, chunk: Chunk) -> Iterator[None]:
@@ -436,40 +434,46 @@ def copying(
     }
 
 
-def fingerprints(
-    snapshot: source.Snapshot,
-    tables: Mapping[str, Tuple[Tuple[str, str], Sequence[str]]],
-    params: Mapping[str, Any],
-) -> Dict[str, Fingerprint]:
-    """The fingerprints of tables, given as place and columns, computed side by side in pieces."""
-    parts: Dict[str, List[Fingerprint]] = {name: [fingerprint.EMPTY] for name in tables}
+class Wanted(NamedTuple):
+    """What to fingerprint: a table's place, its columns, and a fingerprint to compare with."""
 
-    def work(chunk: Chunk, columns: Sequence[str], session: Connection) -> None:
-        found = fingerprint_of(session, chunk, columns)
+    place: Tuple[str, str]
+    columns: Sequence[Column]
+    like: str
+
+
+def fingerprints(
+    snapshot: source.Snapshot, tables: Mapping[str, Wanted], params: Mapping[str, Any]
+) -> Dict[str, Fingerprint]:
+    """The fingerprints of tables, computed side by side in pieces."""
+    parts: Dict[str, List[Fingerprint]] = {
+        name: [fingerprint.empty(snapshot.version, wanted.like)] for name, wanted in tables.items()
+    }
+
+    def work(chunk: Chunk, wanted: Wanted, session: Connection) -> None:
+        found = fingerprint_of(session, chunk, wanted.columns, wanted.like)
         progress.add(progress.FINGERPRINT, chunk.table, found.rows, _cost(chunk))
         parts[chunk.table].append(found)
 
     tasks: List[source.Task] = []
     every: List[Chunk] = []
-    for name, (place, columns) in tables.items():
-        relations = catalog.relations(snapshot.cursor, *place)
+    for name, wanted in tables.items():
+        relations = catalog.relations(snapshot.cursor, *wanted.place)
         pieces = chunks(name, relations, params["chunk_size"] << 20, snapshot.version)
-        tasks += [partial(work, chunk, columns) for chunk in pieces]
+        tasks += [partial(work, chunk, wanted) for chunk in pieces]
         every += pieces
     progress.begin(progress.FINGERPRINT, lambda: fingerprinting(every))
     source.in_parallel(tasks, params["jobs"], snapshot.reader)
     return {name: fingerprint.combine(found) for name, found in parts.items()}
 
 
-def fingerprint_of(session: Connection, chunk: Chunk, columns: Sequence[str]) -> Fingerprint:
+def fingerprint_of(
+    session: Connection, chunk: Chunk, columns: Sequence[Column], like: str = ""
+) -> Fingerprint:
     """The fingerprint of a chunk's rows."""
     cursor = session.cursor()
-    relation = chunk.relation
-    cursor.execute(
-        fingerprint.sql(
-            relation.schema, relation.name, columns, chunk.condition(), session.server_version
-        )
-    )
+    place, condition = (chunk.relation.schema, chunk.relation.name), chunk.condition()
+    cursor.execute(fingerprint.sql(*place, columns, session.server_version, condition, like))
     row = cursor.fetchone()
     assert row is not None
     return Fingerprint(*row)

@@ -24,8 +24,9 @@ from . import backup_source as source
 from . import backup_store as store
 from . import change, fingerprint, postgres, progress
 from . import manifest as manifests
-from .backup import fingerprints
+from .backup import Wanted, fingerprints
 from .errors import InvalidInput, ModuleFailure, Stale
+from .fingerprint import Column
 from .s3 import Bucket
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -181,6 +182,7 @@ class Target(NamedTuple):
     name: str
     place: Tuple[str, str]
     columns: List[Tuple[str, str]]
+    types: List[str]
     stages: Dict[str, str]
 
     @property
@@ -197,6 +199,10 @@ class Target(NamedTuple):
     def live(self) -> List[str]:
         """Their names in the live table."""
         return [column for _, column in self.columns]
+
+    def typed(self, names: Sequence[str]) -> List[Column]:
+        """The columns of either side with their types, which are the same on both."""
+        return [Column(name, kind) for name, kind in zip(names, self.types)]
 
 
 class Difference(NamedTuple):
@@ -322,7 +328,9 @@ class _Restore:
         }
         for stage in stages.values():
             loading.create_stage(self.cursor, stage, names, query)
-        self.targets.append(Target(name, place, columns, stages))
+        types = {column["name"]: column["type"] for column in live["columns"]}
+        held = [types[into] for _, into in columns]
+        self.targets.append(Target(name, place, columns, held, stages))
         self._seen[name] = live
 
     def _check_children(self, relations: List[catalog.Relation], live: TableEntry) -> None:
@@ -347,7 +355,14 @@ class _Restore:
         """Load what differs beside the live tables, hold it against the manifest, count."""
         self._live = fingerprints(
             self.snapshot,
-            {target.name: (target.place, target.live) for target in self.targets},
+            {
+                target.name: Wanted(
+                    target.place,
+                    target.typed(target.live),
+                    self.origin.tables[target.name]["fingerprint"],
+                )
+                for target in self.targets
+            },
             self.params,
         )
         for target in self.targets:
@@ -363,7 +378,7 @@ class _Restore:
             elif not whole or live != known:
                 with progress.loading(progress.RESTORE, target.name, manifests.total(entry)):
                     self.origin.load(self.cursor, target.name, target.stages)
-                staged = self._stage_fingerprint(target, [c["name"] for c in entry["columns"]])
+                staged = self._stage_fingerprint(target, manifests.columns(entry))
                 if entry["fingerprint"] and staged != known:
                     raise ModuleFailure(
                         "backup {}, table {}: its rows do not have the fingerprint of the manifest "
@@ -384,13 +399,14 @@ class _Restore:
     ) -> bool:
         if whole and known[1]:
             return live == known
-        return live == self._stage_fingerprint(target, target.backed_up)
+        return live == self._stage_fingerprint(target, target.typed(target.backed_up))
 
-    def _stage_fingerprint(self, target: Target, names: Sequence[str]) -> Fingerprint:
-        parts = [fingerprint.EMPTY]
+    def _stage_fingerprint(self, target: Target, columns: Sequence[Column]) -> Fingerprint:
+        parts = []
+        like = self.origin.tables[target.name]["fingerprint"]
         for stage in target.stages.values():
             self.cursor.execute(
-                fingerprint.sql(loading.STAGES, stage, names, None, self.snapshot.version)
+                fingerprint.sql(loading.STAGES, stage, columns, self.snapshot.version, like=like)
             )
             parts.append(fingerprint.Fingerprint(*self._row()))
         return fingerprint.combine(parts)
@@ -486,8 +502,11 @@ class _Restore:
         for place, trigger in triggers:
             self._trigger("ENABLE", place, trigger)
         if target.name in self._direct or catalog.has_rules(self.cursor, *target.place):
+            like = self.origin.tables[target.name]["fingerprint"]
             self.cursor.execute(
-                fingerprint.sql(*target.place, target.live, None, self.snapshot.version)
+                fingerprint.sql(
+                    *target.place, target.typed(target.live), self.snapshot.version, like=like
+                )
             )
             held = fingerprint.Fingerprint(*self._row())
             if held != self._expected(target):
@@ -527,7 +546,7 @@ class _Restore:
         entry = self.origin.tables[target.name]
         if entry["fingerprint"] and len(target.columns) == len(entry["columns"]):
             return fingerprint.Fingerprint(entry["rows"], entry["fingerprint"])
-        return self._stage_fingerprint(target, target.backed_up)
+        return self._stage_fingerprint(target, target.typed(target.backed_up))
 
     def _trigger(self, what: str, place: Tuple[str, str], name: str) -> None:
         self.cursor.execute(

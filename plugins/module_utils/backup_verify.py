@@ -45,8 +45,9 @@ def problems(
             except ModuleFailure as error:
                 found.append("table {}: {}".format(name, error))
                 continue
+            typed, known = manifests.columns(table), table["fingerprint"]
             cursor.execute(
-                fingerprint.sql(loading.STAGES, stage, columns, None, session.server_version)
+                fingerprint.sql(loading.STAGES, stage, typed, session.server_version, like=known)
             )
             held = cursor.fetchone()
             if held != (table["rows"], table["fingerprint"]):

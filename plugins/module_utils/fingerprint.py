@@ -2,16 +2,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Fingerprints of tables: two tables with the same rows have the same one, in whatever order.
 
-The server computes them (SQL that PostgreSQL 9.6 has): over the MD5 of each row's text, the sum of
-its two 64-bit halves modulo 2^64. Sums of disjoint parts add up to the sum of the whole, so a table
-may be read in chunks. Text forms of values depend on session settings, which ``postgres.connect``
-fixes.
+The server computes them: a hash of each row, summed modulo 2^64. Sums of disjoint parts add up to
+the sum of the whole, so a table may be read in chunks. The prefix says how:
+
+``hash64:``
+    PostgreSQL 11 and later. A row's hash is the exclusive or of its values' hashes, each seeded
+    with the column's number, by the server's own functions for hash partitioning, which keep their
+    results across versions. Numbers with a usual type and strings are hashed as they are, all else
+    as text; 0 and -0 are one number.
+``md5sum:``
+    Older servers, six times slower: over the MD5 of each row's text, the sums of its two halves.
+
+Text forms of values depend on session settings, which ``postgres.connect`` fixes.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Iterable, List, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, List, NamedTuple, Optional, Sequence
+
+from .errors import InvalidInput
 
 with suppress(ImportError):  # postgres.connect says what to install
     from psycopg2 import sql as _sql
@@ -20,7 +30,9 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
     from psycopg2.sql import Composable, Composed
 
-PREFIX = "md5sum:"
+HASH64, MD5SUM = "hash64:", "md5sum:"
+_DIGITS = {HASH64: 16, MD5SUM: 32}
+_HASH64_SERVER = 110000
 _MODULUS = 1 << 64
 
 
@@ -32,13 +44,10 @@ class Column(NamedTuple):
 
 
 class Fingerprint(NamedTuple):
-    """How many rows, and what they are: ``md5sum:`` and 32 hex digits."""
+    """How many rows, and what they are: ``hash64:`` and 16 hex digits, ``md5sum:`` and 32."""
 
     rows: int
     fingerprint: str
-
-
-EMPTY = Fingerprint(0, PREFIX + "0" * 32)
 
 
 def columns(cursor: Cursor, schema: str, table: str) -> List[Column]:
@@ -59,81 +68,132 @@ def columns(cursor: Cursor, schema: str, table: str) -> List[Column]:
     return [Column(name, kind) for name, kind in cursor.fetchall()]
 
 
+def method(version: int, like: str = "") -> str:
+    """The prefix of what to compute on a server of ``version``: that of ``like``, if any.
+
+    InvalidInput when the server cannot compute one like it.
+    """
+    if like.startswith(MD5SUM):
+        return MD5SUM
+    if version >= _HASH64_SERVER:
+        return HASH64
+    if like.startswith(HASH64):
+        raise InvalidInput(
+            "a fingerprint was computed by PostgreSQL 11 or later, and this server is older: it "
+            "cannot compare its rows"
+        )
+    return MD5SUM
+
+
+def empty(version: int, like: str = "") -> Fingerprint:
+    """The fingerprint of no rows."""
+    prefix = method(version, like)
+    return Fingerprint(0, prefix + "0" * _DIGITS[prefix])
+
+
 def sql(
     schema: Optional[str],
     table: str,
-    column_names: Sequence[str],
+    columns: Sequence[Column],
+    version: int,
     where: Optional[Composable] = None,
-    version: int = 0,
+    like: str = "",
 ) -> Composed:
-    """A query of one row, (rows bigint, fingerprint text), over the named columns.
+    """A query of one row, (rows bigint, fingerprint text), over the columns.
 
     Without ``schema`` the table is found on the search path. ``where`` is a condition without the
     keyword; results of disjoint conditions ``combine``. ``version`` is the server's
-    (``connection.server_version``): newer ones compute the same faster.
+    (``connection.server_version``), ``like`` a fingerprint to compare with. The table's columns may
+    be text that holds what COPY wrote for values of the types given.
     """
-    prepared, high, low = _HALVES_18 if version >= 180000 else _HALVES
-    # OFFSET 0 keeps the planner from computing the MD5 once for each half.
-    return _sql.SQL(
-        """
-        SELECT count(*), '{prefix}' || {high} || {low} FROM (
-            SELECT {prepared} AS digest FROM (
-                SELECT md5(ROW({columns})::text) AS md5 FROM {table} {where} OFFSET 0
-            ) AS rows OFFSET 0
-        ) AS digests
-        """
-    ).format(
-        prefix=_sql.SQL(PREFIX),
-        high=_residue(high),
-        low=_residue(low),
-        prepared=_sql.SQL(prepared),
-        columns=_sql.SQL(", ").join(map(_sql.Identifier, column_names)),
-        table=_sql.Identifier(*filter(None, (schema, table))),
-        where=_sql.SQL("WHERE {}").format(where) if where is not None else _sql.SQL(""),
+    hashed = _md5sum if method(version, like) == MD5SUM else _hash64
+    condition = _sql.SQL("WHERE {}").format(where) if where is not None else _sql.SQL("")
+    source = _sql.SQL("{} {}").format(_sql.Identifier(*filter(None, (schema, table))), condition)
+    return hashed(columns, source)
+
+
+def _hash64(columns: Sequence[Column], source: Composable) -> Composed:
+    hashes = [_column_hash(column, number) for number, column in enumerate(columns, 1)]
+    return _sql.SQL("SELECT count(*), {prefix} || {sum} FROM {source}").format(
+        prefix=_sql.Literal(HASH64),
+        sum=_residue(_sql.SQL(" # ").join(hashes or [_sql.SQL("0::bigint")])),
+        source=source,
     )
 
 
-#: How an MD5 in hex becomes two bigints. The second way, the same numbers for half the time, came
-#: with PostgreSQL 18.
-_HALVES = (
-    "('x' || md5)::bit(128)",
-    "substring(digest from 1 for 64)::bigint",
-    "substring(digest from 65 for 64)::bigint",
-)
-_HALVES_18 = (
-    "decode(md5, 'hex')",
-    "substring(digest from 1 for 8)::bigint",
-    "substring(digest from 9 for 8)::bigint",
-)
+def _column_hash(column: Column, seed: int) -> Composed:
+    """SQL: the hash of a value, or the seed for NULL."""
+    template = _HASHES.get(column.type.partition("(")[0], _TEXT_HASH)
+    return _sql.SQL("coalesce(" + template + ", {seed})").format(
+        value=_sql.Identifier(column.name), seed=_sql.Literal(seed)
+    )
 
 
-def _residue(half: str) -> Composed:
-    """SQL: the sum of ``half`` modulo 2^64, as 16 hex digits."""
+#: Of a value's output form, which a cast to text is not for every type (inet).
+_TEXT_HASH = 'hashtextextended(ROW({value})::text COLLATE "C", {seed})'
+#: By type as ``format_type`` writes it, without what is in parentheses.
+_HASHES = {
+    "smallint": "hashint2extended({value}::smallint, {seed})",
+    "integer": "hashint4extended({value}::integer, {seed})",
+    "bigint": "hashint8extended({value}::bigint, {seed})",
+    "real": "hashfloat4extended({value}::real, {seed})",
+    "double precision": "hashfloat8extended({value}::double precision, {seed})",
+    "boolean": "hashint4extended({value}::boolean::integer, {seed})",
+    "text": 'hashtextextended({value}::text COLLATE "C", {seed})',
+    "character varying": 'hashtextextended({value}::text COLLATE "C", {seed})',
+    "character": 'hashbpcharextended({value}::bpchar COLLATE "C", {seed})',
+}
+
+
+def _md5sum(columns: Sequence[Column], source: Composable) -> Composed:
+    # OFFSET 0 keeps the planner from computing the MD5 once for each half.
+    return _sql.SQL(
+        """
+        SELECT count(*), {prefix} || {high} || {low} FROM (
+            SELECT ('x' || md5(ROW({columns})::text))::bit(128) AS digest FROM {source} OFFSET 0
+        ) AS digests
+        """
+    ).format(
+        prefix=_sql.Literal(MD5SUM),
+        high=_residue(_sql.SQL("substring(digest from 1 for 64)::bigint")),
+        low=_residue(_sql.SQL("substring(digest from 65 for 64)::bigint")),
+        columns=_sql.SQL(", ").join(_sql.Identifier(column.name) for column in columns),
+        source=source,
+    )
+
+
+def _residue(number: Composable) -> Composed:
+    """SQL: the sum of ``number`` modulo 2^64, as 16 hex digits."""
     # sum(bigint) is numeric; to_hex takes a bigint, so the residue is moved to -2^63 .. 2^63-1.
     return _sql.SQL(
-        "lpad(to_hex((mod(mod(coalesce(sum({half}), 0)"
+        "lpad(to_hex((mod(mod(coalesce(sum({number}), 0)"
         " + 9223372036854775808, 18446744073709551616) + 18446744073709551616,"
         " 18446744073709551616) - 9223372036854775808)::bigint), 16, '0')"
-    ).format(half=_sql.SQL(half))
+    ).format(number=number)
 
 
 def of_table(
-    cursor: Cursor, schema: str, table: str, where: Optional[Composable] = None
+    cursor: Cursor,
+    schema: str,
+    table: str,
+    where: Optional[Composable] = None,
+    like: str = "",
 ) -> Fingerprint:
     """The fingerprint of a table's present rows, over all its ``columns``."""
-    names = [column.name for column in columns(cursor, schema, table)]
-    cursor.execute(sql(schema, table, names, where, cursor.connection.server_version))
+    found = columns(cursor, schema, table)
+    cursor.execute(sql(schema, table, found, cursor.connection.server_version, where, like))
     row = cursor.fetchone()
     assert row is not None
     return Fingerprint(*row)
 
 
-def combine(parts: Iterable[Fingerprint]) -> Fingerprint:
-    """The fingerprint of a table from those of its disjoint parts."""
-    rows = high = low = 0
+def combine(parts: Sequence[Fingerprint]) -> Fingerprint:
+    """The fingerprint of a table from those of its disjoint parts, at least one, of one method."""
+    prefix = parts[0].fingerprint.partition(":")[0] + ":"
+    sums = [0] * (_DIGITS[prefix] // 16)
     for part in parts:
-        digits = part.fingerprint[len(PREFIX) :]
-        rows += part.rows
-        high = (high + int(digits[:16], 16)) % _MODULUS
-        low = (low + int(digits[16:], 16)) % _MODULUS
-    return Fingerprint(rows, "{}{:016x}{:016x}".format(PREFIX, high, low))
+        digits = part.fingerprint[len(prefix) :]
+        for number in range(len(sums)):
+            sums[number] += int(digits[16 * number : 16 * number + 16], 16)
+    rows = sum(part.rows for part in parts)
+    return Fingerprint(rows, prefix + "".join("{:016x}".format(n % _MODULUS) for n in sums))

@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Mapping, Optional, TypedDict
 from urllib.parse import quote
 
 from .errors import InvalidInput
+from .fingerprint import Column
 from .progress import Total
 
 FORMAT_VERSION = 1
@@ -188,6 +189,11 @@ def _require(content: Any, required: Mapping[str, type], where: str) -> None:
                     where, key, kind.__name__
                 )
             )
+
+
+def columns(table: TableEntry) -> List[Column]:
+    """A table's columns, as fingerprints take them."""
+    return [Column(column["name"], column["type"]) for column in table["columns"]]
 
 
 def state_of(table: TableEntry) -> Dict[str, Any]:

@@ -92,3 +92,17 @@ def stored_rows(aws: Mapping[str, Any], bucket: str, table: Mapping[str, Any]) -
         assert header == [column["name"] for column in table["columns"]]
         found += rows
     return sorted(found)
+
+
+#: Types that are hashed as they are, and others whose output form is; NULLs and empty strings.
+ROWS = """
+    CREATE TABLE t AS SELECT i::smallint AS s, i AS i, i::bigint << 33 AS b, (i / 3.0)::real AS r,
+        sqrt(i) AS d, i % 2 = 0 AS even, nullif('x' || i % 5, 'x0') AS t, 'v'::varchar(9) AS v,
+        i::text::char(9) AS c, (i / 7.0)::numeric AS n, 'epoch'::timestamptz + i * '1 s'::interval AS at,
+        ARRAY[i, NULL] AS a, '10.0.0.1'::inet AS ip, '\\x00ff'::bytea AS bytes,
+        CASE i % 4 WHEN 0 THEN 'NaN' WHEN 1 THEN '-Infinity' ELSE '1e300' END::float AS special,
+        CASE i % 2 WHEN 0 THEN '' END AS nothing
+    FROM generate_series(1, 500) AS i
+"""
+#: Their fingerprint, by whichever server: else no backup could be restored into a newer one.
+HASH64 = "hash64:18822f72106c66b4"

@@ -416,6 +416,6 @@ def test_deep_verification_reads_every_row(params: dict[str, Any], aws: Any, buc
 
     held = done["manifest"]
     assert backup_verify.problems(params, Bucket(bucket, params), held, "deep") == []
-    held["tables"]["hit_data"]["fingerprint"] = "md5sum:" + "0" * 32
+    held["tables"]["hit_data"]["fingerprint"] = "hash64:" + "0" * 16
     (problem,) = backup_verify.problems(params, Bucket(bucket, params), held, "deep")
     assert "hit_data: its objects hold 300 rows" in problem

@@ -11,7 +11,8 @@ import fault_support as faults
 import psycopg2
 import pytest
 import transaction_support as support
-from ansible_collections.labeller.runbook.plugins.module_utils import errors, proof
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, fingerprint, proof
+from backup_support import HASH64, ROWS
 from labeller_support import Labeller
 
 from runbook.sandbox import postgres, seed
@@ -92,6 +93,14 @@ def finishes(labeller: Labeller) -> None:
 
 
 # Servers and tables that differ
+
+
+def test_fingerprints_are_the_same_on_every_server(server: postgres.PostgresServer) -> None:
+    session = psycopg2.connect(server.url("postgres"), options="-c TimeZone=UTC")
+    with session.cursor() as cursor:
+        cursor.execute(ROWS)
+        assert fingerprint.of_table(cursor, "public", "t") == (500, HASH64)
+    session.close()
 
 
 def test_the_whole_chain(own: Labeller, server: postgres.PostgresServer) -> None:

@@ -181,10 +181,15 @@ class Geography(Step):
                 )  # fmt: skip
 
     def _same(self, tx: Transaction, table: str) -> bool:
-        columns = [column for column in self._columns(tx, table) if column not in LIVELY]
+        columns = [
+            fingerprint.Column(*column)
+            for column in self._columns(tx, table).items()
+            if column[0] not in LIVELY
+        ]
+        version = tx.cursor.connection.server_version
         found = []
         for schema, name in (("public", table), (None, "new_{}".format(table))):
-            tx.execute(fingerprint.sql(schema, name, columns))
+            tx.execute(fingerprint.sql(schema, name, columns, version))
             found.append(tx.cursor.fetchone())
         return found[0] == found[1]
 

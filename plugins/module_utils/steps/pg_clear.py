@@ -164,8 +164,9 @@ class PgClear(Step):
             " SELECT kml_type, name, hint FROM kml_data_static ORDER BY gid"
         )
         after = queue_text(tx) + _next_gid(tx, "kml_data")
-        columns = [column.name for column in fingerprint.columns(tx.cursor, "public", "kml_data")]
-        tx.cursor.execute(fingerprint.sql(None, "kml_data", columns))
+        columns = fingerprint.columns(tx.cursor, "public", "kml_data")
+        version = tx.cursor.connection.server_version
+        tx.cursor.execute(fingerprint.sql(None, "kml_data", columns, version))
         unchanged = tx.cursor.fetchone() == tuple(self.live["kml_data"])
         return tx.table_change(
             "kml_data",
