@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # A header longer than this is no header.
 _HEADER_SIZE = 64 * 1024
 
+# What COPY is given at a time; psycopg2 would read 8 KiB, which takes twice the CPU time here.
+_CHUNK = 256 * 1024
+
 
 class _Stream:
     """A file for COPY: bytes read ahead, then the rest of the body; keeps the body's error."""
@@ -102,6 +105,7 @@ def csv_table(
                 _sql.Identifier(table), _sql.SQL(", ").join(map(_sql.Identifier, copied))
             ),
             cast("IO[bytes]", stream),
+            _CHUNK,
         )
     except psycopg2.Error as error:
         if stream.error is not None:
