@@ -38,6 +38,19 @@ FILE = (
     'SELECT cell_id, scene_id, global_col AS col, global_row AS "row", season, url AS uri'
     " FROM scenes_data ORDER BY cell_id, season, provider"
 )
+#: Keys that several rows of the catalogue have.
+SEVERAL = (
+    "SELECT cell_id, season FROM runbook_scenes"
+    " GROUP BY provider, cell_id, season HAVING count(*) > 1"
+)
+
+#: Deletes all but one of the rows that are the same in all columns.
+COPIES = (
+    "DELETE FROM runbook_scenes a USING runbook_scenes b WHERE a.ctid > b.ctid"
+    " AND a.provider = b.provider AND a.cell_id = b.cell_id AND a.season = b.season"
+    " AND ROW(a.*) IS NOT DISTINCT FROM ROW(b.*)"
+)
+
 SCENES = "SELECT season, count(*) FROM scenes_data GROUP BY season ORDER BY season"
 
 
@@ -63,9 +76,7 @@ class SceneCatalog(Step):
         self.static = inputs.names(tx, params["static_names"])
         self.catalog = "s3://{}/{}".format(tx.bucket, params["catalog"])
         inputs.csv_table(tx, params["catalog"], "runbook_catalog", CATALOG, ["provider"])
-        tx.execute(
-            "CREATE TEMPORARY TABLE runbook_wanted (cell_id integer PRIMARY KEY) ON COMMIT DROP"
-        )
+        tx.execute("CREATE TEMPORARY TABLE runbook_wanted (cell_id integer) ON COMMIT DROP")
         tx.execute(
             "CREATE TEMPORARY TABLE runbook_scenes ({}) ON COMMIT DROP".format(
                 ", ".join("{} {}".format(*column) for column in CATALOG.items())
@@ -102,7 +113,7 @@ class SceneCatalog(Step):
         return _sql.SQL("SELECT id FROM {}").format(self.area.table)
 
     def _select(self, tx: Transaction) -> None:
-        """Fill runbook_wanted and runbook_scenes; rows that are the same in all columns once."""
+        """Fill runbook_wanted and runbook_scenes."""
         tx.execute(
             _sql.SQL(
                 "INSERT INTO runbook_wanted SELECT id FROM ({area}) AS area UNION"
@@ -112,7 +123,7 @@ class SceneCatalog(Step):
         )
         tx.execute("ANALYZE runbook_wanted")
         tx.execute(
-            "INSERT INTO runbook_scenes ({0}) SELECT DISTINCT {1}, coalesce(provider, 'planet')"
+            "INSERT INTO runbook_scenes ({0}) SELECT {1}, coalesce(provider, 'planet')"
             " FROM runbook_catalog JOIN runbook_wanted USING (cell_id)".format(
                 COLUMNS, COLUMNS.replace(", provider", "")
             )
@@ -137,12 +148,9 @@ class SceneCatalog(Step):
             "SELECT cell_id, season FROM runbook_scenes"
             " WHERE season IS NULL OR season NOT IN ('GS', 'OS')",
         )
-        self._refuse(
-            tx,
-            "has several scenes for the same provider, cell and season",
-            "SELECT cell_id, season FROM runbook_scenes"
-            " GROUP BY provider, cell_id, season HAVING count(*) > 1",
-        )
+        if tx.rows(SEVERAL + " LIMIT 1"):
+            tx.execute(COPIES)
+            self._refuse(tx, "has several scenes for the same provider, cell and season", SEVERAL)
         differs = " OR ".join(
             "s.{0} IS DISTINCT FROM n.{0}".format(column)
             for column in CATALOG
