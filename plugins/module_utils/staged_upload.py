@@ -22,6 +22,9 @@ from .errors import ModuleFailure
 PART = 8 * 1024 * 1024
 CONTENT_TYPE = "text/csv"
 
+# Bytes that are hashed at a time.
+_GATHERED = 64 * 1024
+
 
 @dataclass
 class Content:
@@ -46,9 +49,17 @@ class Body:
         self._in_part = 0
         self._parts: List[bytes] = []
         self._size = 0
+        self._gathered = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Take the next bytes: of a COPY, one row."""
+        self._gathered += data
+        if len(self._gathered) >= _GATHERED:
+            self._take()
+
+    def _take(self) -> None:
+        data = bytes(self._gathered)
+        self._gathered.clear()
         if self._file:
             self._file.write(data)
         self._whole.update(data)
@@ -69,6 +80,7 @@ class Body:
 
     def finished(self, rows: int) -> Content:
         """The content, after the last write; ``rows`` is what it holds, without the header."""
+        self._take()
         if self._in_part or not self._parts:
             self._next_part()
         joined = hashlib.md5(b"".join(self._parts)).hexdigest()  # noqa: S324
@@ -84,14 +96,19 @@ class Upload:
     key: str
     content: Content
     upload_id: str = ""
+    needed: bool = True
 
     def describe(self) -> str:
         """The object's text in diffs."""
         return _describe(self.content.rows, self.content.size, self.content.sha256)
 
     def change(self, s3: Any) -> Change:
-        """What uploading it changes; reads the present object's head only."""
+        """What uploading it changes; reads the present object's head only.
+
+        Afterwards ``needed`` says whether the object is not there with this content.
+        """
         before = self._present(s3)
+        self.needed = before != self.describe()
         return Change(
             "s3://{}/{}".format(self.bucket, self.key),
             "upload",
@@ -99,10 +116,6 @@ class Upload:
             self.describe(),
             {"rows": self.content.rows, "bytes": self.content.size},
         )
-
-    def needed(self, s3: Any) -> bool:
-        """Whether the object is not there with this content."""
-        return self.change(s3).changed
 
     def _present(self, s3: Any) -> str:
         head = _head(s3, self.bucket, self.key)
@@ -164,7 +177,7 @@ def stage(s3: Any, uploads: Sequence[Upload]) -> List[Staged]:
 
     Uploads of the same keys that an earlier crash left behind are removed: no marker names them.
     """
-    return [_stage(s3, upload) for upload in uploads if upload.needed(s3)]
+    return [_stage(s3, upload) for upload in uploads if upload.needed]
 
 
 def _stage(s3: Any, upload: Upload) -> Staged:
