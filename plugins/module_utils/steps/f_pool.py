@@ -64,10 +64,12 @@ class FPool(Step):
         inputs.require_in_grid(tx, self.static, "static training names")
         self._find(tx)
         before = availability.text(tx)
-        changed = tx.execute(
-            "UPDATE master_grid g SET avail = 'T' WHERE avail = 'F' AND gid NOT IN"
-            " (SELECT gid FROM runbook_pool UNION ALL SELECT gid FROM runbook_training)"
-        )
+        changed = 0
+        if "F" in availability.counts(tx):
+            changed = tx.execute(
+                "UPDATE master_grid g SET avail = 'T' WHERE avail = 'F' AND gid NOT IN"
+                " (SELECT gid FROM runbook_pool UNION ALL SELECT gid FROM runbook_training)"
+            )
         changed += tx.execute(
             "UPDATE master_grid g SET avail = 'F' FROM"
             " (SELECT gid FROM runbook_pool UNION ALL SELECT gid FROM runbook_training) f"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Sequence, 
 from .. import fingerprint, inputs, proof, shadow
 from ..errors import InvalidInput
 from ..transaction import Step
-from .availability import MEANING
+from . import availability
 from .run_marker import RunMarker
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -51,7 +51,7 @@ PROBLEMS = {
     ),
     "cells have an availability that labeller does not know": (
         "SELECT name FROM new_master_grid WHERE avail NOT IN ({})".format(
-            ", ".join("'{}'".format(code) for code in MEANING)
+            ", ".join("'{}'".format(code) for code in availability.MEANING)
         )
     ),
     "static sites are no type I or Q": (
@@ -125,6 +125,7 @@ class Geography(Step):
                     {"rows_deleted": deleted, "rows_inserted": inserted},
                 )
             )
+        availability.forget(tx)
         return changes
 
     def _columns(self, tx: Transaction, table: str) -> Dict[str, str]:
