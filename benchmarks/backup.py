@@ -10,6 +10,7 @@ moto's, which is slow to receive. ``aws`` (``pip install awscli``) is needed for
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -223,6 +224,7 @@ def backups(bench: Bench, *, aws: bool) -> None:
         "COPY master_grid TO '/dev/null'": lambda: timed(
             lambda: bench.sql("COPY master_grid TO '/dev/null'")
         ),
+        "COPY to a client that throws it away": lambda: timed(lambda: thrown_away(bench)),
         "the server's fingerprint alone": lambda: timed(lambda: fingerprint(bench)),
         "runbook: backup": ours,
         "runbook: the same again (unchanged)": again,
@@ -235,6 +237,25 @@ def backups(bench: Bench, *, aws: bool) -> None:
             f"pg_dump -Fc -t master_grid {url} | {cp} - s3://{BUCKET}/old.dump"
         )
     table("Backup", in_turn(actions), "runbook: backup")
+
+
+class Nowhere(io.RawIOBase):
+    """A file that keeps nothing."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+def thrown_away(bench: Bench) -> None:
+    """What no backup through one connection of psycopg2 can be faster than."""
+    session = psycopg2.connect(bench.server.url("postgres"))
+    with session.cursor() as cursor:
+        nowhere = io.BufferedWriter(Nowhere(), 1 << 20)
+        cursor.copy_expert("COPY master_grid TO STDOUT (FORMAT csv)", nowhere)
+    session.close()
 
 
 def fingerprint(bench: Bench) -> None:

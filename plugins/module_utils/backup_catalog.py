@@ -16,7 +16,7 @@ with suppress(ImportError):  # postgres.connect says what to install
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
-    from psycopg2.sql import Composed
+    from psycopg2.sql import Composable, Composed
 
     from .manifest import ColumnEntry, SequenceEntry, TableEntry
 
@@ -281,3 +281,56 @@ def primary_key(cursor: Cursor, schema: str, name: str) -> List[str]:
         (identifier(schema, name).as_string(cursor),),
     )
     return [column for (column,) in cursor.fetchall()]
+
+
+class Index(NamedTuple):
+    """An index that can be dropped and made again as it was, by these statements."""
+
+    drop: Composed
+    create: List[Composable]
+
+
+def rebuildable_indexes(cursor: Cursor, schema: str, name: str) -> List[Index]:
+    """The indexes of a table that nothing hangs on but what the statements make again.
+
+    Not those of partitions, exclusion or deferrable constraints, nor those with a comment, a
+    tablespace or statistics of their own, or on which a view or replication depends.
+    """
+    part = "AND NOT c.relispartition" if cursor.connection.server_version >= 100000 else ""
+    query = """
+        SELECT n.nspname, c.relname, pg_get_indexdef(c.oid), k.contype, i.indisclustered
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_class t ON t.oid = i.indrelid
+        LEFT JOIN pg_constraint k ON k.conindid = c.oid AND k.conrelid = t.oid
+             AND k.contype IN ('p', 'u')
+        WHERE t.oid = %s::regclass AND pg_has_role(t.relowner, 'USAGE')
+          AND i.indisvalid AND i.indisready AND NOT i.indisexclusion AND NOT i.indisreplident
+          AND c.reltablespace = 0 AND NOT coalesce(k.condeferrable, false) {}
+          AND NOT EXISTS (
+              SELECT 1 FROM pg_attribute a
+              WHERE a.attrelid = c.oid AND coalesce(a.attstattarget, -1) <> -1)
+          AND NOT EXISTS (
+              SELECT 1 FROM pg_depend d
+              WHERE d.deptype <> 'i' AND d.refobjid IN (c.oid, k.oid)
+                 OR d.deptype IN ('e', 'x') AND d.objid = c.oid)
+          AND NOT EXISTS (SELECT 1 FROM pg_description WHERE objoid IN (c.oid, k.oid))
+        ORDER BY 4 NULLS LAST, 2
+        """
+    table = identifier(schema, name)
+    cursor.execute(query.format(part), (table.as_string(cursor),))
+    found = []
+    for space, index, definition, constraint, clustered in cursor.fetchall():
+        names = {"table": table, "index": sql.Identifier(index)}
+        create: List[Composable] = [sql.SQL(definition)]
+        if constraint:
+            drop = sql.SQL("ALTER TABLE {table} DROP CONSTRAINT {index}").format(**names)
+            kind = sql.SQL("PRIMARY KEY" if constraint == "p" else "UNIQUE")
+            statement = "ALTER TABLE {table} ADD CONSTRAINT {index} {kind} USING INDEX {index}"
+            create.append(sql.SQL(statement).format(**names, kind=kind))
+        else:
+            drop = sql.SQL("DROP INDEX {}").format(identifier(space, index))
+        if clustered:
+            create.append(sql.SQL("ALTER TABLE {table} CLUSTER ON {index}").format(**names))
+        found.append(Index(drop, create))
+    return found

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from .manifest import Manifest, SequenceEntry, TableEntry
 
 _FOREIGN_KEY_VIOLATION = "23503"
+#: From so many rows on it pays to make indexes after the load instead of row by row.
+_REBUILD_ROWS = 20000
+#: Memory in kB that the server may take to sort for an index, unless it is set to more.
+_SORT_KB = 256 << 10
 
 
 class Origin:
@@ -493,12 +497,18 @@ class _Restore:
         for place, trigger in triggers:
             self._trigger("DISABLE", place, trigger)
         self.cursor.execute(sql.SQL("TRUNCATE {}").format(table))
+        indexes = []
+        if self.differences[target.name].after >= _REBUILD_ROWS and len(relations) == 1:
+            indexes = catalog.rebuildable_indexes(self.cursor, *target.place)
+        for index in indexes:
+            self.cursor.execute(index.drop)
         if target.name in self._direct:
             total = manifests.total(self.origin.tables[target.name])
             with progress.loading(progress.RESTORE, target.name, total):
                 self.origin.load_into(self.cursor, target.name, table, target.live, "")
         else:
             self._insert(target, table, relations)
+        self._rebuild(indexes)
         for place, trigger in triggers:
             self._trigger("ENABLE", place, trigger)
         if target.name in self._direct or catalog.has_rules(self.cursor, *target.place):
@@ -514,6 +524,17 @@ class _Restore:
                     "table {} does not hold what backup {} says ({} rows, {}); the transaction "
                     "was rolled back".format(target.label, self.origin.label, *held)
                 )
+
+    def _rebuild(self, indexes: Sequence[catalog.Index]) -> None:
+        if indexes:
+            self.cursor.execute(
+                "SELECT set_config('maintenance_work_mem', %s, true) WHERE %s > ("
+                "SELECT setting::bigint FROM pg_settings WHERE name = 'maintenance_work_mem')",
+                (str(_SORT_KB), _SORT_KB),
+            )
+        for index in indexes:
+            for statement in index.create:
+                self.cursor.execute(statement)
 
     def _insert(
         self, target: Target, table: Composed, relations: Sequence[catalog.Relation]
