@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,15 @@ import fault_support as faults
 import psycopg2
 import pytest
 import transaction_support as support
-from ansible_collections.labeller.runbook.plugins.module_utils import errors, fingerprint, proof
-from backup_support import HASH64, ROWS
+from ansible_collections.labeller.runbook.plugins.module_utils import (
+    backup,
+    backup_load,
+    backup_restore,
+    errors,
+    fingerprint,
+    proof,
+)
+from backup_support import HASH64, ROWS, parameters
 from labeller_support import Labeller
 
 from runbook.sandbox import postgres, seed
@@ -168,6 +176,40 @@ def test_geometries_are_loaded_and_bad_ones_named(
     assert support.apply(own, *geography(square))["in_place"]
 
 
+def test_a_check_logs_nothing_about_real_tables(
+    own: Labeller, server: postgres.PostgresServer
+) -> None:
+    """The write-ahead log of a check is read: only the catalogue's rows of temporary tables."""
+    support.check(own, *chain())  # hint bits and the like of the first look
+    real = own.sql(
+        "SELECT d.dattablespace || '/' || d.oid || '/' || c.relfilenode"
+        " FROM pg_class c, pg_database d WHERE d.datname = current_database()"
+        " AND c.relfilenode > 0 AND c.relnamespace IN"
+        " (SELECT oid FROM pg_namespace WHERE nspname IN ('public', 'runbook'))"
+    )
+    begun = switched(own)
+    support.check(own, *chain())
+    ended = switched(own)
+    assert written(server, begun, ended).isdisjoint(place for (place,) in real)
+    own.sql("UPDATE system_data SET value = value")
+    assert not written(server, ended, switched(own)).isdisjoint(place for (place,) in real)
+
+
+def switched(labeller: Labeller) -> str:
+    """The end of the write-ahead log, which goes on in a new file."""
+    ((place,),) = labeller.sql("SELECT pg_switch_wal()")
+    return str(place)
+
+
+def written(server: postgres.PostgresServer, begun: str, ended: str) -> set[str]:
+    """The files (TABLESPACE/DATABASE/FILE) that the write-ahead log between two places is about."""
+    output = subprocess.run(
+        [server.bin / "pg_waldump", "-p", server.pgdata / "pg_wal", "-s", begun, "-e", ended],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    return set(re.findall(r"rel (\d+/\d+/\d+)", output))
+
+
 def test_columns_that_labeller_does_not_have(
     own: Labeller, server: postgres.PostgresServer
 ) -> None:
@@ -263,6 +305,41 @@ def test_the_server_stops_before_the_commit(own: Labeller, server: postgres.Post
     server.start()
     assert support.state(own) == before
     finishes(own)
+
+
+def test_the_server_is_restarted_during_a_dump_and_a_load(
+    own: Labeller, server: postgres.PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = parameters(own.login, own.aws, own.bucket, tables=["master_grid", "user_maps"])
+    before = support.state(own)
+
+    def restart_at(module: Any, function: str) -> None:
+        """Restart the server the first time that the function is called."""
+        original = getattr(module, function)
+
+        def restarting(*args: Any) -> Any:
+            monkeypatch.setattr(module, function, original)
+            server.stop("immediate")
+            server.start()
+            return original(*args)
+
+        monkeypatch.setattr(module, function, restarting)
+
+    restart_at(backup, "compressor")
+    with pytest.raises(errors.Unreachable, match=r"own_\d+@127.0.0.1"):
+        backup.present(params, False)
+    assert not any(map(re.compile("manifest.json$").search, own.keys()))
+    assert {**support.state(own), "objects": {}} == {**before, "objects": {}}
+    assert backup.present(params, False)["changed"]
+    rows = own.sql("SELECT * FROM master_grid ORDER BY gid")
+    own.sql("DELETE FROM master_grid WHERE gid % 2 = 0")
+    before = support.state(own)
+    restart_at(backup_load, "contents")
+    with pytest.raises(errors.Unreachable, match=r"own_\d+@127.0.0.1"):
+        backup_restore.restored(params, False)
+    assert support.state(own) == before
+    assert backup_restore.restored(params, False)["changed"]
+    assert own.sql("SELECT * FROM master_grid ORDER BY gid") == rows
 
 
 @pytest.mark.parametrize("lost", ["request", "answer"])
