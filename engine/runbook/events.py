@@ -100,6 +100,29 @@ class TaskResult(Event):
 
 
 @dataclass(frozen=True)
+class Progress(Event):
+    """How far a table is in a phase of a step that is still running on a host.
+
+    None is unknown; unless ``exact``, the totals are estimates. ``message`` says the same for
+    people. What tells it: plugins/action/s3_table_backup.py.
+    """
+
+    host: str
+    task: str
+    table: str
+    phase: str
+    rows: int
+    bytes: int
+    total_rows: int | None = None
+    total_bytes: int | None = None
+    exact: bool = False
+    done: bool = False
+    bytes_per_second: int | None = None
+    seconds_left: int | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class Notice(Event):
     """Something that Ansible said outside a step; ``level`` is warning, error or verbose."""
 

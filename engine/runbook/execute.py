@@ -29,7 +29,16 @@ from typing import TYPE_CHECKING, Any
 
 from runbook import collection, processes, translate
 from runbook.errors import EXIT_OF_KIND, ExitCode
-from runbook.events import Event, HostCounts, Notice, Recap, Status, TaskResult, TaskStarted
+from runbook.events import (
+    Event,
+    HostCounts,
+    Notice,
+    Progress,
+    Recap,
+    Status,
+    TaskResult,
+    TaskStarted,
+)
 from runbook.home import home
 
 if TYPE_CHECKING:
@@ -406,6 +415,8 @@ class _Watch:
             self._redactor.learn(message.get("secrets", ()))
             if "unchecked" in message and message["unchecked"] not in self.unchecked:
                 self.unchecked.append(message["unchecked"])
+            if "progress" in message:
+                self._publish(Progress(**message["progress"]))
             if "question" in message:
                 self._channel.answer(self._answer(message["question"]))
 

@@ -10,7 +10,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from runbook.events import Event, Result
+from runbook.events import Event, Progress, Result
 from runbook.home import home
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ class Journal:
         self._events = self._create("events.jsonl")
 
     def __call__(self, event: Event) -> None:
-        """Keep one event."""
+        """Keep one event; how far a step was at some second is of no use later."""
+        if isinstance(event, Progress):
+            return
         if isinstance(event, Result):
             with os.fdopen(self._create("result.json.new"), "w", encoding="utf-8") as file:
                 json.dump(event.as_json(), file, ensure_ascii=False, indent=1)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from contextlib import contextmanager, suppress
 from typing import (
     Any,
@@ -64,18 +63,24 @@ class _Table:
 
 
 class Meter:
-    """The counts of every table, and the file that holds them; threads may share it."""
+    """The counts of every table, and the file that holds them; threads may share it.
 
-    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path, self._clock = path, clock
+    The file follows within ``INTERVAL``; a table that begins or is done is in it at once.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
         self._tables: Dict[str, _Table] = {}
         self._lock = threading.Lock()
         self._made: Set[str] = set()
-        self._written = clock()
+        self._changed = False
         #: Whether the file is ours to write: a full disk must not end a backup that needs no file.
         self._open = True
         with self._given_up_on_error():
             self._create(path).close()
+        self._ended = threading.Event()
+        self._writer = threading.Thread(target=self._keep, daemon=True, name="progress")
+        self._writer.start()
 
     def begin(self, phase: str, totals: Mapping[str, Total]) -> None:
         """Every table of ``totals`` enters a phase, with nothing done."""
@@ -93,27 +98,39 @@ class Meter:
             found.rows += rows
             found.bytes += size
             found.parts += parts
-            done = parts > 0 and found.parts >= found.total.parts
-            if done or self._clock() - self._written >= INTERVAL:
+            self._changed = True
+            if parts and found.parts >= found.total.parts:
                 self._write()
 
     def remove(self) -> None:
         """Leave no file."""
+        self._ended.set()
+        self._writer.join()
         with self._lock:
             self._open = False
             for path in self._made:
                 with suppress(FileNotFoundError):
                     os.remove(path)
 
+    def flush(self) -> None:
+        """The file says what is known now."""
+        with self._lock:
+            if self._changed:
+                self._write()
+
+    def _keep(self) -> None:
+        while not self._ended.wait(INTERVAL):
+            self.flush()
+
     def _write(self) -> None:
+        self._changed = False
         if not self._open:
             return
-        now = self._written = self._clock()
         tables = {name: table.as_json() for name, table in self._tables.items()}
         new = self._path + ".new"
         with self._given_up_on_error():
             with self._create(new) as file:
-                json.dump({"at": now, "tables": tables}, file)
+                json.dump({"tables": tables}, file)
             os.replace(new, self._path)
 
     def _create(self, path: str) -> TextIO:

@@ -15,7 +15,7 @@ class Gate:
     """``url`` stands for the server; ``reached`` is set when the chosen request has come.
 
     ``pattern`` is searched in ``METHOD /path?query``. The request is not handed on, and not
-    answered while the gate is there.
+    answered while the gate is there, unless somebody opens it.
     """
 
     def __init__(self, server: ThreadingHTTPServer, pattern: str) -> None:
@@ -23,6 +23,12 @@ class Gate:
         self.pattern = re.compile(pattern)
         self.reached = threading.Event()
         self.closed = threading.Event()
+        self.opened = False
+
+    def open(self) -> None:
+        """Hand on the request that waits, and all that come."""
+        self.opened = True
+        self.closed.set()
 
 
 @contextlib.contextmanager
@@ -40,8 +46,9 @@ def gate(endpoint: str, pattern: str) -> Iterator[Gate]:
             if made.pattern.search(f"{self.command} {self.path}"):
                 made.reached.set()
                 made.closed.wait()
-                self.close_connection = True
-                return
+                if not made.opened:
+                    self.close_connection = True
+                    return
             upstream = http.client.HTTPConnection(target.hostname or "", target.port)
             upstream.request(self.command, self.path, body, dict(self.headers))
             answer = upstream.getresponse()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sshd
 from command_line import PROJECT, Sandbox
+from held import DOWNLOAD, ROWS, UPLOAD, fill, halfway, play, until_told
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +55,19 @@ def test_regular_over_ssh(sandbox: Sandbox, remote: sshd.Target, inventory: Path
     second = sandbox.run("apply", "regular.yml", "-i", str(inventory), "--yes")
     assert "changed=0" in second.stdout
     assert remote.run("crontab", "-l") == crontab
+
+
+@pytest.mark.parametrize("strategy", ["mitogen", "linear"])
+def test_progress_over_ssh(
+    sandbox: Sandbox, remote: sshd.Target, inventory: Path, tmp_path: Path, strategy: str
+) -> None:
+    fill(sandbox)
+    common = ("-i", str(inventory), "--yes", "--json", "--strategy", strategy)
+    backup, restore = (str(play(tmp_path, state)) for state in ("present", "restored"))
+    until_told(sandbox, UPLOAD, halfway("back up"), backup, *common)
+    with sandbox.database() as cursor:
+        cursor.execute("DELETE FROM long_table")
+    until_told(sandbox, DOWNLOAD, halfway("restore"), restore, *common)
+    assert sandbox.query("SELECT count(*) FROM long_table") == [(ROWS,)]
+    left = Path("/tmp").glob("runbook-progress-*")
+    assert not [path for path in left if path.owner() == remote.user]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,32 +12,26 @@ from ansible_collections.labeller.runbook.plugins.module_utils import progress
 from ansible_collections.labeller.runbook.plugins.module_utils.progress import Total
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def read(path: Path) -> dict[str, dict[str, object]]:
-    tables: dict[str, dict[str, object]] = json.loads(path.read_text())["tables"]
+    text = path.read_text()
+    tables: dict[str, dict[str, object]] = json.loads(text)["tables"] if text else {}
     return tables
 
 
-def test_counts_are_written_twice_a_second_and_when_a_table_is_done(tmp_path: Path) -> None:
-    path, clock = tmp_path / "progress", Clock()
-    meter = progress.Meter(str(path), clock)
+def test_the_file_follows_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "INTERVAL", 3600)  # the test says when
+    path = tmp_path / "progress"
+    meter = progress.Meter(str(path))
     meter.begin("back up", {"hits": Total(10, None, exact=True, parts=2), "empty": Total(0)})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert read(path)["hits"] == {
         "phase": "back up", "rows": 0, "bytes": 0, "total_rows": 10, "total_bytes": None,
         "exact": True, "done": False,
     }  # fmt: skip
-    clock.now += 0.3
     meter.add("back up", "hits", 4, 400, 1)
-    assert read(path)["hits"]["rows"] == 0
-    clock.now += 0.3
     meter.add("back up", "hits", 3, 300)
+    assert read(path)["hits"]["rows"] == 0
+    meter.flush()
     assert read(path)["hits"]["rows"] == 7
     meter.add("fingerprint", "hits", 10, 8192, 1)
     meter.add("back up", "unknown", 10, 8192, 1)
@@ -97,3 +92,22 @@ def test_a_place_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [link, taken]
     assert taken.read_text() == "mine"
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_file_is_written_without_being_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "INTERVAL", 0.01)
+    written = threading.Event()
+    flush = progress.Meter.flush
+
+    def flushed(meter: progress.Meter) -> None:
+        flush(meter)
+        if read(tmp_path / "progress").get("hits", {}).get("rows") == 3:
+            written.set()
+
+    monkeypatch.setattr(progress.Meter, "flush", flushed)
+    with progress.written_to(str(tmp_path / "progress")):
+        progress.begin("back up", lambda: {"hits": Total(10, parts=2)})
+        progress.add("back up", "hits", 3, 300)
+        assert written.wait(10)

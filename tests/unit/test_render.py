@@ -17,6 +17,7 @@ from runbook.events import (
     HostCounts,
     Notice,
     PlayStarted,
+    Progress,
     Recap,
     Result,
     RunFinished,
@@ -70,6 +71,13 @@ def run(
     ]
 
 
+def told(table: str, rows: int, total: int | None = 2000, **more: object) -> Progress:
+    said = f"back up: {rows} rows"
+    return Progress(
+        "sandbox", "Back up", table, "back up", rows, 99 * rows, total, at=AT, message=said, **more
+    )  # type: ignore[arg-type]
+
+
 CHANGED = step(
     "Reset the database", Status.CHANGED, changed=True, plan=PLAN, diff=DIFF, warnings=["beware"]
 )
@@ -85,6 +93,8 @@ RUNS: dict[str, list[Event]] = {
                        code=ExitCode.UNREACHABLE, unreachable=1),
     "interrupted": run(False, *step("Read the marker", Status.OK), *CHANGED,
                        code=ExitCode.INTERRUPTED, unfinished="Upload", ok=2, changed=1),
+    "progress": run(False, TaskStarted("Back up", "m", at=AT), told("hits", 500), told("hits", 2000, done=True),
+                    *step("Back up", Status.OK)[1:], ok=1),
     "notices": run(False, Notice("warning", "old key", at=AT), Notice("error", "[bold]two\nlines", at=AT),
                    Notice("verbose", "chatter", at=AT), *step("A", Status.OK), *step("A", Status.OK, "other"), ok=1),
 }  # fmt: skip
@@ -112,6 +122,66 @@ def test_plain_shows_more_when_asked() -> None:
     for event in RUNS["apply"] + RUNS["notices"]:
         plain(event)
     held("verbose.txt", stream.getvalue())
+
+
+def test_plain_says_now_and_then_how_far_a_long_step_is() -> None:
+    stream, now = io.StringIO(), [0.0]
+    plain = Plain(Detail(), stream, lambda: now[0])
+    plain(TaskStarted("Back up", "m", at=AT))
+    for second in range(1, 100):
+        now[0] = float(second)
+        plain(told("hits", second))
+        plain(told("done", 2000, done=True))
+    plain(TaskStarted("Next", "m", at=AT))
+    plain(told("hits", 100))
+    assert stream.getvalue().splitlines() == [
+        f"running: Back up [sandbox]: hits: back up: {second} rows" for second in (30, 60, 90)
+    ]
+
+
+def test_terminal_shows_the_tables_of_the_running_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in {"TERM": "xterm", "COLUMNS": "120", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(variable, value)
+    stream = io.StringIO()
+    terminal = Terminal(Detail(), stream, live=False)
+
+    def shown() -> list[str]:
+        stream.seek(0)
+        stream.truncate()
+        for part in terminal._tables():
+            terminal._console.print(part)
+        return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+    terminal(TaskStarted("Back up", "m", at=AT))
+    for event in (
+        told("waits", 0),
+        told("half", 1000),
+        told("unknown", 7, None),
+        told("over", 2100),
+    ):
+        terminal(event)
+    assert [line.replace("━", "").replace("╺", "").split() for line in shown()] == [
+        ["half", "50%", "back", "up:", "1000", "rows"],
+        ["unknown", "back", "up:", "7", "rows"],
+        ["over", "100%", "back", "up:", "2100", "rows"],
+        ["waits", "0%", "back", "up:", "0", "rows"],
+    ]
+    terminal(told("half", 2000, done=True))
+    assert not any("half" in line for line in shown())
+    for number in range(9):
+        terminal(told(f"more{number}", 1))
+    assert len(shown()) == 9
+    assert shown()[-1] == "and 4 more"
+    terminal(step("Back up", Status.OK)[1])
+    assert shown() == []
+
+
+def test_how_much_is_done() -> None:
+    assert text.fraction(told("t", 500)) == 0.25
+    assert text.fraction(told("t", 500, None)) is None
+    assert text.fraction(told("t", 500, None, total_bytes=99000)) == 0.5
+    assert text.fraction(told("t", 5000)) == 1
+    assert text.fraction(told("t", 5, done=True)) == 1
 
 
 @pytest.mark.parametrize("name", RUNS)

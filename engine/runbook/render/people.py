@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -12,6 +14,7 @@ from runbook.events import (
     Event,
     Notice,
     PlayStarted,
+    Progress,
     Recap,
     RunFinished,
     RunStarted,
@@ -36,16 +39,37 @@ class Detail:
         return text.DIFF_LINES if check else 0
 
 
+#: Seconds between two lines about the same table where nothing can be replaced in place.
+PATIENCE = 30.0
+
+#: Tables that a terminal shows at a time.
+TABLES = 8
+
+#: Columns from which a terminal has room for a bar, and the bar's.
+WIDE, BAR = 110, 20
+
+
 def is_terminal(stream: TextIO) -> bool:
     """Whether a stream is a terminal that can do more than a typewriter."""
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 class Plain:
-    """Text for files, pipes and CI: no colour, no width, no times unless ``-v``; stable."""
+    """Text for files, pipes and CI: no colour, no width, no times unless ``-v``; stable.
 
-    def __init__(self, detail: Detail, stream: TextIO | None = None) -> None:
+    A step that takes long says how far it is, every ``PATIENCE`` seconds.
+    """
+
+    def __init__(
+        self,
+        detail: Detail,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._detail = detail
+        self._clock = clock
+        self._begun = 0.0
+        self._told: dict[tuple[str, str], float] = {}
         self._stream = stream or sys.stdout
         self._check = False
         self._results: list[TaskResult] = []
@@ -54,14 +78,11 @@ class Plain:
         """Show one event."""
         match event:
             case RunStarted():
-                self._check, self._results = event.check, []
-                self._say(
-                    f"{'Check' if event.check else 'Apply'} {event.playbook} on {event.target}"
-                )
-                for name, value in event.parameters.items():
-                    self._say(f"  {name}: {_value(value)}")
+                self._header(event)
             case PlayStarted():
                 self._say(f"\nPlay: {event.name}")
+            case TaskStarted() | Progress():
+                self._progress(event)
             case TaskResult():
                 self._results.append(event)
                 self._result(event)
@@ -75,14 +96,28 @@ class Plain:
                 for line in text.conclusion(event, self._results):
                     self._say(line)
                 self._say("")
-            case _:
-                pass
+
+    def _header(self, event: RunStarted) -> None:
+        self._check, self._results = event.check, []
+        self._say(f"{'Check' if event.check else 'Apply'} {event.playbook} on {event.target}")
+        for name, value in event.parameters.items():
+            self._say(f"  {name}: {_value(value)}")
+
+    def _progress(self, event: TaskStarted | Progress) -> None:
+        now = self._clock()
+        if isinstance(event, TaskStarted):
+            self._begun, self._told = now, {}
+            return
+        about = (event.host, event.table)
+        if not event.done and now - self._told.get(about, self._begun) >= PATIENCE:
+            self._told[about] = now
+            self._say(f"running: {event.task} [{event.host}]: {event.table}: {event.message}")
 
     def _result(self, result: TaskResult) -> None:
         said = text.summary(result)
-        time = f" ({result.seconds:.1f} s)" if self._detail.verbosity else ""
+        took = f" ({result.seconds:.1f} s)" if self._detail.verbosity else ""
         end = f": {said}" if said else ""
-        self._say(f"{result.status}: {result.task} [{result.host}]{time}{end}")
+        self._say(f"{result.status}: {result.task} [{result.host}]{took}{end}")
         for line in _failure(result):
             self._say(f"    {line}")
         for warning in result.warnings:
@@ -163,7 +198,7 @@ _DIFF_STYLES = (
 class Terminal:
     """For people at a terminal: each step as it runs, what changed, the diff in colour.
 
-    ``live``: with a line that says what is running now.
+    ``live``: with a line that says what is running now, and one for each table that it works on.
     """
 
     def __init__(self, detail: Detail, stream: TextIO | None = None, *, live: bool = True) -> None:
@@ -176,6 +211,8 @@ class Terminal:
         self._check = False
         self._again = False
         self._hosts: set[str] = set()
+        self._running = ""
+        self._progress: dict[tuple[str, str], Progress] = {}
         self._results: list[TaskResult] = []
 
     def __call__(self, event: Event) -> None:
@@ -186,9 +223,14 @@ class Terminal:
             case PlayStarted():
                 self._print(("", ""), (event.name, "bold"))
             case TaskStarted():
+                self._progress.clear()
                 self._wait(event.name)
+            case Progress():
+                self._progress[event.host, event.table] = event
+                self._wait(self._running)
             case TaskResult():
                 self._results.append(event)
+                self._ended(event.host)
                 self._result(event)
             case Notice():
                 self._notice(event)
@@ -207,14 +249,49 @@ class Terminal:
         self._console.print(Text("\n").join(Text(line, style=style) for line, style in parts))
 
     def _wait(self, what: str) -> None:
-        from rich.markup import escape
+        from rich.console import Group
+        from rich.text import Text
 
+        self._running = what
         if not self._live:
             return
         if self._status is None:
             self._status = self._console.status("")
             self._status.start()
-        self._status.update(f"[bold]{escape(what)}[/] …")
+        title = Text.assemble((what, "bold"), " …")
+        shown = list(self._tables())
+        self._status.update(Group(title, *shown) if shown else title)
+
+    def _ended(self, host: str) -> None:
+        """Nothing more is shown of how far a step is on a host."""
+        before = len(self._progress)
+        self._progress = {key: seen for key, seen in self._progress.items() if key[0] != host}
+        if len(self._progress) < before:
+            self._wait(self._running)
+
+    def _tables(self) -> Iterator[Any]:
+        """What is shown below a running step: a line for each table that it works on."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        open_ = [seen for seen in self._progress.values() if not seen.done]
+        open_.sort(key=lambda seen: not seen.rows + seen.bytes)  # those that wait are last
+        if not open_:
+            return
+        hosts = self._hosts | {seen.host for seen in open_}
+        grid = Table.grid(padding=(0, 2))
+        for seen in open_[:TABLES]:
+            name = seen.table + (f" [{seen.host}]" if len(hosts) > 1 else "")
+            cells: list[Any] = [Text(name)]
+            if self._console.width >= WIDE:
+                part = text.fraction(seen)
+                cells.append(ProgressBar(total=1.0, completed=part or 0.0, width=BAR))
+                cells.append(Text("" if part is None else f"{part:.0%}", justify="right"))
+            grid.add_row(*cells, Text(seen.message, style="dim"))
+        yield grid
+        if len(open_) > TABLES:
+            yield Text(f"and {len(open_) - TABLES} more", style="dim")
 
     def _rest(self) -> None:
         if self._status is not None:
@@ -265,10 +342,10 @@ class Terminal:
         name = result.task + (f"  [{result.host}]" if len(self._hosts) > 1 else "")
         if result.status in (Status.SKIPPED, Status.IGNORED, Status.UNREACHABLE):
             name += f"  {result.status}"
-        time = f"{result.seconds:.1f} s"
-        room = max(min(self._console.width, 100) - len(name) - len(time) - 5, 1)
+        took = f"{result.seconds:.1f} s"
+        room = max(min(self._console.width, 100) - len(name) - len(took) - 5, 1)
         quiet = "dim" if result.status == Status.SKIPPED else ""
-        return Text.assemble("  ", (symbol, style), " ", (name, quiet), " " * room, (time, "dim"))
+        return Text.assemble("  ", (symbol, style), " ", (name, quiet), " " * room, (took, "dim"))
 
     def _notice(self, notice: Notice) -> None:
         if notice.level == "verbose":

@@ -7,7 +7,7 @@ from difflib import unified_diff
 from typing import TYPE_CHECKING, Any
 
 from runbook.errors import ExitCode
-from runbook.events import HostCounts, RunFinished, Status, TaskResult
+from runbook.events import HostCounts, Progress, RunFinished, Status, TaskResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,6 +48,14 @@ def summary(result: TaskResult) -> str:
         more = [f"and {len(changes) - NAMED} more"] if len(changes) > NAMED else []
         return one_line("; ".join(changes[:NAMED] + more) or result.message)
     return one_line(result.message)
+
+
+def fraction(progress: Progress) -> float | None:
+    """How much of a table's phase is done, 0 to 1; None when the whole is not known."""
+    if progress.done:
+        return 1.0
+    pairs = ((progress.rows, progress.total_rows), (progress.bytes, progress.total_bytes))
+    return next((min(done / whole, 1.0) for done, whole in pairs if whole), None)
 
 
 def one_line(text: str, limit: int = 160) -> str:

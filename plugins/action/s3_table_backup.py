@@ -1,0 +1,174 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Runs the module as any other, and meanwhile tells how far it is.
+
+The module writes a small file (module_utils/progress.py). A thread here reads it: directly where
+the module runs on this machine as this user, else over a connection of its own, so that the
+module's is left alone. What it reads goes to the engine through the pipe named by RUNBOOK_CHANNEL;
+without an engine it is a line of output now and then.
+"""
+
+# ruff: noqa: SLF001 - an action plugin uses what ActionBase uses
+
+from __future__ import annotations
+
+import contextvars
+import copy
+import json
+import os
+import secrets
+import select
+import shlex
+import threading
+import time
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator
+
+from ansible import constants
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import PluginLoader, connection_loader
+from ansible.utils.display import Display
+from ansible_collections.labeller.runbook.plugins.plugin_utils.progress import Rates, parse
+
+#: Seconds between two looks at the file, here and over a network; the first comes as late.
+INTERVALS = {"local": 1.0, "ssh": 2.0}
+#: Seconds between two lines of output without an engine.
+PATIENCE = 10.0
+#: Seconds that the end of a module waits for a look that is under way.
+GRACE = 1.0
+
+
+class ActionModule(ActionBase):
+    """See the module."""
+
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> Dict[str, Any]:
+        """Run the module."""
+        result: Dict[str, Any] = super().run(tmp, task_vars)
+        kind = self._play_context.connection
+        kind = "ssh" if kind == "smart" else kind
+        if self._task.async_val or kind not in INTERVALS or "progress" in self._task.args:
+            wrap = self._task.async_val and not self._connection.has_native_async
+            return {**result, **self._execute_module(task_vars=task_vars, wrap_async=wrap)}
+        here = kind == "local" and not self._connection.become
+        path = "{}/runbook-progress-{}".format(_folder() if here else "/tmp", secrets.token_hex(16))  # noqa: S108 - a name nobody can guess, created exclusively
+        variables = task_vars or {}
+        reader = partial(_contents, path) if here else self._remote(kind, path, variables)
+        tell = self._teller(str(variables.get("inventory_hostname", "")))
+        with _followed(reader, tell, INTERVALS[kind]):
+            arguments = {**self._task.args, "progress": path}
+            done = self._execute_module(module_args=arguments, task_vars=task_vars)
+        self._remove_tmp_path(self._connection._shell.tmpdir)
+        return {**result, **done}
+
+    def _remote(self, kind: str, path: str, variables: Dict[str, Any]) -> Callable[[], str]:
+        """How the file is read over another connection with the same options."""
+        # Not the loader's own attribute: Mitogen puts there what gives its connections, and one of
+        # those runs a single thing at a time.
+        connection = PluginLoader.get_with_context(
+            connection_loader, kind, self._play_context, None, task_uuid=self._task._uuid,
+            ansible_playbook_pid=str(os.getppid()),
+        ).object  # fmt: skip
+        variables = variables.get("ansible_delegated_vars", {}).get(
+            self._task.delegate_to, variables
+        )
+        names = constants.config.get_plugin_vars("connection", connection._load_name)
+        given = {
+            name: self._templar.template(variables[name]) for name in names if name in variables
+        }
+        keys = {**self._task.dump_attrs(), "timeout": self._play_context.timeout}
+        keys.pop("retries", None)
+        connection.set_options(task_keys=keys, var_options=given)
+        if self._connection.become:
+            # A copy: each command of a become plugin has a mark of its own, kept in the plugin.
+            connection.set_become_plugin(copy.copy(self._connection.become))
+        other = ActionModule(
+            self._task, connection, self._play_context, self._loader, self._templar,
+            self._shared_loader_obj,
+        )  # fmt: skip
+        return partial(other._remote_contents, path)
+
+    def _remote_contents(self, path: str) -> str:
+        answer = self._low_level_execute_command("cat {} 2>/dev/null".format(shlex.quote(path)))
+        return str(answer["stdout"])
+
+    def _teller(self, host: str) -> Callable[[Dict[str, Any]], None]:
+        """Who is told: the engine, or whoever reads the output."""
+        channel = os.environ.get("RUNBOOK_CHANNEL")
+        if not channel:
+            return _Patient(host).tell
+        task = self._task.name or self._task.action
+        return lambda news: _tell(channel, {"progress": {"host": host, "task": task, **news}})
+
+
+def _folder() -> str:
+    """Where this user's file may lie: with an engine in the private folder of the run."""
+    channel = os.environ.get("RUNBOOK_CHANNEL")
+    return str(Path(channel).parent) if channel else "/tmp"  # noqa: S108 - as above
+
+
+def _contents(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:  # not yet, or no longer
+        return ""
+
+
+@contextmanager
+def _followed(
+    read: Callable[[], str], tell: Callable[[Dict[str, Any]], None], interval: float
+) -> Iterator[None]:
+    """While inside, a thread tells what it reads."""
+    stopped = threading.Event()
+
+    def follow() -> None:
+        rates = Rates()
+        # That it cannot be read is no reason to end what goes on.
+        with suppress(AnsibleError, OSError):
+            while not stopped.wait(interval):
+                for news in rates.news(time.monotonic(), parse(read())):
+                    if not stopped.is_set():
+                        tell(news)
+
+    thread = threading.Thread(
+        target=contextvars.copy_context().run, args=(follow,), daemon=True, name="progress"
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join(GRACE)
+
+
+def _tell(channel: str, message: Dict[str, Any]) -> None:
+    """One line to the engine, or none: nothing waits for a reader."""
+    line = (json.dumps(message) + "\n").encode()
+    if len(line) > select.PIPE_BUF:  # it could be torn by another's
+        return
+    with suppress(OSError):
+        pipe = os.open(channel, os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(pipe, line)
+        finally:
+            os.close(pipe)
+
+
+class _Patient:
+    """Says of each table now and then how far it is, on Ansible's output."""
+
+    def __init__(self, host: str) -> None:
+        self._host, self._begun = host, time.monotonic()
+        self._said: Dict[str, float] = {}
+
+    def tell(self, news: Dict[str, Any]) -> None:
+        now, table = time.monotonic(), news["table"]
+        if news["done"] or now - self._said.get(table, self._begun) < PATIENCE:
+            return
+        self._said[table] = now
+        Display().display("{}: {}: {}".format(self._host, table, news["message"]))

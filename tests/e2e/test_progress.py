@@ -1,0 +1,46 @@
+"""Progress of a backup and a restore, as a user sees it while they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import Sandbox
+from held import DOWNLOAD, ROWS, UPLOAD, fill, halfway, play, progress, until_told
+
+from runbook.validate import schemas
+
+
+@pytest.fixture
+def filled(shared_sandbox: Sandbox) -> Sandbox:
+    fill(shared_sandbox)
+    return shared_sandbox
+
+
+def test_a_backup_and_a_restore_tell_how_far_they_are(filled: Sandbox, tmp_path: Path) -> None:
+    backup = str(play(tmp_path, "present"))
+    lines = until_told(
+        filled, UPLOAD, halfway("back up"), backup, "-i", "sandbox", "--yes", "--json"
+    )
+    copied = list(progress(lines))
+    validator = schemas.validator("event")
+    for event in copied:
+        assert not list(validator.iter_errors(event))
+    assert {(event["host"], event["task"], event["table"]) for event in copied} == {
+        ("sandbox", "Copy the table", "long_table")
+    }
+    assert "rows" in copied[-1]["message"]
+
+    with filled.database() as cursor:
+        cursor.execute("DELETE FROM long_table")
+    restore = str(play(tmp_path, "restored"))
+    lines = until_told(
+        filled, DOWNLOAD, halfway("restore"), restore, "-i", "sandbox", "--yes", "--json"
+    )
+    loaded = [event for event in progress(lines) if event["phase"] == "restore"]
+    assert {(event["total_rows"], event["exact"]) for event in loaded} == {(ROWS, True)}
+    assert filled.query("SELECT count(*) FROM long_table") == [(ROWS,)]
+
+    assert not list((filled.home / "private").iterdir())
+    for journal in (filled.home / "runs").glob("*/events.jsonl"):
+        assert '"progress"' not in journal.read_text()
