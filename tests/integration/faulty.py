@@ -54,7 +54,8 @@ class Proxy:
         self.target = urlsplit(target)
         self.rule: Rule = lambda _: None
         self.seen: list[Request] = []
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._serving = 0
         proxy = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -91,10 +92,24 @@ class Proxy:
             self._server.server_close()
             self._thread.join()
 
+    def settle(self) -> None:
+        """Return when no request is being served."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: not self._serving, 30)
+
     def serve(self, client: http.server.BaseHTTPRequestHandler) -> None:
-        with self._lock:
+        with self._changed:
             request = Request(len(self.seen) + 1, client.command, client.path)
             self.seen.append(request)
+            self._serving += 1
+        try:
+            self._serve(client, request)
+        finally:
+            with self._changed:
+                self._serving -= 1
+                self._changed.notify_all()
+
+    def _serve(self, client: http.server.BaseHTTPRequestHandler, request: Request) -> None:
         if client.headers.get("Expect") == "100-continue":
             client.send_response_only(100)
             client.end_headers()

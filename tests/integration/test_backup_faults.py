@@ -181,7 +181,7 @@ def test_killed_at_any_request_the_next_run_cleans_up(
             ready.wait(10)
             os.kill(running[0].pid, signal.SIGKILL)
             running[0].wait()
-        return None
+        return Fault("reset") if request.number > moment else None
 
     proxy.rule = rule
     command = [
@@ -194,7 +194,7 @@ def test_killed_at_any_request_the_next_run_cleans_up(
     running.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
     ready.set()
     assert running[0].wait(60) == -signal.SIGKILL
-    time.sleep(0.05)  # requests that the dead process had sent are still answered
+    proxy.settle()  # what the dead process had asked for is still done
     whole = [key for key in keys(aws, bucket) if key.endswith("manifest.json")]
     proxy.rule = lambda _: None
     deadline = time.monotonic() + 10
