@@ -21,16 +21,16 @@ import select
 import shlex
 import threading
 import time
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, Union
 
 from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import PluginLoader, connection_loader
 from ansible.utils.display import Display
+from ansible_collections.labeller.runbook.plugins.module_utils.progress import PREFIX
 from ansible_collections.labeller.runbook.plugins.plugin_utils.progress import Rates, parse
 
 #: Seconds between two looks at the file, here and over a network; the first comes as late.
@@ -50,24 +50,24 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: Any = None) -> Dict[str, Any]:
         """Run the module."""
         result: Dict[str, Any] = super().run(tmp, task_vars)
-        kind = self._play_context.connection
-        kind = "ssh" if kind == "smart" else kind
+        kind = self._play_context.connection.rpartition(".")[2].replace("smart", "ssh")
         if self._task.async_val or kind not in INTERVALS or "progress" in self._task.args:
             wrap = self._task.async_val and not self._connection.has_native_async
             return {**result, **self._execute_module(task_vars=task_vars, wrap_async=wrap)}
         here = kind == "local" and not self._connection.become
-        path = "{}/runbook-progress-{}".format(_folder() if here else "/tmp", secrets.token_hex(16))  # noqa: S108 - a name nobody can guess, created exclusively
+        # A name that nobody can guess; the module creates it exclusively.
+        path = "{}/{}{}".format(_folder() if here else "/tmp", PREFIX, secrets.token_hex(16))  # noqa: S108
         variables = task_vars or {}
-        reader = partial(_contents, path) if here else self._remote(kind, path, variables)
+        file = _Local(path) if here else self._remote(kind, path, variables)
         tell = self._teller(str(variables.get("inventory_hostname", "")))
-        with _followed(reader, tell, INTERVALS[kind]):
+        with _followed(file, tell, INTERVALS[kind]):
             arguments = {**self._task.args, "progress": path}
             done = self._execute_module(module_args=arguments, task_vars=task_vars)
         self._remove_tmp_path(self._connection._shell.tmpdir)
         return {**result, **done}
 
-    def _remote(self, kind: str, path: str, variables: Dict[str, Any]) -> Callable[[], str]:
-        """How the file is read over another connection with the same options."""
+    def _remote(self, kind: str, path: str, variables: Dict[str, Any]) -> File:
+        """The file as it is read over another connection with the same options."""
         # Not the loader's own attribute: Mitogen puts there what gives its connections, and one of
         # those runs a single thing at a time.
         connection = PluginLoader.get_with_context(
@@ -91,11 +91,7 @@ class ActionModule(ActionBase):
             self._task, connection, self._play_context, self._loader, self._templar,
             self._shared_loader_obj,
         )  # fmt: skip
-        return partial(other._remote_contents, path)
-
-    def _remote_contents(self, path: str) -> str:
-        answer = self._low_level_execute_command("cat {} 2>/dev/null".format(shlex.quote(path)))
-        return str(answer["stdout"])
+        return _Remote(path, other, shared=type(connection) is type(self._connection))
 
     def _teller(self, host: str) -> Callable[[Dict[str, Any]], None]:
         """Who is told: the engine, or whoever reads the output."""
@@ -112,28 +108,62 @@ def _folder() -> str:
     return str(Path(channel).parent) if channel else "/tmp"  # noqa: S108 - as above
 
 
-def _contents(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:  # not yet, or no longer
-        return ""
+class _Local:
+    """A progress file of this machine."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+
+    def read(self) -> str:
+        try:
+            return self._path.read_text(encoding="utf-8")
+        except FileNotFoundError:  # not yet, or no longer
+            return ""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Remote:
+    """A progress file read by commands of ``action``, whose connection is for nothing else.
+
+    ``shared``: ssh's control connection is the module's too.
+    """
+
+    def __init__(self, path: str, action: ActionBase, *, shared: bool) -> None:
+        self._command = "cat {} 2>/dev/null".format(shlex.quote(path))
+        self._action, self._shared = action, shared
+
+    def read(self) -> str:
+        return str(self._action._low_level_execute_command(self._command)["stdout"])
+
+    def close(self) -> None:
+        """Have no ssh stay and wait for another command."""
+        if not self._shared:
+            self._action._connection.reset()
+
+
+File = Union[_Local, _Remote]
 
 
 @contextmanager
 def _followed(
-    read: Callable[[], str], tell: Callable[[Dict[str, Any]], None], interval: float
+    file: File, tell: Callable[[Dict[str, Any]], None], interval: float
 ) -> Iterator[None]:
     """While inside, a thread tells what it reads."""
     stopped = threading.Event()
 
     def follow() -> None:
         rates = Rates()
+        if stopped.wait(interval):
+            return
         # That it cannot be read is no reason to end what goes on.
-        with suppress(AnsibleError, OSError):
-            while not stopped.wait(interval):
-                for news in rates.news(time.monotonic(), parse(read())):
+        with suppress(AnsibleError, OSError), closing(file):
+            while not stopped.is_set():
+                for news in rates.news(time.monotonic(), parse(file.read())):
                     if not stopped.is_set():
                         tell(news)
+                stopped.wait(interval)
 
     thread = threading.Thread(
         target=contextvars.copy_context().run, args=(follow,), daemon=True, name="progress"

@@ -92,8 +92,8 @@ class Rates:
         for count in counts:
             samples = self._samples.setdefault((count.table, count.phase), deque())
             samples.append(Sample(now, count.bytes, count.work[0]))
-            while now - samples[0].at > WINDOW and len(samples) > 2:
-                samples.popleft()
+            while len(samples) > 2 and (now - samples[0].at > WINDOW or not samples[1].bytes):
+                samples.popleft()  # too old, or from when the table still waited
             running = (count.rows or count.bytes) and not count.done
             if not running and self._told.get(count.table) == count:
                 continue

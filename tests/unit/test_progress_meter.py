@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import threading
 from pathlib import Path
@@ -111,3 +112,16 @@ def test_the_file_is_written_without_being_asked(
         progress.begin("back up", lambda: {"hits": Total(10, parts=2)})
         progress.add("back up", "hits", 3, 300)
         assert written.wait(10)
+
+
+def test_what_a_killed_module_left_goes_after_a_day(tmp_path: Path) -> None:
+    old, new, other = (
+        tmp_path / f"{name}x" for name in ("runbook-progress-a", "runbook-progress-b", "mine")
+    )
+    for path in (old, new, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    with progress.written_to(str(tmp_path / "runbook-progress-c")):
+        assert not old.exists()
+    assert sorted(tmp_path.iterdir()) == [other, new]

@@ -71,6 +71,10 @@ def test_rates_are_of_the_last_seconds() -> None:
     assert slow[-1]["bytes_per_second"] == 0
     assert slow[-1]["seconds_left"] is None
     assert WINDOW < 20
+    late = [*rates.news(60.0, [count(rows=0, bytes=0, phase="verify")])]
+    late += rates.news(69.0, [count(rows=0, bytes=0, phase="verify")])
+    late += rates.news(70.0, [count(rows=9, bytes=500, phase="verify")])
+    assert late[-1]["bytes_per_second"] == 500
 
 
 def test_what_waits_and_what_is_done_is_told_once() -> None:
