@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
-from labeller_support import Labeller
+from labeller_support import Labeller, Template, admin
 
 from runbook.sandbox import grid, seed
 
@@ -22,20 +21,12 @@ AREAS = [grid.rectangle(328, 553, 3, 3), grid.rectangle(333, 555, 3, 3)]
 _numbers = itertools.count()
 
 
-@dataclass(frozen=True)
-class Template:
-    """A filled database to copy, and the bucket's objects that belong to it."""
-
-    name: str
-    objects: dict[str, bytes]
-
-
 @pytest.fixture(scope="session")
 def labeller_template(
     postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Template:
     name = "labeller_template"
-    _admin(postgres_server, f"CREATE DATABASE {name}")
+    admin(postgres_server, f"CREATE DATABASE {name}")
     geography = seed.Geography(grid.geojson(AREAS), "areas")
     catalogue: Path = tmp_path_factory.mktemp("catalogue") / "full.csv"
     session = psycopg2.connect(postgres_server.url(name))
@@ -59,7 +50,7 @@ def labeller(
     bucket: str,
 ) -> Iterator[Labeller]:
     name = f"labeller_{next(_numbers)}"
-    _admin(postgres_server, f"CREATE DATABASE {name} TEMPLATE {labeller_template.name}")
+    admin(postgres_server, f"CREATE DATABASE {name} TEMPLATE {labeller_template.name}")
     login = {
         "login_host": "127.0.0.1", "login_port": postgres_server.port, "login_db": name,
         "login_user": "postgres", "login_password": "test", "connect_timeout": 10,
@@ -69,12 +60,4 @@ def labeller(
     for key, body in labeller_template.objects.items():
         made.put(key, body)
     yield made
-    _admin(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _admin(server: PostgresServer, statement: str) -> None:
-    session = psycopg2.connect(server.url("postgres"))
-    session.autocommit = True
-    with session.cursor() as cursor:
-        cursor.execute(statement)
-    session.close()
+    admin(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")

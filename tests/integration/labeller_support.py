@@ -4,10 +4,30 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import psycopg2
+
+if TYPE_CHECKING:
+    from runbook.sandbox.postgres import PostgresServer
+
+
+@dataclass(frozen=True)
+class Template:
+    """A filled database to copy, and the bucket's objects that belong to it."""
+
+    name: str
+    objects: dict[str, bytes]
+
+
+def admin(server: PostgresServer, statement: str) -> None:
+    """Run a statement that no transaction may hold, as CREATE DATABASE."""
+    session = psycopg2.connect(server.url("postgres"))
+    session.autocommit = True
+    with session.cursor() as cursor:
+        cursor.execute(statement)
+    session.close()
 
 
 @dataclass(frozen=True)
