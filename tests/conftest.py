@@ -14,9 +14,12 @@ import psycopg2
 import pytest
 
 from runbook import collection
-from runbook.sandbox import postgres
+from runbook.sandbox import emr, postgres
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+# Sandboxes of tests do without spark-submit, whose JVM starts for seconds; its own test asks for it.
+os.environ[emr.SPARK] = "off"
 
 # The modules' code imports as ansible_collections.labeller.runbook.plugins.module_utils.*
 _COLLECTIONS = collection.link(PROJECT / ".build" / "collections")

@@ -22,6 +22,7 @@ LEARN = [
 
 
 def test_without_pyspark_the_learner_is_a_python_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(emr.SPARK)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     command = emr._command(LEARN)
     assert command[0] == sys.executable
@@ -34,6 +35,12 @@ def test_with_pyspark_it_is_submitted_to_this_machine(
 ) -> None:
     found = SimpleNamespace(origin=str(tmp_path / "pyspark" / "__init__.py"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: found)
+    assert emr._command(LEARN)[0] == sys.executable, "the tests' environment says off"
+    monkeypatch.delenv(emr.SPARK)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert emr._command(LEARN)[0] == sys.executable, "there is no Java"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "java").touch(0o755)
     command = emr._command(LEARN)
     assert command[:3] == [str(tmp_path / "pyspark/bin/spark-submit"), "--master", "local[*]"]
     assert command[-6].endswith("run_geopyspark.py")

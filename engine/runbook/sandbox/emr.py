@@ -11,6 +11,7 @@ import gzip
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,9 @@ FAULTS = {
     "empty-file": "its file of names is empty",
 }
 """What can go wrong on purpose with the next clusters (``runbook sandbox fault``)."""
+
+SPARK = "RUNBOOK_SANDBOX_SPARK"
+"""Environment variable of the sandbox's start: ``off`` leaves spark-submit aside."""
 
 LEARNER = "/home/hadoop/learner"
 BRANCHES = ("master", "devel")
@@ -341,17 +345,27 @@ def _clone(arguments: Sequence[str]) -> list[str] | str:
 
 
 def _submit(arguments: Sequence[str]) -> list[str] | str:
-    """By pyspark's spark-submit on this machine where the extra ``spark`` is installed."""
+    """By pyspark's spark-submit on this machine where there is one that works."""
     rest = list(arguments)
     while rest and rest[0].startswith("--"):
         del rest[:2]  # every option in use takes a value, and is about a cluster's size or network
-    found = importlib.util.find_spec("pyspark")
-    command = _python(rest)
-    if found is None or found.origin is None or isinstance(command, str):
+    command, submit = _python(rest), spark_submit()
+    if os.environ.get(SPARK) == "off" or not submit or isinstance(command, str):
         return command
-    submit = str(Path(found.origin).parent / "bin" / "spark-submit")
     settings = ["--master", "local[*]", "--conf", "spark.ui.enabled=false"]
     return [submit, *settings, *command[1:]]
+
+
+def spark_submit() -> str:
+    """pyspark's spark-submit; empty without the extra ``spark``, or without a Java."""
+    found = importlib.util.find_spec("pyspark")
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which(f"{home}/bin/java" if home else "java")
+    return (
+        str(Path(found.origin).parent / "bin" / "spark-submit")
+        if java and found and found.origin
+        else ""
+    )
 
 
 def _python(arguments: Sequence[str]) -> list[str] | str:
