@@ -396,7 +396,8 @@ class _Restore:
                     self.differences[target.name] = Difference(live.rows, live.rows, 0, 0, 0)
             else:
                 self._replaced.add(target.name)
-                self.differences[target.name] = self._difference(target, live.rows)
+                with progress.step(progress.COMPARE, target.name):
+                    self.differences[target.name] = self._difference(target, live.rows)
 
     def _loaded_equal(
         self, target: Target, live: Fingerprint, *, whole: bool, known: Tuple[int, str]
@@ -409,9 +410,11 @@ class _Restore:
         parts = []
         like = self.origin.tables[target.name]["fingerprint"]
         for stage in target.stages.values():
-            self.cursor.execute(
-                fingerprint.sql(loading.STAGES, stage, columns, self.snapshot.version, like=like)
+            query = fingerprint.sql(
+                loading.STAGES, stage, columns, self.snapshot.version, like=like
             )
+            with progress.step(progress.COMPARE, target.name):
+                self.cursor.execute(query)
             parts.append(fingerprint.Fingerprint(*self._row()))
         return fingerprint.combine(parts)
 
@@ -507,17 +510,19 @@ class _Restore:
             with progress.loading(progress.RESTORE, target.name, total):
                 self.origin.load_into(self.cursor, target.name, table, target.live, "")
         else:
-            self._insert(target, table, relations)
-        self._rebuild(indexes)
+            with progress.step(progress.FILL, target.name):
+                self._insert(target, table, relations)
+        with progress.step(progress.INDEX, target.name):
+            self._rebuild(indexes)
         for place, trigger in triggers:
             self._trigger("ENABLE", place, trigger)
         if target.name in self._direct or catalog.has_rules(self.cursor, *target.place):
             like = self.origin.tables[target.name]["fingerprint"]
-            self.cursor.execute(
-                fingerprint.sql(
-                    *target.place, target.typed(target.live), self.snapshot.version, like=like
-                )
+            query = fingerprint.sql(
+                *target.place, target.typed(target.live), self.snapshot.version, like=like
             )
+            with progress.step(progress.COMPARE, target.name):
+                self.cursor.execute(query)
             held = fingerprint.Fingerprint(*self._row())
             if held != self._expected(target):
                 raise ModuleFailure(

@@ -39,6 +39,8 @@ PREFIX = "runbook-progress-"
 STALE = 24 * 3600.0
 
 FINGERPRINT, BACK_UP, VERIFY, RESTORE = "fingerprint", "back up", "verify", "restore"
+#: Phases that are a statement or two of the server's, without numbers.
+COMPARE, FILL, INDEX = "compare", "fill", "index"
 
 
 class Total(NamedTuple):
@@ -240,6 +242,14 @@ def loading(phase: str, table: str, total: Total) -> Iterator[None]:
         yield
     finally:
         _thread.counter = None
+    add(phase, table, 0, 0)
+
+
+@contextmanager
+def step(phase: str, table: str) -> Iterator[None]:
+    """A phase of a table that has no numbers."""
+    begin(phase, lambda: {table: Total()})
+    yield
     add(phase, table, 0, 0)
 
 

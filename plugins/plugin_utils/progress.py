@@ -112,6 +112,8 @@ def sentence(count: Count, speed: Optional[float], left: Optional[float]) -> str
     """A table's progress for people: ``back up: 1,200 of ~2,000 rows, 34.1 MB, 12.3 MB/s, 0:42
     left``; totals that are estimates have a tilde.
     """
+    if (count.rows, count.bytes, count.total_rows) == (0, 0, None):
+        return count.phase + (": done" if count.done else " …")
     about = "" if count.exact else "~"
     rows = "{:,}".format(count.rows)
     if count.total_rows is not None and not count.done:

@@ -110,6 +110,8 @@ def test_a_restore_counts_what_it_loads(params: dict[str, Any], told: Told, empt
     table = loaded["assignment_data"]
     assert (table["bytes"], table["total_bytes"], table["exact"]) == (size, size, True)
     assert rows(told.last(progress.FINGERPRINT))["hit_data"] == 300
+    assert rows(told.last(progress.COMPARE)) == {"assignment_data": 0}
+    assert bool(told.last(progress.FILL)) != empty  # an empty table is loaded, not filled
     assert not list(told.path.parent.glob("progress*"))
 
 

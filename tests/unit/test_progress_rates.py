@@ -97,6 +97,9 @@ def test_words() -> None:
     assert sentence(count(exact=True), None, None) == "back up: 500 of 2,000 rows, 60.0 kB"
     assert sentence(count(rows=0, bytes=0), 0.0, None) == "back up: 0 of ~2,000 rows"
     assert sentence(count(total_rows=None), None, None) == "back up: 500 rows, 60.0 kB"
+    nothing = {"rows": 0, "bytes": 0, "total_rows": None}
+    assert sentence(count(phase="fill", **nothing), None, None) == "fill …"
+    assert sentence(count(phase="fill", done=True, **nothing), None, None) == "fill: done"
     assert sentence(count(rows=2000, done=True), 5.0, None) == "back up: 2,000 rows, 60.0 kB, done"
 
 

@@ -276,7 +276,7 @@ class Terminal:
         from rich.text import Text
 
         open_ = [seen for seen in self._progress.values() if not seen.done]
-        open_.sort(key=lambda seen: not seen.rows + seen.bytes)  # those that wait are last
+        open_.sort(key=text.waits)
         if not open_:
             return
         hosts = self._hosts | {seen.host for seen in open_}

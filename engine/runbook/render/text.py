@@ -58,6 +58,11 @@ def fraction(progress: Progress) -> float | None:
     return next((min(done / whole, 1.0) for done, whole in pairs if whole), None)
 
 
+def waits(progress: Progress) -> bool:
+    """Whether nothing has been done of what has numbers."""
+    return not progress.rows + progress.bytes and progress.total_rows is not None
+
+
 def one_line(text: str, limit: int = 160) -> str:
     """Text without line ends, cut at ``limit`` characters."""
     joined = " ".join(text.split())
