@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,12 +45,13 @@ PLAY = """
 
 
 def fill(sandbox: Sandbox) -> None:
-    """A table of several chunks of a megabyte."""
+    """A table of several chunks of a megabyte, other rows each time: no backup holds them."""
     with sandbox.database() as cursor:
         cursor.execute("DROP TABLE IF EXISTS long_table")
         cursor.execute(
-            "CREATE TABLE long_table AS SELECT g AS id, repeat(md5(g::text), 4) AS text"
-            f" FROM generate_series(1, {ROWS}) g"
+            "CREATE TABLE long_table AS SELECT g AS id, repeat(md5(g || %s), 4) AS text"
+            " FROM generate_series(1, %s) g",
+            (str(uuid.uuid4()), ROWS),
         )
         cursor.execute("ANALYZE long_table")
 
@@ -65,11 +68,11 @@ def until_told(
     pattern: str,
     told: Callable[[str], bool],
     *arguments: str,
+    interrupt: bool = False,
 ) -> list[str]:
     """Run ``apply ARGUMENTS``, held at a request to S3 until a line of output is as ``told`` wants.
 
-    Gives all lines; fails unless such a line came before the request was let through, and unless
-    the run then ended well.
+    Then the request is let through and the run ends well, or it is interrupted. Gives all lines.
     """
     with gate(sandbox.status()["s3_endpoint_url"], pattern) as gated:
         run = subprocess.Popen(
@@ -80,14 +83,19 @@ def until_told(
         assert run.stdout is not None
         ending = threading.Timer(PATIENCE, run.terminate)
         ending.start()
-        lines = []
+        lines: list[str] = []
+        seen = False
         for line in run.stdout:
             lines.append(line)
-            if told(line):
+            if not seen and told(line):
+                seen = True
                 assert gated.reached.is_set()
-                gated.open()
+                if interrupt:
+                    run.send_signal(signal.SIGINT)
+                else:
+                    gated.open()
         ending.cancel()
-        assert run.wait() == 0, "".join(lines)
+        assert (run.wait(), seen) == (130 if interrupt else 0, True), "".join(lines)
     return lines
 
 
