@@ -167,6 +167,7 @@ def run(
     """
     from ansible_runner import Runner, RunnerConfig
 
+    _close_at_once()
     with private_folder() as folder:
         watch = _Watch(publish, redactor, _Channel(folder), request.ask)
         plugin = strategy(request.strategy, local=request.local)
@@ -202,6 +203,21 @@ def run(
         if failure and not watch.asked:
             raise failure
         return _outcome(watch, runner.rc)
+
+
+def _close_at_once() -> None:
+    """Have pexpect close a terminal without a wait of 0.1 s when its process has ended already."""
+    import pexpect  # type: ignore[import-untyped]
+
+    ordinary = pexpect.spawn.close
+
+    def close(self: Any, force: bool = True) -> None:  # noqa: FBT001, FBT002 - pexpect's
+        if not self.closed and not self.isalive():
+            self.ptyproc.delayafterclose = 0
+        ordinary(self, force)
+
+    if ordinary.__module__ == "pexpect.pty_spawn":
+        pexpect.spawn.close = close
 
 
 def strategy(chosen: str = "", *, local: bool = False) -> str:

@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 
-from runbook import module_server
+from runbook import module_server, precompiled
 
 
 def main() -> None:
@@ -30,8 +30,10 @@ def main() -> None:
         collections = os.environ.get("RUNBOOK_SERVE_MODULES")
         server = module_server.start(Path(collections)) if collections else None
         _warm_up()
-        if server is not None:
-            module_server.install(server)
+        if module_server.tested():
+            precompiled.install()
+            if server is not None:
+                module_server.install(server)
         arguments = pipe.readline()
     if not arguments or os.getppid() != engine:  # nothing is to be done, or nobody is there
         sys.exit(0)
@@ -44,6 +46,9 @@ def _register_children(parent: int) -> None:
 
     def before() -> None:
         forking[0] = os.getpid()
+        # What is there stays: no collector need look at it, nor make a child copy its pages.
+        gc.freeze()
+        gc.enable()
 
     def in_child() -> None:
         if forking[0] == parent:
@@ -55,7 +60,7 @@ def _register_children(parent: int) -> None:
 
 
 def _warm_up() -> None:
-    """Import what every run imports, with the garbage collector out of the way."""
+    """Import what every run imports, the garbage collector out of the way until the first task."""
     gc.disable()
     import ansible.cli.playbook
     import ansible.plugins.connection.local
@@ -67,8 +72,6 @@ def _warm_up() -> None:
 
         # Tokenizing its own modules takes Mitogen longer than sending their comments too.
         mitogen.minify.minimize_source = _unchanged
-    gc.freeze()
-    gc.enable()
 
 
 def _unchanged(source: str | bytes) -> str:

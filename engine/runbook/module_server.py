@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import importlib
 import io
@@ -74,13 +75,17 @@ def call(server: socket.socket, module: str, arguments: str) -> dict[str, Any]:
     return result
 
 
+def tested() -> bool:
+    """Whether this is an ansible-core whose internals are known."""
+    from ansible import release
+
+    return tuple(map(int, release.__version__.split(".")[:2])) in TESTED
+
+
 def install(server: socket.socket) -> None:
     """Have ansible-playbook, in this process, run the modules that are served by ``server``."""
-    from ansible import release
     from ansible.plugins.action import ActionBase
 
-    if tuple(map(int, release.__version__.split(".")[:2])) not in TESTED:
-        return
     ordinary = ActionBase._execute_module  # noqa: SLF001
 
     def execute(self: Any, module_name: Any = None, module_args: Any = None, tmp: Any = None,
@@ -91,6 +96,27 @@ def install(server: socket.socket) -> None:
         return ordinary(self, module_name, module_args, tmp, task_vars, **options)
 
     ActionBase._execute_module = execute  # noqa: SLF001
+    _preload_little()
+
+
+def _preload_little() -> None:
+    """Ansible loads all ways to reach a host and to become a user; this machine needs but these."""
+    from ansible.plugins import loader
+
+    usual = (
+        (loader.connection_loader, "local"),
+        (loader.shell_loader, "sh"),
+        (loader.become_loader, "sudo"),
+    )
+    for plugins, name in usual:
+        plugins.all = functools.partial(_preloaded, plugins, name, plugins.all)
+
+
+def _preloaded(plugins: Any, name: str, ordinary: Any, *args: Any, **options: Any) -> Any:
+    """Of the plugins' classes only that of ``name``; the others are loaded when they are used."""
+    if args or options != {"class_only": True}:
+        return ordinary(*args, **options)
+    return [plugins.get(name, class_only=True)]
 
 
 def _served(action: Any, name: str, variables: dict[str, Any], options: dict[str, Any]) -> bool:
