@@ -11,7 +11,7 @@ of the user are not copied.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, List, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from . import fingerprint
 from .errors import InvalidInput
@@ -38,31 +38,36 @@ def create(
     copied ones refer to by foreign key are copied too, so that their checks hold. Raises
     InvalidInput when a table is not there.
     """
-    temporary = {name for name in (*empty, *copied) if _is_temporary(cursor, name)}
+    temporary = _temporary(cursor, [*empty, *copied])
     require(cursor, sorted({*empty, *copied} - temporary))
     bare = [name for name in empty if name not in temporary]
-    full = _with_referenced(cursor, [name for name in copied if name not in temporary], bare)
+    keys = _foreign_keys(cursor)
+    full = _with_referenced([name for name in copied if name not in temporary], bare, keys)
     names = [*bare, *full]
     # Read before the first shadow is there: then these texts name tables and sequences without a
     # schema, and executed behind the shadows they mean the temporary ones.
+    tables = _tables(cursor, names)
+    oids = [table.oid for table in tables]
+    indexes = _indexes(cursor, oids)
     finishing = [
-        *_sequences(cursor, names),
-        *_sequence_defaults(cursor, names),
-        *_foreign_keys(cursor, names),
+        *_sequences(cursor, oids),
+        *(
+            _constraint(key.table, key.name, key.definition)
+            for key in keys
+            if key.table in names and key.parent in names
+        ),
     ]
-    identities = _identities(cursor, names)
-    for name in names:
-        _create_table(cursor, name, with_rows=name in full)
-    cursor.execute("SET LOCAL search_path = pg_temp, {}".format(search_path))
-    for statement in finishing:
-        cursor.execute(statement)
-    for table, column, last_value, is_called in identities:
-        cursor.execute(
-            "SELECT setval(pg_get_serial_sequence(quote_ident(%s), %s), %s, %s)",
-            (table, column, last_value, is_called),
-        )
-    for name in full:
-        cursor.execute(_sql.SQL("ANALYZE pg_temp.{}").format(_sql.Identifier(name)))
+    statements: List[Composable] = []
+    for table in tables:
+        statements.append(_table(table))
+        if table.name in full:
+            statements.append(_rows(cursor, table))
+        # after the rows, which is much faster
+        statements += indexes.get(table.name, [])
+    statements.append(_sql.SQL("SET LOCAL search_path = pg_temp, {}".format(search_path)))
+    statements += finishing
+    statements += [_sql.SQL("ANALYZE pg_temp.{}").format(_sql.Identifier(name)) for name in full]
+    cursor.execute(_sql.SQL(";\n").join(statements))
     return set(bare)
 
 
@@ -128,90 +133,117 @@ def sequence(cursor: Cursor, table: str, column: str) -> Optional[str]:
     return row[0] if row else None
 
 
-def _is_temporary(cursor: Cursor, table: str) -> bool:
+def _temporary(cursor: Cursor, tables: Sequence[str]) -> Set[str]:
+    """Those of the tables that are temporary already."""
     cursor.execute(
-        "SELECT relpersistence = 't' FROM pg_class WHERE oid = to_regclass(quote_ident(%s))",
-        (table,),
+        "SELECT name FROM unnest(%s::text[]) AS name"
+        " JOIN pg_class ON oid = to_regclass(quote_ident(name)) WHERE relpersistence = 't'",
+        (list(tables),),
     )
-    row = cursor.fetchone()
-    return bool(row and row[0])
+    return {name for (name,) in cursor.fetchall()}
 
 
-def _with_referenced(cursor: Cursor, copied: Sequence[str], bare: Sequence[str]) -> List[str]:
+class _Table(NamedTuple):
+    """A real table."""
+
+    oid: int
+    schema: str
+    name: str
+
+
+def _tables(cursor: Cursor, names: Sequence[str]) -> List[_Table]:
+    """The tables of these names."""
+    cursor.execute(
+        """
+        SELECT c.oid, n.nspname, c.relname
+        FROM unnest(%s::text[]) WITH ORDINALITY AS given (name, place)
+        JOIN pg_class c ON c.oid = quote_ident(name)::regclass
+        JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY place
+        """,
+        (list(names),),
+    )
+    return [_Table(*row) for row in cursor.fetchall()]
+
+
+class _Key(NamedTuple):
+    """A foreign key of ``table`` to ``parent``."""
+
+    table: str
+    name: str
+    parent: str
+    definition: str
+
+
+def _foreign_keys(cursor: Cursor) -> List[_Key]:
+    """The foreign keys of all tables on the search path."""
+    cursor.execute(
+        """
+        SELECT c.relname, f.conname, p.relname, pg_get_constraintdef(f.oid)
+        FROM pg_constraint f
+        JOIN pg_class c ON c.oid = f.conrelid
+        JOIN pg_class p ON p.oid = f.confrelid
+        WHERE f.contype = 'f' AND pg_table_is_visible(c.oid) ORDER BY 1, 2
+        """
+    )
+    return [_Key(*row) for row in cursor.fetchall()]
+
+
+def _with_referenced(copied: Sequence[str], bare: Sequence[str], keys: Sequence[_Key]) -> List[str]:
     """The copied tables and, transitively, those that their foreign keys refer to."""
     names = list(copied)
     for name in names:
-        cursor.execute(
-            """
-            SELECT DISTINCT p.relname FROM pg_constraint f JOIN pg_class p ON p.oid = f.confrelid
-            WHERE f.contype = 'f' AND f.conrelid = quote_ident(%s)::regclass ORDER BY 1
-            """,
-            (name,),
-        )
-        names += [parent for (parent,) in cursor.fetchall() if parent not in (*names, *bare)]
+        parents = sorted({key.parent for key in keys if key.table == name})
+        names += [parent for parent in parents if parent not in (*names, *bare)]
     return names
 
 
-_DEFAULTS = """
-    FROM pg_attrdef f
-    JOIN pg_class c ON c.oid = f.adrelid
-    JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
-    JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
-    JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
-    JOIN pg_namespace n ON n.oid = s.relnamespace
-    WHERE d.refclassid = 'pg_class'::regclass
-    AND f.adrelid IN (SELECT quote_ident(name)::regclass FROM unnest(%s::text[]) AS name)
-"""
-
-
-def _sequence_defaults(cursor: Cursor, tables: Sequence[str]) -> List[Composable]:
-    """Statements that give the shadows the defaults that use sequences."""
+def _sequences(cursor: Cursor, oids: List[int]) -> List[Composable]:
+    """Statements that make the tables' sequences, at the real ones' state, and what uses them."""
     cursor.execute(
-        "SELECT DISTINCT c.relname, a.attname, pg_get_expr(f.adbin, f.adrelid)" + _DEFAULTS,
-        (list(tables),),
+        """
+        SELECT c.relname, a.attname, pg_get_expr(f.adbin, f.adrelid), n.nspname, s.relname
+        FROM pg_attrdef f
+        JOIN pg_class c ON c.oid = f.adrelid
+        JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+        JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+        JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
+        JOIN pg_namespace n ON n.oid = s.relnamespace
+        WHERE d.refclassid = 'pg_class'::regclass AND f.adrelid = ANY (%s::oid[])
+        """,
+        (oids,),
     )
-    return [
-        _sql.SQL("ALTER TABLE pg_temp.{} ALTER COLUMN {} SET DEFAULT {}").format(
-            _sql.Identifier(table), _sql.Identifier(column), _sql.SQL(expression)
-        )
-        for table, column, expression in cursor.fetchall()
-    ]
-
-
-def _sequences(cursor: Cursor, tables: Sequence[str]) -> List[Composable]:
-    """Statements that make the sequences of these defaults, at the real ones' state."""
-    cursor.execute(
-        "SELECT DISTINCT n.nspname, s.relname, i.increment"
-        + _DEFAULTS.replace(
-            "WHERE",
-            "JOIN information_schema.sequences i ON i.sequence_schema = n.nspname"
-            " AND i.sequence_name = s.relname WHERE",
-        ),
-        (list(tables),),
-    )
-    statements: List[Composable] = []
-    for schema, name, increment in cursor.fetchall():
-        last_value, is_called = _state(cursor, _sql.Identifier(schema, name))
-        statements += [
+    defaults = list(dict.fromkeys(cursor.fetchall()))
+    identities = _identities(cursor, oids)
+    owned = [(schema, name) for *_, schema, name in (*defaults, *identities)]
+    states = _states(cursor, list(dict.fromkeys(owned)))
+    made = []
+    for schema, name in dict.fromkeys((schema, name) for *_, schema, name in defaults):
+        last_value, is_called, increment = states[schema, name]
+        made += [
             _sql.SQL("CREATE TEMPORARY SEQUENCE {} INCREMENT {}").format(
-                _sql.Identifier(name), _sql.SQL(str(int(increment)))
+                _sql.Identifier(name), _sql.Literal(increment)
             ),
             _sql.SQL("SELECT setval(quote_ident({})::regclass, {}, {})").format(
                 *map(_sql.Literal, (name, last_value, is_called))
             ),
         ]
-    return statements
+    uses = [
+        _sql.SQL("ALTER TABLE pg_temp.{} ALTER COLUMN {} SET DEFAULT {}").format(
+            _sql.Identifier(table), _sql.Identifier(column), _sql.SQL(expression)
+        )
+        for table, column, expression, _, _ in defaults
+    ]
+    numbered = [
+        _sql.SQL("SELECT setval(pg_get_serial_sequence(quote_ident({}), {}), {}, {})").format(
+            *map(_sql.Literal, (table, column, *states[schema, name][:2]))
+        )
+        for table, column, schema, name in identities
+    ]
+    return [*made, *uses, *numbered]
 
 
-def _state(cursor: Cursor, sequence_name: Composable) -> Tuple[int, bool]:
-    cursor.execute(_sql.SQL("SELECT last_value, is_called FROM {}").format(sequence_name))
-    row = cursor.fetchone()
-    assert row is not None
-    return int(row[0]), bool(row[1])
-
-
-def _identities(cursor: Cursor, tables: Sequence[str]) -> List[Tuple[str, str, int, bool]]:
-    """(table, column, last_value, is_called) of identity columns; PostgreSQL 10 brought them."""
+def _identities(cursor: Cursor, oids: List[int]) -> List[Tuple[str, str, str, str]]:
+    """(table, column, schema, sequence) of identity columns; PostgreSQL 10 brought them."""
     if cursor.connection.server_version < 100000:
         return []
     cursor.execute(
@@ -222,44 +254,57 @@ def _identities(cursor: Cursor, tables: Sequence[str]) -> List[Tuple[str, str, i
         JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
         JOIN pg_namespace n ON n.oid = s.relnamespace
         WHERE a.attidentity <> '' AND d.classid = 'pg_class'::regclass
-        AND d.refclassid = 'pg_class'::regclass
-        AND a.attrelid IN (SELECT quote_ident(name)::regclass FROM unnest(%s::text[]) AS name)
+        AND d.refclassid = 'pg_class'::regclass AND a.attrelid = ANY (%s::oid[])
         """,
-        (list(tables),),
+        (oids,),
     )
-    return [
-        (table, column, *_state(cursor, _sql.Identifier(schema, name)))
-        for table, column, schema, name in cursor.fetchall()
-    ]
+    return cursor.fetchall()
 
 
-def _create_table(cursor: Cursor, table: str, *, with_rows: bool) -> None:
-    """The shadow; indexes and keys come after the rows, which is much faster."""
-    source, target = real(cursor, table), _sql.Identifier(table)
-    cursor.execute(
-        _sql.SQL(
-            "CREATE TEMPORARY TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES) ON COMMIT DROP"
-        ).format(target, source)
-    )
-    if with_rows:
-        schema = str(source.strings[0])  # type: ignore[attr-defined]
-        names = [column.name for column in fingerprint.columns(cursor, schema, table)]
-        overriding = "OVERRIDING SYSTEM VALUE" if cursor.connection.server_version >= 100000 else ""
-        columns = _sql.SQL(", ").join(map(_sql.Identifier, names))
-        cursor.execute(
-            _sql.SQL("INSERT INTO pg_temp.{} ({}) {} SELECT {} FROM {}").format(
-                target, columns, _sql.SQL(overriding), columns, source
-            )
+def _states(
+    cursor: Cursor, sequences: Sequence[Tuple[str, str]]
+) -> Dict[Tuple[str, str], Tuple[int, bool, int]]:
+    """Of sequences by schema and name: last_value, is_called and increment."""
+    if not sequences:
+        return {}
+    query = """SELECT {}, {}, last_value, is_called,
+        (SELECT seqincrement FROM pg_sequence p WHERE p.seqrelid = s.tableoid) FROM {} AS s"""
+    if cursor.connection.server_version < 100000:
+        query = "SELECT {}, {}, last_value, is_called, increment_by FROM {}"
+    parts = [
+        _sql.SQL(query).format(
+            _sql.Literal(schema), _sql.Literal(name), _sql.Identifier(schema, name)
         )
-    for statement in _indexes(cursor, source, target):
-        cursor.execute(statement)
+        for schema, name in sequences
+    ]
+    cursor.execute(_sql.SQL(" UNION ALL ").join(parts))
+    return {(schema, name): (*state,) for schema, name, *state in cursor.fetchall()}
 
 
-def _indexes(cursor: Cursor, source: Composable, target: Composable) -> List[Composable]:
-    """Statements that give the shadow the real table's keys and indexes, under their names."""
+def _table(table: _Table) -> Composable:
+    """The statement that makes the shadow, without its indexes."""
+    return _sql.SQL(
+        "CREATE TEMPORARY TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES) ON COMMIT DROP"
+    ).format(_sql.Identifier(table.name), _sql.Identifier(table.schema, table.name))
+
+
+def _rows(cursor: Cursor, table: _Table) -> Composable:
+    """The statement that copies the rows."""
+    names = [column.name for column in fingerprint.columns(cursor, table.schema, table.name)]
+    overriding = "OVERRIDING SYSTEM VALUE" if cursor.connection.server_version >= 100000 else ""
+    return _sql.SQL("INSERT INTO pg_temp.{} ({columns}) {} SELECT {columns} FROM {}").format(
+        _sql.Identifier(table.name),
+        _sql.SQL(overriding),
+        _sql.Identifier(table.schema, table.name),
+        columns=_sql.SQL(", ").join(map(_sql.Identifier, names)),
+    )
+
+
+def _indexes(cursor: Cursor, oids: List[int]) -> Dict[str, List[Composable]]:
+    """By table, statements that give the shadow the keys and indexes, under their names."""
     cursor.execute(
         """
-        SELECT coalesce(k.conname, i.relname), pg_get_constraintdef(k.oid),
+        SELECT t.relname, coalesce(k.conname, i.relname), pg_get_constraintdef(k.oid),
                CASE WHEN x.indisunique THEN 'UNIQUE ' ELSE '' END, pg_get_indexdef(i.oid),
                format('CREATE %%sINDEX %%I ON %%I.%%I ',
                       CASE WHEN x.indisunique THEN 'UNIQUE ' ELSE '' END,
@@ -269,43 +314,25 @@ def _indexes(cursor: Cursor, source: Composable, target: Composable) -> List[Com
         JOIN pg_class t ON t.oid = x.indrelid
         JOIN pg_namespace n ON n.oid = t.relnamespace
         LEFT JOIN pg_constraint k ON k.conindid = i.oid AND k.contype IN ('p', 'u', 'x')
-        WHERE x.indrelid = %s::regclass AND x.indisvalid ORDER BY i.relname
+        WHERE x.indisvalid AND x.indrelid = ANY (%s::oid[]) ORDER BY i.relname
         """,
-        (source.as_string(cursor),),
+        (oids,),
     )
-    statements: List[Composable] = []
-    for name, constraint, unique, definition, prefix in cursor.fetchall():
+    statements: Dict[str, List[Composable]] = {}
+    for table, name, constraint, unique, definition, prefix in cursor.fetchall():
         if constraint:
-            text = _sql.SQL("ALTER TABLE pg_temp.{} ADD CONSTRAINT {} {}").format(
-                target, _sql.Identifier(name), _sql.SQL(constraint)
-            )
+            statement = _constraint(table, name, constraint)
         else:
-            text = _sql.SQL("CREATE {}INDEX {} ON pg_temp.{} {}").format(
-                _sql.SQL(unique), _sql.Identifier(name), target,
+            statement = _sql.SQL("CREATE {}INDEX {} ON pg_temp.{} {}").format(
+                _sql.SQL(unique), _sql.Identifier(name), _sql.Identifier(table),
                 _sql.SQL(definition[len(prefix) :]),
             )  # fmt: skip
-        statements.append(text)
+        statements.setdefault(table, []).append(statement)
     return statements
 
 
-def _foreign_keys(cursor: Cursor, tables: Sequence[str]) -> List[Composable]:
-    """Statements that add the foreign keys among the shadowed tables."""
-    cursor.execute(
-        """
-        SELECT c.relname, f.conname, pg_get_constraintdef(f.oid)
-        FROM pg_constraint f
-        JOIN pg_class c ON c.oid = f.conrelid
-        JOIN pg_class p ON p.oid = f.confrelid
-        WHERE f.contype = 'f'
-        AND f.conrelid IN (SELECT quote_ident(name)::regclass FROM unnest(%s::text[]) AS name)
-        AND f.confrelid IN (SELECT quote_ident(name)::regclass FROM unnest(%s::text[]) AS name)
-        ORDER BY 1, 2
-        """,
-        (list(tables), list(tables)),
+def _constraint(table: str, name: str, definition: str) -> Composable:
+    """The statement that adds a constraint."""
+    return _sql.SQL("ALTER TABLE pg_temp.{} ADD CONSTRAINT {} {}").format(
+        _sql.Identifier(table), _sql.Identifier(name), _sql.SQL(definition)
     )
-    return [
-        _sql.SQL("ALTER TABLE pg_temp.{} ADD CONSTRAINT {} {}").format(
-            _sql.Identifier(table), _sql.Identifier(name), _sql.SQL(definition)
-        )
-        for table, name, definition in cursor.fetchall()
-    ]
