@@ -9,6 +9,8 @@ import json
 import os
 import socket
 import threading
+import time
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,8 @@ class Proxy(ThreadingHTTPServer):
         self.upstream = upstream
         self.faults: dict[str, list[Any]] = {}
         self.calls: list[str] = []
+        self.ahead = 0.0
+        """Seconds by which AWS's clock is ahead of ours."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -87,6 +91,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string((timestamp or time.time()) + self.server.ahead)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
 
@@ -278,11 +285,20 @@ def test_each_iteration_and_each_application_of_a_run_has_its_own(params: dict[s
     assert len(ids) == 3
 
 
-def test_fault_another_clusters_of_the_account_is_newer(params: dict[str, Any]) -> None:
+@pytest.mark.parametrize("tag", ["target", "aoi", "run", "applied", "iteration"])
+def test_fault_a_cluster_of_something_else_is_newer(params: dict[str, Any], tag: str) -> None:
+    """Nobody noted our cluster's id: it is told by its tags from one that differs in one of them."""
     made = submit(params)["cluster_id"]
-    other = submit({**params, "target": params["target"]}, iteration=9)["cluster_id"]
+    mine = learner.Learner(params)
+    tags = {**mine.tags, "runbook:attempt": "1", f"runbook:{tag}": "other"}
+    other = mine.emr.run_job_flow(
+        **{**mine.kept.request(), "Tags": [{"Key": k, "Value": v} for k, v in tags.items()]}
+    )["JobFlowId"]
     ends(other, "TERMINATED_WITH_ERRORS", "BOOTSTRAP_FAILURE")
+    (claim,) = mine.attempts()
+    mine.s3.delete_object(Bucket=mine.bucket, Key=claim.key)
     steps(made, "COMPLETED", "COMPLETED", "COMPLETED")
+    assert submit(params)["cluster_id"] == made
     assert finish(params)["cluster_id"] == made
 
 
@@ -371,12 +387,15 @@ def test_fault_a_step_cancelled(params: dict[str, Any]) -> None:
         finish(params)
 
 
-def test_fault_throttling_and_5xx_are_waited_out(params: dict[str, Any], proxy: Proxy) -> None:
+def test_fault_throttling_5xx_and_lost_connections_are_waited_out(
+    params: dict[str, Any], proxy: Proxy
+) -> None:
     made = submit(params)["cluster_id"]
     steps(made, "COMPLETED", "COMPLETED", "COMPLETED")
     proxy.faults["ListSteps"] = [(400, "ThrottlingException")] * 2 + [
         (503, "ServiceUnavailable")
     ] * 2
+    proxy.faults["DescribeCluster"] = ["lost"]
     assert finish(params, wait=60)["done"]
 
 
@@ -483,8 +502,6 @@ def test_fault_claims_lost_from_the_bucket(params: dict[str, Any]) -> None:
 def test_fault_longer_than_the_timeout_by_emrs_own_clock(
     params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from datetime import timedelta
-
     made = submit(params)["cluster_id"]
     cluster(made).creation_datetime -= timedelta(hours=3)
     found = finish(params, timeout=7 * 3600)
@@ -494,6 +511,26 @@ def test_fault_longer_than_the_timeout_by_emrs_own_clock(
         finish(params, timeout=7200)
     steps(made, "COMPLETED", "COMPLETED", "COMPLETED")
     assert finish(params, timeout=7200)["done"]
+
+
+def test_fault_clocks_that_differ(
+    params: dict[str, Any], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS's clock is five hours behind: by ours the cluster ran too long, and the claim is old."""
+    from moto.s3.models import s3_backends
+
+    behind = timedelta(hours=5)
+    proxy.ahead = -behind.total_seconds()
+    made = submit(params)["cluster_id"]
+    cluster(made).creation_datetime -= behind
+    assert finish(params, timeout=3600)["elapsed"] < 60
+
+    dead = learner.Learner({**params, "iteration": 2})
+    claim = dead._claim(1)
+    s3_backends["123456789012"]["aws"].buckets[dead.bucket].keys[claim.key].last_modified -= behind
+    with pytest.raises(Locked, match="the next one takes over in 10 minutes"):
+        submit(params, iteration=2)
+    assert clusters(params) == [made]
 
 
 def test_the_request_of_another_run_is_not_submitted(params: dict[str, Any]) -> None:
