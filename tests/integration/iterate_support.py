@@ -245,6 +245,7 @@ def target(labeller: Labeller, folder: Path, mail: str) -> Instance:
     variables = {
         "ansible_connection": "local", "ansible_python_interpreter": sys.executable,
         "run_id": RUN, "aoi_name": "ghana", "aoi_index": 1, "bucket": labeller.bucket,
+        "incoming_names_static_path": "static.csv",
         "worker_count": 2, "ec2_instance": "labeller3", "security_group_id": "sg-1",
         "labeller_home": str(home), "crontab_file": str(folder / "crontab"),
         "aws_endpoint_url": aws["endpoint_url"],

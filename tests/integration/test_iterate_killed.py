@@ -100,6 +100,11 @@ ENDS = {
         "UPDATE configuration SET value = '1' WHERE key = 'StoppingFunc_MaxIterations'",
         (*TAKING_IN, *STOPPING),
     ),
+    "initial": (
+        "UPDATE runbook.run_marker SET mode = 'initial'",
+        (Cut("list not completed", "aws", rb"POST /[^ ]+/static.csv\?uploadId"), *STOPPING[2:]),
+    ),
+    "single": ("UPDATE runbook.run_marker SET mode = 'single'", (STOPPING[2], STOPPING[-1])),
 }
 
 
@@ -203,7 +208,9 @@ def test_killed_between_any_two_transitions(
         code, output = one.instance.turn()
         assert code == 0, output
         expected = one.state()
-    assert expected["clusters"] == 1
+        listed = one.labeller.get("planet/static.csv")
+    assert expected["clusters"] == (end in ("goes on", "stops"))
+    assert (f",{support.RUN},0,True,validate,True" in listed) == (end == "initial")
     assert expected["unfinished uploads"] == []
     assert expected["daemon runs"] == (end == "goes on")
 
