@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -113,12 +114,17 @@ def test_the_loop_has_a_line_of_its_own(home: Path) -> None:
     """Two calls at once: the second does nothing. A percent sign reaches the shell as it is."""
     file = home / "crontab"
     (home / "log").mkdir()
-    command = "sh -c 'date +%s; sleep 1'"
+    held = home / "held"
+    os.mkfifo(held)
+    command = f"sh -c 'date +%s; cat {held}'"
     profile(home, file, learner=True, learner_command=command)
     (line,) = (text for text in file.read_text().splitlines() if "iterate" in text)
     assert line.startswith("2,7,12")
     shell = line.split("* * * * ", 1)[1].replace("\\%", "%")
     calls = [subprocess.Popen(["/bin/sh", "-c", shell]) for _ in range(2)]
+    while all(call.poll() is None for call in calls):
+        time.sleep(0.01)
+    held.write_text("")  # once the other has given up, the one that works may end
     assert sorted(call.wait(10) for call in calls) == [0, 1]
     (said,) = (home / "log" / "iterate.log").read_text().splitlines()
     assert said.isdigit()
