@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -74,7 +75,9 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The ``runbook`` command: the one place where errors become messages and exit codes."""
-    sys.exit(run(lambda: cli.main(prog_name="runbook", standalone_mode=False)))
+    code = run(lambda: cli.main(prog_name="runbook", standalone_mode=False))
+    gc.freeze()  # or the interpreter looks through everything once more before it ends
+    sys.exit(code)
 
 
 def run(command: Callable[[], Any]) -> int:

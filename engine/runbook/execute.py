@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -232,16 +231,20 @@ def strategy(chosen: str = "", *, local: bool = False) -> str:
         return {"mitogen": "mitogen_linear"}.get(name, name)
     if local:
         return "linear"
+    from importlib import metadata
+
     try:
         core, mitogen = (_version(package) for package in ("ansible-core", "mitogen"))
-    except importlib.metadata.PackageNotFoundError:
+    except metadata.PackageNotFoundError:
         return "linear"
     oldest = MITOGEN.get((core[0], core[1]))
     return "mitogen_linear" if oldest and mitogen >= oldest else "linear"
 
 
 def _version(package: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", importlib.metadata.version(package))[:3])
+    from importlib import metadata
+
+    return tuple(int(part) for part in re.findall(r"\d+", metadata.version(package))[:3])
 
 
 def settings(plugin: str, folder: Path) -> dict[str, str]:

@@ -58,7 +58,7 @@ def check(
         problems += _tag_problems(walk, playbook, {"--tags": tags, "--skip-tags": skip_tags})
         problems += _unused_extra(walk, playbook, extra)
     if inventory:
-        problems += inventory.problems
+        problems += inventory.all_problems()
         problems += [] if walk.open_uses else _unknown(inventory, walk.used)
         problems += _host_problems(walk, inventory, limit)
         if playbook and not walk.open_names:
@@ -97,7 +97,7 @@ def check_paths(paths: Sequence[Path]) -> list[Problem]:
         walk.tasks_file(file)
         problems += walk.problems
     for inventory in inventories:
-        problems += inventory.problems
+        problems += inventory.all_problems()
         walk = Walk(frozenset(names), open_names=opened)
         _add(walk, inventory)
         walk.finish()

@@ -70,7 +70,25 @@ class Inventory:
     group_layers: list[Layer] = field(default_factory=list)
     host_layers: dict[str, list[Layer]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    written: list[Document] = field(default_factory=list)
     static: bool = True
+
+    def all_problems(self) -> list[Problem]:
+        """What reading found, and what the schema says of the files.
+
+        Apart from reading, since whether hosts are local must be known at once, and jsonschema
+        takes long to import.
+        """
+        found = list(self.problems)
+        for document in self.written:
+            found += schemas.check(
+                schemas.validator("inventory"),
+                document,
+                (),
+                document.value,
+                schemas.unknown_key("key"),
+            )
+        return found
 
     @property
     def hosts(self) -> set[str]:
@@ -193,9 +211,7 @@ def _read_hosts(inventory: Inventory, file: Path) -> None:
             message = "an inventory is a mapping of groups, for instance all"
             inventory.problems.append(document.problem((), message))
         return
-    inventory.problems += schemas.check(
-        schemas.validator("inventory"), document, (), document.value, schemas.unknown_key("key")
-    )
+    inventory.written.append(document)
     for name, group in document.value.items():
         _read_group(inventory, document, (name,), str(name), group, 1)
 
