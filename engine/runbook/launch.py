@@ -29,8 +29,11 @@ def main() -> None:
         sys.argv[:] = ["ansible-playbook"]
         collections = os.environ.get("RUNBOOK_SERVE_MODULES")
         server = module_server.start(Path(collections)) if collections else None
+        tested = module_server.tested()
+        if tested:
+            precompiled.keep_settings()
         _warm_up()
-        if module_server.tested():
+        if tested:
             precompiled.install()
             if server is not None:
                 module_server.install(server)

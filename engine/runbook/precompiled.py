@@ -6,8 +6,8 @@ for every task, which takes longer than the evaluation. Here the code is kept by
 process that forks compiles what the play holds while its first tasks are at work elsewhere and it
 would only wait. What is found later, in an included file for instance, is compiled as ever.
 
-Ansible's list of where its own modules have gone, 370 kB of YAML that every run reads first, is
-kept as JSON below ``RUNBOOK_HOME``.
+Two lists that every run reads first, of Ansible's settings and of where its own modules have gone,
+450 kB of YAML, are kept as JSON below ``RUNBOOK_HOME``.
 
 Internals of ansible-core, as in ``runbook.module_server``, and for the same versions.
 """
@@ -19,12 +19,13 @@ import hashlib
 import json
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook.home import home
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 #: Seconds, less than any module of ours takes.
 AT_A_TIME = 0.02
@@ -130,15 +131,34 @@ def _keep_routes() -> None:
     def read(text: bytes, content: Any) -> Any:
         if content[0] != "ansible.builtin":
             return ordinary(text, content)
-        kept = home() / "cache" / f"{hashlib.sha256(text).hexdigest()}.json"
-        with contextlib.suppress(OSError, ValueError):
-            return json.loads(kept.read_bytes())
-        routes = ordinary(text, content)
-        with contextlib.suppress(OSError):  # without the file the next run is slower, no more
-            kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            new = kept.with_suffix(f".{os.getpid()}")
-            new.write_text(json.dumps(routes))
-            new.replace(kept)
-        return routes
+        return _kept(text, lambda: ordinary(text, content))
 
     _collection_finder._meta_yml_to_dict = read  # noqa: SLF001
+
+
+def keep_settings() -> None:
+    """Keep the list of Ansible's settings; before anything of Ansible's that reads it."""
+    from ansible.config.manager import ConfigManager
+
+    ordinary = ConfigManager._read_config_yaml_file  # noqa: SLF001
+
+    def read(self: Any, file: str) -> Any:
+        with contextlib.suppress(OSError):
+            return _kept(Path(file).read_bytes(), lambda: ordinary(self, file))
+        return ordinary(self, file)
+
+    ConfigManager._read_config_yaml_file = read  # noqa: SLF001
+
+
+def _kept(content: bytes, parse: Callable[[], Any]) -> Any:
+    """What ``parse`` makes of a file's ``content``, from JSON where a run before has left it."""
+    kept = home() / "cache" / f"{hashlib.sha256(content).hexdigest()}.json"
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(kept.read_bytes())
+    made = parse()
+    with contextlib.suppress(OSError):  # without the file the next run is slower, no more
+        kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        new = kept.with_suffix(f".{os.getpid()}")
+        new.write_text(json.dumps(made))
+        new.replace(kept)
+    return made

@@ -53,6 +53,17 @@ for a in (1, 2):
 print(json.dumps([found, count]))
 """
 
+SETTINGS = """
+import json
+from runbook import precompiled
+from ansible.config.manager import ConfigManager
+file = ConfigManager.__init__.__globals__["__file__"].rpartition("/")[0] + "/base.yml"
+plain = ConfigManager._read_config_yaml_file(None, file)
+precompiled.keep_settings()
+found = [ConfigManager._read_config_yaml_file(None, file) for _ in range(2)]
+print(json.dumps([found == [plain, plain], len(plain)]))
+"""
+
 ROUTES = """
 import json
 from ansible.utils.collection_loader import _collection_finder as finder
@@ -89,3 +100,10 @@ def test_kept_routes_are_those_of_the_file(tmp_path: Path) -> None:
     kept.write_text("{half")
     assert run(ROUTES, home=tmp_path)[1] == plain
     assert json.loads(kept.read_text()) == plain
+
+
+def test_kept_settings_are_those_of_the_file(tmp_path: Path) -> None:
+    same, settings = run(SETTINGS, home=tmp_path)
+    assert same
+    assert settings > 100
+    assert len(list((tmp_path / "cache").iterdir())) == 1
