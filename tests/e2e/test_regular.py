@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,10 @@ def test_check_shows_what_apply_then_does_and_writes_nothing(sandbox: Sandbox) -
 def test_second_apply_changes_nothing(sandbox: Sandbox) -> None:
     first = sandbox.apply()
     assert "failed=0" in first.stdout
+    deadline = time.monotonic() + 30
+    while len(running_daemons(sandbox)) < 3:  # cron's first calls are starting them
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     daemons, before = running_daemons(sandbox), sandbox.snapshot()
     second = sandbox.apply()
     assert "changed=0" in second.stdout

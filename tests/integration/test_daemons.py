@@ -24,7 +24,8 @@ OBEDIENT = f"#!{sys.executable}\nimport time\nprint('up', flush=True)\ntime.slee
 DEAF = OBEDIENT.replace(
     "import time", "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
 )
-NANNY = "#!/bin/bash\necho up\nwhile :; do read -t 600 <> <(:); done\n"
+#: It waits without a child, which would be a nanny too.
+NANNY = '#!/bin/bash\necho up\nread -t 600 <> "${0%/*}/held"\n'
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def home(tmp_path: Path) -> Path:
     for name in daemons.NAMES:
         (common / f"{name}.py").write_text(OBEDIENT)
         (common / f"{name}.py").chmod(0o755)
+    os.mkfifo(common / "held")
     (common / "daemonNanny.sh").write_text(NANNY)
     (common / "daemonNanny.sh").chmod(0o755)
     return tmp_path / "labeller"
