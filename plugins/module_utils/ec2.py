@@ -20,13 +20,15 @@ class Instance:
     subnet_id: str
 
 
-def running_instance(params: Mapping[str, Any], name: str) -> Instance:
+def running_instance(params: Mapping[str, Any], name: str, client: Any = None) -> Instance:
     """The one running instance with the Name tag ``name``; ``params`` are the AWS options.
+
+    ``client`` is one of EC2's, where the caller has it.
 
     Stopped and terminated namesakes do not count (reference 2.10, hazard 7). Raises InvalidInput
     when there is none or more than one.
     """
-    client = aws.client("ec2", params)
+    client = client or aws.client("ec2", params)
     filters = [
         {"Name": "tag:Name", "Values": [name]},
         {"Name": "instance-state-name", "Values": ["running"]},

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from decimal import Decimal
-from typing import Any, Mapping
+from typing import Any, Callable, List, Mapping
 from urllib.parse import urlsplit
 
 from . import aws, ec2, spark
@@ -532,23 +533,30 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """The module emr_learner."""
     parameters, cluster = params["parameters"], params["cluster"]
     validate(parameters)
-    instance = ec2.running_instance(params, parameters["ec2_instance"])
-    wanted = request(params["target"], parameters, cluster, instance.subnet_id)
     checks = Checks(params)
+    instance = ec2.running_instance(params, parameters["ec2_instance"], checks.ec2)
+    wanted = request(params["target"], parameters, cluster, instance.subnet_id)
     zone = checks.network(instance.subnet_id)
-    checks.release()
-    checks.key_pair()
-    checks.instance_types(zone)
-    checks.objects(check_mode)
-    warnings = []
-    if not cluster["instance_fleets"]:
-        warnings.append(checks.size())
-        if cluster["market"] == "spot":
-            warnings.append(checks.bid(zone))
-
     kept = kept_request(checks.s3, params)
+    looks: List[Callable[[], Any]] = [
+        checks.release,
+        checks.key_pair,
+        lambda: checks.instance_types(zone),
+        lambda: checks.objects(check_mode),
+    ]
+    if not cluster["instance_fleets"]:
+        looks.append(checks.size)
+        if cluster["market"] == "spot":
+            looks.append(lambda: checks.bid(zone))
+    looks.append(kept.read)
+    with ThreadPoolExecutor(len(looks)) as pool:
+        # in order, so that of several faults always the same is told
+        _, _, _, _, *warnings, before = [
+            each.result() for each in [pool.submit(look) for look in looks]
+        ]
+
     text = json.dumps(wanted, indent=2, sort_keys=True) + "\n"
-    change = Change(kept.name, "write", kept.read(), text)
+    change = Change(kept.name, "write", before, text)
     if change.changed and not check_mode:
         kept.write(text)
     return result(
