@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import importlib.util
 import json
 import os
@@ -193,6 +194,8 @@ def run(
         config.command = [sys.executable, "-P", "-m", "runbook.launch", str(folder / "launch")]
         config.expect_passwords = {**dict(_answers(request)), **config.expect_passwords}
         runner = Runner(config, event_handler=watch.event, cancel_callback=watch.interrupted)
+        gc.freeze()
+        gc.enable()
         sender = _Sender(folder / "launch", given, request.arguments(), ready)
         with _interruptible(watch):
             sender.start()

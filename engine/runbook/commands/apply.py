@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import click
@@ -37,6 +38,7 @@ from runbook.cli import SETTINGS
 @click.option("-v", "--verbose", count=True, help="More; -vvv is what Ansible says of connections.")
 def apply(**options: Any) -> int:
     """Validate PLAYBOOK and TARGET, show the plan, confirm, do it."""
+    gc.disable()  # what is imported now stays; execute.run enables it
     from runbook import apply as flow
 
     return flow.apply(flow.Options(**options))
