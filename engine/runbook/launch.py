@@ -38,6 +38,8 @@ def main() -> None:
             if server is not None:
                 module_server.install(server)
         arguments = pipe.readline()
+        if arguments and server is not None:
+            module_server.go(server)
     if not arguments or os.getppid() != engine:  # nothing is to be done, or nobody is there
         sys.exit(0)
     _end(_run(json.loads(arguments)))

@@ -20,19 +20,27 @@ import importlib
 import io
 import json
 import os
+import pkgutil
+import select
 import signal
 import socket
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Releases of ansible-core whose internals are known.
 TESTED = ((2, 19),)
 
 PREFIX = "labeller.runbook."
 PACKAGE = "ansible_collections.labeller.runbook.plugins.modules"
+#: What is imported at once, and then, after ``go``, while nobody asks for a module.
+FIRST = ("ansible.module_utils.basic", "psycopg2", f"{PACKAGE}.pg_transaction")
 SERVICES = ("s3", "ec2", "emr")
+GO = b"go"
 
 _PR_SET_PDEATHSIG = 1
 
@@ -57,6 +65,11 @@ def start(collections: Path) -> socket.socket:
             os._exit(0)
     theirs.close()
     return ours
+
+
+def go(server: socket.socket) -> None:
+    """Modules will be asked for: until now the processors were needed for what comes before."""
+    server.send(GO)
 
 
 def call(server: socket.socket, module: str, arguments: str) -> dict[str, Any]:
@@ -164,14 +177,20 @@ def _serve(asked: socket.socket, collections: Path) -> None:
     sys.path.insert(0, str(collections))
     # What is imported stays: the collector need not look at it, nor make the forks copy its pages.
     gc.disable()
-    _warm()
-    gc.freeze()
-    gc.enable()
+    for module in FIRST:
+        _import(module)
+    if not asked.recv(len(GO)):
+        return
+    later = _later(collections)
     while True:
+        while later and not select.select([asked], [], [], 0)[0]:
+            later.pop(0)()
+        gc.freeze()
         name, descriptors, _, _ = socket.recv_fds(asked, 256, 1)
         if not descriptors:
             return
         if os.fork() == 0:
+            gc.enable()
             asked.close()
             die_with_parent()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -180,19 +199,29 @@ def _serve(asked: socket.socket, collections: Path) -> None:
         os.close(descriptors[0])
 
 
-def _warm() -> None:
-    """Imports, and what boto3 reads of each service. What fails is the module's to say."""
-    for module in ("ansible.module_utils.basic", "psycopg2", "yaml", "zstandard"):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
+def _later(collections: Path) -> list[Callable[[], None]]:
+    """What is prepared while nobody asks: each service of AWS, each module of the collection."""
+    folder = collections.joinpath(*PACKAGE.split("."))
+    modules = sorted(module.name for module in pkgutil.iter_modules([str(folder)]))
+    return [
+        *(functools.partial(_read_service, service) for service in SERVICES),
+        *(functools.partial(_import, f"{PACKAGE}.{module}") for module in modules),
+    ]
+
+
+def _import(module: str) -> None:
+    """Import ahead; what fails is the module's to say."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module(module)
+
+
+def _read_service(service: str) -> None:
+    """Have boto3 read what it knows of a service, which it keeps."""
     with contextlib.suppress(ImportError):
         import boto3
 
         unused = {"aws_access_key_id": "-", "aws_secret_access_key": "-"}
-        for service in SERVICES:
-            boto3.client(service, "us-east-1", **unused)
-    with contextlib.suppress(ImportError):
-        importlib.import_module(f"{PACKAGE}.pg_transaction")
+        boto3.client(service, "us-east-1", **unused)
 
 
 def _answer(name: str, connection: socket.socket) -> None:

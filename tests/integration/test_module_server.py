@@ -38,6 +38,7 @@ import sys
 from pathlib import Path
 from runbook import module_server
 server = module_server.start(Path(sys.argv[1]))
+module_server.go(server)
 print(json.dumps(module_server.call(server, sys.argv[2], sys.argv[3])), flush=True)
 sys.stdin.read()
 """
