@@ -173,14 +173,13 @@ class _Run:
         self.tables: Dict[str, TableEntry] = {}
         self.chunks: List[Chunk] = []
         self._parts: Dict[str, List[Fingerprint]] = {}
-        for place in snapshot.places.values():
+        places = list(dict.fromkeys(snapshot.places.values()))
+        entries = catalog.describe_all(cursor, places)
+        size = params["chunk_size"] << 20
+        for place, relations in catalog.relations_all(cursor, places).items():
             name = catalog.label(*place)
-            if name in self.tables:
-                continue
-            self.tables[name] = catalog.describe(cursor, *place)
+            self.tables[name] = entries[place]
             self._parts[name] = []
-            size = params["chunk_size"] << 20
-            relations = catalog.relations(cursor, *place)
             self.chunks += chunks(name, relations, size, snapshot.version)
 
     def equals(self, other: Manifest) -> bool:
@@ -417,9 +416,7 @@ def fingerprinting(pieces: Sequence[Chunk]) -> Dict[str, progress.Total]:
     return found
 
 
-def copying(
-    pieces: Sequence[Chunk], known: Mapping[str, TableEntry]
-) -> Dict[str, progress.Total]:
+def copying(pieces: Sequence[Chunk], known: Mapping[str, TableEntry]) -> Dict[str, progress.Total]:
     """What a copy of all the chunks comes to: rows, exactly for tables whose rows are ``known``.
 
     How long the rows are as CSV nobody knows before.
@@ -457,9 +454,11 @@ def fingerprints(
 
     tasks: List[source.Task] = []
     every: List[Chunk] = []
+    places = [wanted.place for wanted in tables.values()]
+    relations = catalog.relations_all(snapshot.cursor, places)
     for name, wanted in tables.items():
-        relations = catalog.relations(snapshot.cursor, *wanted.place)
-        pieces = chunks(name, relations, params["chunk_size"] << 20, snapshot.version)
+        size = params["chunk_size"] << 20
+        pieces = chunks(name, relations[wanted.place], size, snapshot.version)
         tasks += [partial(work, chunk, wanted) for chunk in pieces]
         every += pieces
     progress.begin(progress.FINGERPRINT, lambda: fingerprinting(every))

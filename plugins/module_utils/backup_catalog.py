@@ -8,7 +8,6 @@ import difflib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from . import fingerprint
 from .errors import InvalidInput
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -99,126 +98,185 @@ def _place(name: str, known: Any) -> Tuple[str, str]:
 
 def describe(cursor: Cursor, schema: str, name: str) -> TableEntry:
     """A table's manifest entry, still without rows, fingerprint and objects."""
-    cursor.execute(
-        "SELECT %s::regclass::oid, relkind FROM pg_class WHERE oid = %s::regclass",
-        [identifier(schema, name).as_string(cursor)] * 2,
-    )
-    row = cursor.fetchone()
-    assert row is not None
-    oid, kind = row
+    return describe_all(cursor, [(schema, name)])[schema, name]
+
+
+def describe_all(
+    cursor: Cursor, places: Sequence[Tuple[str, str]]
+) -> Dict[Tuple[str, str], TableEntry]:
+    """``describe`` for many tables in a few statements."""
+    found = {oid: (place, kind) for oid, place, kind in _oids(cursor, places)}
+    oids = list(found)
+    columns, definitions = _columns(cursor, oids), _definitions(cursor, oids)
+    fed = _sequences(cursor, oids)
     return {
-        "schema": schema,
-        "name": name,
-        "kind": _KINDS[kind],
-        "columns": _columns(cursor, schema, name, oid),
-        "definition": _definition(cursor, oid),
-        "rows": 0,
-        "fingerprint": "",
-        "sequences": sequences(cursor, oid),
-        "objects": [],
+        place: {
+            "schema": place[0],
+            "name": place[1],
+            "kind": _KINDS[kind],
+            "columns": columns[oid],
+            "definition": definitions[oid],
+            "rows": 0,
+            "fingerprint": "",
+            "sequences": fed[oid],
+            "objects": [],
+        }
+        for oid, (place, kind) in found.items()
     }
 
 
-def _columns(cursor: Cursor, schema: str, name: str, oid: int) -> List[ColumnEntry]:
-    identity = "a.attidentity::text" if cursor.connection.server_version >= 100000 else "''"
+def _oids(
+    cursor: Cursor, places: Sequence[Tuple[str, str]]
+) -> List[Tuple[int, Tuple[str, str], str]]:
+    """The oid, place and kind of each table."""
+    names = [identifier(*place).as_string(cursor) for place in dict.fromkeys(places)]
     cursor.execute(
-        """
-        SELECT a.attname, a.attnotnull, coalesce(pg_get_expr(d.adbin, d.adrelid), ''), {}
-        FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-        WHERE a.attrelid = %s AND a.attnum > 0
-        """.format(identity),  # noqa: S608 - one of two constants
-        (oid,),
+        "SELECT c.oid, n.nspname, c.relname, c.relkind FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY (%s::regclass[])",
+        (names,),
     )
-    more = {row[0]: row[1:] for row in cursor.fetchall()}
-    return [
-        {
-            "name": column.name,
-            "type": column.type,
-            "not_null": more[column.name][0],
-            "default": more[column.name][1],
-            "identity": {"a": "always", "d": "by default"}.get(more[column.name][2], ""),
-        }
-        for column in fingerprint.columns(cursor, schema, name)
-    ]
+    return [(oid, (schema, name), kind) for oid, schema, name, kind in cursor.fetchall()]
 
 
-def _definition(cursor: Cursor, oid: int) -> List[str]:
+def _columns(cursor: Cursor, oids: Sequence[int]) -> Dict[int, List[ColumnEntry]]:
+    version = cursor.connection.server_version
+    query = """
+        SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+               coalesce(pg_get_expr(d.adbin, d.adrelid), ''), {identity}
+        FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped {stored}
+        ORDER BY a.attrelid, a.attnum
+        """.format(  # noqa: S608 - constants
+        identity="a.attidentity::text" if version >= 100000 else "''",
+        stored="AND a.attgenerated = ''" if version >= 120000 else "",
+    )
+    cursor.execute(query, (list(oids),))
+    found: Dict[int, List[ColumnEntry]] = {oid: [] for oid in oids}
+    for oid, name, kind, not_null, default, identity in cursor.fetchall():
+        found[oid].append(
+            {
+                "name": name,
+                "type": kind,
+                "not_null": not_null,
+                "default": default,
+                "identity": {"a": "always", "d": "by default"}.get(identity, ""),
+            }
+        )
+    return found
+
+
+def _definitions(cursor: Cursor, oids: Sequence[int]) -> Dict[int, List[str]]:
     cursor.execute(
         """
-        SELECT 'CONSTRAINT ' || quote_ident(conname) || ' ' || pg_get_constraintdef(oid) AS line
-        FROM pg_constraint WHERE conrelid = %s AND contype <> 'n'
+        SELECT conrelid, 'CONSTRAINT ' || quote_ident(conname) || ' ' || pg_get_constraintdef(oid)
+               AS line
+        FROM pg_constraint WHERE conrelid = ANY (%(oids)s::oid[]) AND contype <> 'n'
         UNION ALL
-        SELECT pg_get_indexdef(i.indexrelid) FROM pg_index i WHERE i.indrelid = %s
+        SELECT i.indrelid, pg_get_indexdef(i.indexrelid)
+        FROM pg_index i WHERE i.indrelid = ANY (%(oids)s::oid[])
         AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = i.indexrelid)
         ORDER BY line
         """,
-        (oid, oid),
+        {"oids": list(oids)},
     )
-    return [line for (line,) in cursor.fetchall()]
+    found: Dict[int, List[str]] = {oid: [] for oid in oids}
+    for oid, line in cursor.fetchall():
+        found[oid].append(line)
+    return found
 
 
-def sequences(cursor: Cursor, oid: int) -> Dict[str, SequenceEntry]:
-    """The sequences that a table owns or takes defaults from, with their present values."""
+def _sequences(cursor: Cursor, oids: Sequence[int]) -> Dict[int, Dict[str, SequenceEntry]]:
+    """The sequences that tables own or take defaults from, with their present values."""
     cursor.execute(
         """
-        SELECT DISTINCT n.nspname, s.relname, a.attname
-        FROM pg_depend d JOIN pg_class s ON s.relkind = 'S'
+        SELECT fed.oid, n.nspname, s.relname, a.attname FROM (
+            SELECT d.refobjid AS oid, d.objid AS sequence, d.refobjsubid AS number
+            FROM pg_depend d
+            WHERE d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+              AND d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY (%(oids)s::oid[])
+            UNION
+            SELECT f.adrelid, d.refobjid, f.adnum
+            FROM pg_attrdef f JOIN pg_depend d
+                 ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+                    AND d.refclassid = 'pg_class'::regclass
+            WHERE f.adrelid = ANY (%(oids)s::oid[])
+        ) AS fed
+        JOIN pg_class s ON s.oid = fed.sequence AND s.relkind = 'S'
         JOIN pg_namespace n ON n.oid = s.relnamespace
-        LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
-        JOIN pg_attribute a ON a.attrelid = %(oid)s
-             AND a.attnum = CASE WHEN f.oid IS NULL THEN d.refobjsubid ELSE f.adnum END
-        WHERE d.classid = 'pg_class'::regclass AND d.objid = s.oid AND d.deptype IN ('a', 'i')
-              AND d.refclassid = 'pg_class'::regclass AND d.refobjid = %(oid)s
-           OR f.adrelid = %(oid)s AND d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid
-        ORDER BY 1, 2
+        JOIN pg_attribute a ON a.attrelid = fed.oid AND a.attnum = fed.number
+        ORDER BY 2, 3, 4
         """,
-        {"oid": oid},
+        {"oids": list(oids)},
     )
-    found: Dict[str, SequenceEntry] = {}
-    for schema, name, column in cursor.fetchall():
-        cursor.execute(
-            sql.SQL("SELECT last_value, is_called FROM {}").format(identifier(schema, name))
-        )
-        value = cursor.fetchone()
-        assert value is not None
-        found[label(schema, name)] = {
+    rows = cursor.fetchall()
+    values = _values(cursor, [(schema, name) for _, schema, name, _ in rows])
+    found: Dict[int, Dict[str, SequenceEntry]] = {oid: {} for oid in oids}
+    for oid, schema, name, column in rows:
+        last_value, is_called = values[schema, name]
+        found[oid][label(schema, name)] = {
             "schema": schema,
             "name": name,
             "column": column,
-            "last_value": value[0],
-            "is_called": value[1],
+            "last_value": last_value,
+            "is_called": is_called,
         }
     return found
 
 
+def _values(
+    cursor: Cursor, places: Sequence[Tuple[str, str]]
+) -> Dict[Tuple[str, str], Tuple[int, bool]]:
+    """Of sequences: the last value, and whether it was used."""
+    if not places:
+        return {}
+    each = sql.SQL("SELECT {}, {}, last_value, is_called FROM {}")
+    cursor.execute(
+        sql.SQL(" UNION ALL ").join(
+            each.format(sql.Literal(schema), sql.Literal(name), identifier(schema, name))
+            for schema, name in dict.fromkeys(places)
+        )
+    )
+    return {(schema, name): (last, called) for schema, name, last, called in cursor.fetchall()}
+
+
 def relations(cursor: Cursor, schema: str, name: str) -> List[Relation]:
     """The physical tables that hold a table's rows: itself, or its partitions and children."""
+    return relations_all(cursor, [(schema, name)])[schema, name]
+
+
+def relations_all(
+    cursor: Cursor, places: Sequence[Tuple[str, str]]
+) -> Dict[Tuple[str, str], List[Relation]]:
+    """``relations`` for many tables in one statement."""
+    found: Dict[Tuple[str, str], List[Relation]] = {place: [] for place in places}
+    known = list(found)
     cursor.execute(
         """
-        WITH RECURSIVE tree(oid) AS (
-            SELECT %s::regclass::oid
+        WITH RECURSIVE tree(root, oid) AS (
+            SELECT number, name::regclass::oid
+            FROM unnest(%s::text[]) WITH ORDINALITY AS named (name, number)
             UNION
-            SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
+            SELECT tree.root, i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
         )
-        SELECT c.oid, n.nspname, c.relname, c.relhassubclass, c.relkind,
+        SELECT tree.root, c.oid, n.nspname, c.relname, c.relhassubclass, c.relkind,
                pg_relation_size(c.oid) / current_setting('block_size')::int, pg_table_size(c.oid),
                CASE WHEN c.reltuples > 0 AND c.relpages > 0 THEN c.reltuples / c.relpages END
         FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-        ORDER BY n.nspname, c.relname
+        ORDER BY tree.root, n.nspname, c.relname
         """,
-        (identifier(schema, name).as_string(cursor),),
+        ([identifier(*place).as_string(cursor) for place in known],),
     )
-    found = []
-    for oid, space, relation, has_children, kind, pages, size, density in cursor.fetchall():
+    for root, oid, space, relation, has_children, kind, pages, size, density in cursor.fetchall():
+        place = known[root - 1]
         if kind == "p":
             continue
         if kind != "r":
             raise InvalidInput(
                 "table {} has the partition {}, a foreign table: its rows are elsewhere and "
-                "cannot be backed up here".format(label(schema, name), label(space, relation))
+                "cannot be backed up here".format(label(*place), label(space, relation))
             )
         rows = None if density is None and pages else int((density or 0) * pages)
-        found.append(Relation(oid, space, relation, has_children, pages, size, rows))
+        found[place].append(Relation(oid, space, relation, has_children, pages, size, rows))
     return found
 
 

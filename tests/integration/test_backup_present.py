@@ -169,7 +169,7 @@ def test_all_tables_are_of_one_moment(
     params: dict[str, Any], database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows committed while the backup runs are in none of its tables."""
-    original = backup.catalog.describe
+    original = backup.catalog.describe_all
     written = []
 
     def describe(*arguments: Any) -> Any:
@@ -182,7 +182,7 @@ def test_all_tables_are_of_one_moment(
             )
         return original(*arguments)
 
-    monkeypatch.setattr(backup.catalog, "describe", describe)
+    monkeypatch.setattr(backup.catalog, "describe_all", describe)
     tables = backup.present(params, False)["manifest"]["tables"]
     assert written
     assert (tables["worker_data"]["rows"], tables["hit_data"]["rows"]) == (40, 300)
