@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook import collection, execute, parameters, targets, validate
+from runbook import collection, execute, parameters, targets
 from runbook.errors import ExitCode, InvalidInputError, RefusedError, RunbookError
 from runbook.events import Notice, Publisher, Result, RunFinished, RunStarted, Subscriber
 from runbook.journal import Journal, new_run_id
@@ -161,8 +161,10 @@ class _Apply:
 
     def _prepare(self) -> None:
         """Everything that can be wrong in the input, at once; then the target, if it is ours."""
+        from runbook.validate import checks  # here, while ansible is being imported
+
         options = self._options
-        found = validate.check(
+        found = checks.check(
             self._playbook,
             self._target,
             self._extra,

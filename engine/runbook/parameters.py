@@ -15,7 +15,6 @@ from .positions import VAULT, Document
 from .targets import Target
 from .validate import inventory as inventories
 from .validate import schemas
-from .validate.playbook import Walk
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _BOOLEANS = {
@@ -152,6 +151,8 @@ def resolve(
     In the order of the schema. One that differs between the target's hosts is given for each.
     """
     extra = extra or ExtraVars()
+    from .validate.playbook import Walk  # not before ansible has begun to be imported
+
     inventory = inventories.read(target, playbook.parent) if target else None
     walk = Walk(frozenset(schemas.parameters()), open_names=True)
     walk.playbook(playbook)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from runbook import parameters, show, targets
 from runbook.parameters import MASK, ExtraVars, Parameter, parse_extra_vars
-from runbook.validate import check, check_paths
+from runbook.validate.checks import check, check_paths
 
 PLAYBOOK = """\
 ---

@@ -11,7 +11,7 @@ import yaml
 
 from runbook import parameters, targets
 from runbook.diagnostics import Problem
-from runbook.validate import check
+from runbook.validate.checks import check
 
 CASES = sorted((Path(__file__).parent.parent / "cases" / "validate").glob("*.yml"))
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook.targets import Target
-from runbook.validate import check, schemas, templates
+from runbook.validate import schemas, templates
+from runbook.validate.checks import check
 
 WORDS = st.sampled_from([
     "hosts", "name", "tasks", "handlers", "roles", "role", "vars", "block", "rescue", "when",

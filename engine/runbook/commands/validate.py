@@ -21,7 +21,7 @@ def validate(paths: tuple[Path, ...], *, as_json: bool) -> ExitCode:
     Contacts nothing. Each problem is a line: file:line:col: path: what is wrong. Exits 3 if any
     is more than a warning.
     """
-    from runbook.validate import check_paths
+    from runbook.validate.checks import check_paths
 
     problems = check_paths(paths)
     for problem in problems:
