@@ -4,13 +4,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-from typing import Any, Dict, List, Tuple
-
-from ansible.errors import AnsibleError
-from ansible.plugins.lookup import LookupBase
-
 DOCUMENTATION = r"""
 name: sandbox_state
 short_description: What the sandbox of this machine is
@@ -36,6 +29,13 @@ _raw:
   type: list
   elements: dict
 """
+
+import json
+import os
+from typing import Any, Dict, List, Tuple
+
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
 
 #: By path, with the time of the file's last change. A task's templates ask dozens of times.
 _read: Dict[str, Tuple[int, Dict[str, Any]]] = {}
