@@ -13,6 +13,7 @@ import atexit
 import gc
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -57,6 +58,9 @@ def _register_children(parent: int) -> None:
 
     def in_child() -> None:
         if forking[0] == parent:
+            # The parent's handler must not meet what is meant for this one: it looks after workers,
+            # fails here, and the signal would be lost before the worker's own handler is there.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             module_server.die_with_parent()
             if os.getppid() != parent:  # it died before prctl could tell us
                 os._exit(1)
