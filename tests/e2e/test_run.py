@@ -432,10 +432,9 @@ def test_no_secret_is_on_disk_while_it_runs_nor_in_the_process_table(
     process = repository.start("--yes", "--json", *options)
     try:
         wait_for(process, "Wait")
-        commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")
-                    if b"runbook.launch" in path.read_bytes()]  # fmt: skip
+        commands = [line for line in processes_of(repository) if "runbook.launch" in line]
         assert commands
-        assert not [line for line in commands if SECRETS["command"].encode() in line]
+        assert not [line for line in commands if SECRETS["command"] in line]
         assert repository.files_with(SECRETS["command"]) == []
     finally:
         process.send_signal(signal.SIGINT)
