@@ -10,9 +10,9 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-import psycopg2
 import pytest
 from ansible_collections.labeller.runbook.plugins.module_utils import transaction
+from labeller_support import admin
 
 from runbook.sandbox.postgres import NOBODY
 
@@ -49,15 +49,6 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def admin(server: PostgresServer, *statements: str, database: str = "postgres") -> None:
-    session = psycopg2.connect(server.url(database))
-    session.autocommit = True
-    with session.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-    session.close()
 
 
 def waiting(labeller: Labeller, table: str) -> bool:

@@ -21,12 +21,13 @@ class Template:
     objects: dict[str, bytes]
 
 
-def admin(server: PostgresServer, statement: str) -> None:
-    """Run a statement that no transaction may hold, as CREATE DATABASE."""
-    session = psycopg2.connect(server.url("postgres"))
+def admin(server: PostgresServer, *statements: str, database: str = "postgres") -> None:
+    """Run statements that no transaction may hold, as CREATE DATABASE."""
+    session = psycopg2.connect(server.url(database))
     session.autocommit = True
     with session.cursor() as cursor:
-        cursor.execute(statement)
+        for statement in statements:
+            cursor.execute(statement)
     session.close()
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import old_way
-import psycopg2
 import pytest
 import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import fingerprint
+from labeller_support import admin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -165,14 +165,6 @@ def second(postgres_server: PostgresServer) -> Iterator[Callable[[Labeller], Lab
     yield copy
     for name in made:
         admin(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def admin(server: PostgresServer, statement: str) -> None:
-    session = psycopg2.connect(server.url("postgres"))
-    session.autocommit = True
-    with session.cursor() as cursor:
-        cursor.execute(statement)
-    session.close()
 
 
 @pytest.mark.parametrize("mode", MODES)

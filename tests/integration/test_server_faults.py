@@ -21,7 +21,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     proof,
 )
 from backup_support import HASH64, ROWS, parameters
-from labeller_support import Labeller
+from labeller_support import Labeller, admin
 
 from runbook.sandbox import postgres, seed
 
@@ -52,9 +52,9 @@ def server(
     )  # fmt: skip
     made.create()
     made.start()
-    faults.admin(made, "CREATE DATABASE template_labeller")
+    admin(made, "CREATE DATABASE template_labeller")
     if debian:
-        faults.admin(made, "CREATE EXTENSION postgis", database="template_labeller")
+        admin(made, "CREATE EXTENSION postgis", database="template_labeller")
     session = psycopg2.connect(made.url("template_labeller"))
     geography = seed.Geography(labeller_template.objects[support.AOI], "areas")
     seed.fill_database(session, geography, 1, "bucket", made.folder / "full.csv")
@@ -69,7 +69,7 @@ def own(
 ) -> Iterator[Labeller]:
     """A labeller on ``server``."""
     name = f"own_{next(_numbers)}"
-    faults.admin(server, f"CREATE DATABASE {name} TEMPLATE template_labeller")
+    admin(server, f"CREATE DATABASE {name} TEMPLATE template_labeller")
     login = {
         "login_host": "127.0.0.1", "login_port": server.port, "login_db": name,
         "login_user": "postgres", "login_password": "test", "connect_timeout": 10,
@@ -79,7 +79,7 @@ def own(
     for key, body in labeller_template.objects.items():
         made.put(key, body)
     yield made
-    faults.admin(server, f"DROP DATABASE {name} WITH (FORCE)")
+    admin(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def chain(run_id: int = 91) -> list[Any]:
@@ -403,13 +403,13 @@ def test_the_disk_of_temporary_tables_is_full(
     name = labeller.login["login_db"]
     before = support.state(labeller)
     with faults.small_disk(labeller, postgres_server, tmp_path / "small") as disk:
-        faults.admin(postgres_server, f"ALTER DATABASE {name} SET temp_tablespaces = small")
+        admin(postgres_server, f"ALTER DATABASE {name} SET temp_tablespaces = small")
         disk.fill()
         for run in (support.check, support.apply):
             with pytest.raises(errors.ModuleFailure, match="No space left on device"):
                 run(labeller, *support.regular())
         assert support.state(labeller) == before
-        faults.admin(postgres_server, f"ALTER DATABASE {name} RESET temp_tablespaces")
+        admin(postgres_server, f"ALTER DATABASE {name} RESET temp_tablespaces")
     finishes(labeller)
 
 
@@ -424,11 +424,11 @@ def test_the_limit_of_temporary_files_is_reached(
         tx.execute("SET LOCAL work_mem = '64kB'")
         tx.execute("SELECT md5(i::text) FROM generate_series(1, 50000) i ORDER BY 1")
 
-    faults.admin(postgres_server, f"ALTER DATABASE {name} SET temp_file_limit = '1MB'")
+    admin(postgres_server, f"ALTER DATABASE {name} SET temp_file_limit = '1MB'")
     for run in (support.check, support.apply):
         with pytest.raises(errors.ModuleFailure, match=r"temp_file_limit.*out of a resource"):
             run(labeller, *support.regular(), faults.Act({"act": sort}))
-    faults.admin(postgres_server, f"ALTER DATABASE {name} RESET temp_file_limit")
+    admin(postgres_server, f"ALTER DATABASE {name} RESET temp_file_limit")
     assert support.state(labeller) == before
     finishes(labeller)
 
@@ -438,12 +438,12 @@ def test_a_statement_takes_too_long(
 ) -> None:
     name = labeller.login["login_db"]
     before = support.state(labeller)
-    faults.admin(postgres_server, f"ALTER DATABASE {name} SET statement_timeout = '1s'")
+    admin(postgres_server, f"ALTER DATABASE {name} SET statement_timeout = '1s'")
     slow = faults.Act({"act": lambda tx: tx.execute("SELECT pg_sleep(60)")})
     for run in (support.check, support.apply):
         with pytest.raises(errors.ModuleFailure, match=r"statement timeout; nothing was changed"):
             run(labeller, *support.regular(), slow)
-    faults.admin(postgres_server, f"ALTER DATABASE {name} RESET statement_timeout")
+    admin(postgres_server, f"ALTER DATABASE {name} RESET statement_timeout")
     assert support.state(labeller) == before
     finishes(labeller)
 
@@ -456,7 +456,7 @@ def test_a_deadlock_that_we_lose(
 ) -> None:
     name = labeller.login["login_db"]
     before = support.state(labeller)
-    faults.admin(postgres_server, f"ALTER DATABASE {name} SET deadlock_timeout = '50ms'")
+    admin(postgres_server, f"ALTER DATABASE {name} SET deadlock_timeout = '50ms'")
     daemon = faults.Held(
         labeller, "SET deadlock_timeout = '1h'", "SET application_name = 'create_hit_daemon'",
         "UPDATE kml_data SET hint = hint",
@@ -482,7 +482,7 @@ def test_a_deadlock_that_the_daemon_loses(
     labeller: Labeller, postgres_server: postgres.PostgresServer
 ) -> None:
     name = labeller.login["login_db"]
-    faults.admin(postgres_server, f"ALTER DATABASE {name} SET deadlock_timeout = '1h'")
+    admin(postgres_server, f"ALTER DATABASE {name} SET deadlock_timeout = '1h'")
     daemon = faults.Held(
         labeller, "SET deadlock_timeout = '50ms'", "UPDATE kml_data SET hint = hint"
     )
