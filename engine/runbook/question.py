@@ -6,7 +6,9 @@ The playbook writes what it found to ``{{ answers }}/HOST.json`` on this machine
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,9 @@ import click
 from runbook.errors import ExitCode, InvalidInputError, RunbookError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from runbook.events import Event
 
 _OPTIONS = [
     click.option("-i", "--inventory", "target", required=True, metavar="TARGET",
@@ -76,7 +80,8 @@ def ask(
             vault_ids=options["vault_id"],
             local=inventory.read(target).local,
         )
-        outcome = execute.run(request, lambda _: None, redactor, (secret, set(known) - secret))
+        with _shown() as show:
+            outcome = execute.run(request, show, redactor, (secret, set(known) - secret))
         if outcome.exit_code != ExitCode.OK:
             raise _failure(outcome.exit_code, redactor.text(_messages(outcome)))
         found = {
@@ -86,6 +91,25 @@ def ask(
     if not found:
         raise InvalidInputError(f"target {target.name} has no host")
     return found
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[[Event], None]]:
+    """What takes a run's events: on a terminal it is seen what the target is busy with."""
+    from runbook.render.people import is_terminal
+
+    if not is_terminal(sys.stderr):
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    from runbook.render.live import Live
+
+    live = Live(Console(stderr=True))
+    try:
+        yield live
+    finally:
+        live.stop()
 
 
 def _messages(outcome: Any) -> str:

@@ -30,6 +30,11 @@ options:
     type: str
     choices: [none, head, deep]
     default: none
+  progress:
+    description:
+      - Set by the action plugin of this name, not in playbooks. A file that does not exist; while
+        the module runs it tells there how far each table is, and removes it at the end.
+    type: path
 extends_documentation_fragment:
   - labeller.runbook.postgres
   - labeller.runbook.aws
@@ -78,6 +83,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     backup_verify,
     module,
     postgres,
+    progress,
 )
 
 ARGUMENTS = {
@@ -87,11 +93,17 @@ ARGUMENTS = {
     "prefix": {"type": "str", "required": True},
     "backup_id": {"type": "str"},
     "verify": {"type": "str", "choices": ["none", "head", "deep"], "default": "none"},
+    "progress": {"type": "path"},
 }
 
 
+def logic(params, check_mode):
+    with progress.written_to(params["progress"]):
+        return backup_verify.info(params, check_mode)
+
+
 def main() -> None:
-    module.run(ARGUMENTS, backup_verify.info)
+    module.run(ARGUMENTS, logic)
 
 
 if __name__ == "__main__":

@@ -56,10 +56,10 @@ def fill(sandbox: Sandbox) -> None:
         cursor.execute("ANALYZE long_table")
 
 
-def play(folder: Path, state: str) -> Path:
+def play(folder: Path, state: str, prefix: str = BACKUPS) -> Path:
     """A playbook that backs the table up, or restores it."""
     file = folder / f"{state}.yml"
-    file.write_text(PLAY.format(state=state, prefix=BACKUPS))
+    file.write_text(PLAY.format(state=state, prefix=prefix))
     return file
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import pty
+import re
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
-from command_line import Sandbox
-from held import DOWNLOAD, ROWS, UPLOAD, fill, halfway, play, progress, until_told
+from command_line import RUNBOOK, Sandbox
+from gate import gate
+from held import DOWNLOAD, PATIENCE, ROWS, UPLOAD, fill, halfway, play, progress, until_told
 
 from runbook.validate import schemas
 
@@ -57,6 +63,38 @@ def test_an_interrupted_backup_leaves_nothing(filled: Sandbox, tmp_path: Path) -
     assert json.loads(lines[-1])["exit_code"] == 130
     assert not list((filled.home / "private").iterdir())
     assert not running_below(filled.home)
+
+
+def test_a_deep_verification_tells_how_far_it_is(filled: Sandbox, tmp_path: Path) -> None:
+    prefix = "backups/database/sandbox"
+    filled.run("apply", str(play(tmp_path, "present", prefix)), "-i", "sandbox", "--yes")
+    with gate(
+        filled.status()["s3_endpoint_url"], rf"GET /\w+/{prefix}/.*/long_table/0002"
+    ) as gated:
+        terminal, inner = pty.openpty()
+        verify = subprocess.Popen(
+            [RUNBOOK, "backups", "-i", "sandbox", "-e", f"aws_endpoint_url={gated.url}",
+             "verify", "--deep"],
+            env={**filled.environment, "TERM": "xterm", "COLUMNS": "120"},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=inner, text=True,
+        )  # fmt: skip
+        os.close(inner)
+        ending = threading.Timer(PATIENCE, verify.terminate)
+        ending.start()
+        shown = ""
+        with contextlib.suppress(OSError):  # a terminal's way to say that nobody writes any more
+            while part := os.read(terminal, 4096).decode(errors="replace"):
+                shown += part
+                if re.search(r"long_table.*verify: [\d,]+ of 30,000 rows", shown):
+                    assert gated.reached.is_set()
+                    gated.open()
+        os.close(terminal)
+        answer, _ = verify.communicate()
+        ending.cancel()
+    assert verify.returncode == 0, shown
+    assert "Read the backups" in shown
+    assert gated.reached.is_set()
+    assert answer.splitlines()[1].endswith("yes")
 
 
 def running_below(home: Path) -> list[str]:

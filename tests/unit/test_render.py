@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from rich.console import Console
 
 from runbook.collection import root
 from runbook.errors import ExitCode
@@ -28,6 +29,7 @@ from runbook.events import (
 )
 from runbook.render import text
 from runbook.render.jsonlines import JsonLines
+from runbook.render.live import Live
 from runbook.render.people import Brief, Detail, Plain, Terminal
 
 CASES = Path(__file__).resolve().parent.parent / "cases" / "render"
@@ -143,37 +145,39 @@ def test_terminal_shows_the_tables_of_the_running_step(monkeypatch: pytest.Monke
     for variable, value in {"TERM": "xterm", "COLUMNS": "120", "NO_COLOR": "1"}.items():
         monkeypatch.setenv(variable, value)
     stream = io.StringIO()
-    terminal = Terminal(Detail(), stream, live=False)
+    console = Console(file=stream)
+    live = Live(console)
 
     def shown() -> list[str]:
         stream.seek(0)
         stream.truncate()
-        for part in terminal._tables():
-            terminal._console.print(part)
+        for part in live._tables():
+            console.print(part)
         return [line.rstrip() for line in stream.getvalue().splitlines()]
 
-    terminal(TaskStarted("Back up", "m", at=AT))
+    live(TaskStarted("Back up", "m", at=AT))
     for event in (
         told("waits", 0),
         told("half", 1000),
         told("unknown", 7, None),
         told("over", 2100),
     ):
-        terminal(event)
+        live(event)
     assert [line.replace("━", "").replace("╺", "").split() for line in shown()] == [
         ["half", "50%", "back", "up:", "1000", "rows"],
         ["unknown", "back", "up:", "7", "rows"],
         ["over", "100%", "back", "up:", "2100", "rows"],
         ["waits", "0%", "back", "up:", "0", "rows"],
     ]
-    terminal(told("half", 2000, done=True))
+    live(told("half", 2000, done=True))
     assert not any("half" in line for line in shown())
     for number in range(9):
-        terminal(told(f"more{number}", 1))
+        live(told(f"more{number}", 1))
     assert len(shown()) == 9
     assert shown()[-1] == "and 4 more"
-    terminal(step("Back up", Status.OK)[1])
+    live(step("Back up", Status.OK)[1])
     assert shown() == []
+    live.stop()
 
 
 def test_how_much_is_done() -> None:

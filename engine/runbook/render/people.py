@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -23,6 +23,7 @@ from runbook.events import (
     TaskStarted,
 )
 from runbook.render import text
+from runbook.render.live import Live
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,6 @@ class Detail:
 
 #: Seconds between two lines about the same table where nothing can be replaced in place.
 PATIENCE = 30.0
-
-#: Tables that a terminal shows at a time.
-TABLES = 8
-
-#: Columns from which a terminal has room for a bar, and the bar's.
-WIDE, BAR = 110, 20
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -206,31 +201,23 @@ class Terminal:
 
         self._detail = detail
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
-        self._status: Any = None
-        self._live = live
+        self._live = Live(self._console) if live else None
         self._check = False
         self._again = False
         self._hosts: set[str] = set()
-        self._running = ""
-        self._progress: dict[tuple[str, str], Progress] = {}
         self._results: list[TaskResult] = []
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
+        if self._live:
+            self._live(event)
         match event:
             case RunStarted():
                 self._header(event)
             case PlayStarted():
                 self._print(("", ""), (event.name, "bold"))
-            case TaskStarted():
-                self._progress.clear()
-                self._wait(event.name)
-            case Progress():
-                self._progress[event.host, event.table] = event
-                self._wait(self._running)
             case TaskResult():
                 self._results.append(event)
-                self._ended(event.host)
                 self._result(event)
             case Notice():
                 self._notice(event)
@@ -247,56 +234,6 @@ class Terminal:
 
         parts = [(" " * indent + line, style) for line, style in lines]
         self._console.print(Text("\n").join(Text(line, style=style) for line, style in parts))
-
-    def _wait(self, what: str) -> None:
-        from rich.console import Group
-        from rich.text import Text
-
-        self._running = what
-        if not self._live:
-            return
-        if self._status is None:
-            self._status = self._console.status("")
-            self._status.start()
-        title = Text.assemble((what, "bold"), " …")
-        shown = list(self._tables())
-        self._status.update(Group(title, *shown) if shown else title)
-
-    def _ended(self, host: str) -> None:
-        """Nothing more is shown of how far a step is on a host."""
-        before = len(self._progress)
-        self._progress = {key: seen for key, seen in self._progress.items() if key[0] != host}
-        if len(self._progress) < before:
-            self._wait(self._running)
-
-    def _tables(self) -> Iterator[Any]:
-        """What is shown below a running step: a line for each table that it works on."""
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
-        open_ = [seen for seen in self._progress.values() if not seen.done]
-        open_.sort(key=text.waits)
-        if not open_:
-            return
-        hosts = self._hosts | {seen.host for seen in open_}
-        grid = Table.grid(padding=(0, 2))
-        for seen in open_[:TABLES]:
-            name = seen.table + (f" [{seen.host}]" if len(hosts) > 1 else "")
-            cells: list[Any] = [Text(name)]
-            if self._console.width >= WIDE:
-                part = text.fraction(seen)
-                cells.append(ProgressBar(total=1.0, completed=part or 0.0, width=BAR))
-                cells.append(Text("" if part is None else f"{part:.0%}", justify="right"))
-            grid.add_row(*cells, Text(seen.message, style="dim"))
-        yield grid
-        if len(open_) > TABLES:
-            yield Text(f"and {len(open_) - TABLES} more", style="dim")
-
-    def _rest(self) -> None:
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
 
     def _header(self, event: RunStarted) -> None:
         from rich.text import Text
@@ -317,7 +254,6 @@ class Terminal:
         self._again = True
         self._console.print()
         self._console.print(Text("\n").join(lines))
-        self._wait("Starting")
 
     def _result(self, result: TaskResult) -> None:
         self._hosts.add(result.host)
@@ -356,7 +292,6 @@ class Terminal:
         self._print((f"{notice.level}: {notice.text}", style), indent=2)
 
     def _recap(self, event: Recap) -> None:
-        self._rest()
         self._console.print()
         for host, found in event.hosts.items():
             bad = found.failed or found.unreachable
@@ -364,7 +299,6 @@ class Terminal:
             self._print((text.recap(host, found), style))
 
     def _finished(self, event: RunFinished) -> None:
-        self._rest()
         first, *others = text.conclusion(event, self._results)
         self._print((first, "bold"), *((line, "") for line in others))
 
