@@ -96,15 +96,10 @@ def _place(name: str, known: Any) -> Tuple[str, str]:
     return (schema, rest)
 
 
-def describe(cursor: Cursor, schema: str, name: str) -> TableEntry:
-    """A table's manifest entry, still without rows, fingerprint and objects."""
-    return describe_all(cursor, [(schema, name)])[schema, name]
-
-
 def describe_all(
     cursor: Cursor, places: Sequence[Tuple[str, str]]
 ) -> Dict[Tuple[str, str], TableEntry]:
-    """``describe`` for many tables in a few statements."""
+    """Tables' manifest entries, still without rows, fingerprints and objects."""
     found = {oid: (place, kind) for oid, place, kind in _oids(cursor, places)}
     oids = list(found)
     columns, definitions = _columns(cursor, oids), _definitions(cursor, oids)
@@ -287,13 +282,15 @@ class ForeignKey(NamedTuple):
     table: str
     name: str
     definition: str
+    comment: Optional[str]
 
 
 def foreign_keys(cursor: Cursor, oids: Sequence[int]) -> List[ForeignKey]:
     """The foreign keys of some tables and those that refer to them."""
     own = "AND conparentid = 0" if cursor.connection.server_version >= 110000 else ""
     query = """
-        SELECT n.nspname, c.relname, k.conname, pg_get_constraintdef(k.oid)
+        SELECT n.nspname, c.relname, k.conname, pg_get_constraintdef(k.oid),
+               obj_description(k.oid, 'pg_constraint')
         FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
         JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE k.contype = 'f'
@@ -303,19 +300,35 @@ def foreign_keys(cursor: Cursor, oids: Sequence[int]) -> List[ForeignKey]:
     return [ForeignKey(*row) for row in cursor.fetchall()]
 
 
-def enabled_triggers(cursor: Cursor, oids: Sequence[int]) -> List[Tuple[Tuple[str, str], str]]:
-    """The users' triggers of some tables that fire, as ((schema, table), trigger)."""
+class Trigger(NamedTuple):
+    """A trigger that fires, and the statements that stop it and let it fire as before."""
+
+    disable: Composed
+    enable: Composed
+
+
+def enabled_triggers(cursor: Cursor, oids: Sequence[int]) -> List[Trigger]:
+    """The users' triggers of some tables that fire for an ordinary session."""
     cursor.execute(
         """
-        SELECT n.nspname, c.relname, t.tgname
+        SELECT n.nspname, c.relname, t.tgname, t.tgenabled = 'A'
         FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
         JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE t.tgrelid = ANY(%s::oid[]) AND NOT t.tgisinternal AND t.tgenabled = 'O'
+        WHERE t.tgrelid = ANY(%s::oid[]) AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
         ORDER BY 1, 2, 3
         """,
         (list(oids),),
     )
-    return [((schema, table), trigger) for schema, table, trigger in cursor.fetchall()]
+    alter = sql.SQL("ALTER TABLE {} {} TRIGGER {}")
+    return [
+        Trigger(
+            *(
+                alter.format(identifier(schema, table), sql.SQL(verb), sql.Identifier(name))
+                for verb in ("DISABLE", "ENABLE ALWAYS" if always else "ENABLE")
+            )
+        )
+        for schema, table, name, always in cursor.fetchall()
+    ]
 
 
 def has_rules(cursor: Cursor, schema: str, name: str) -> bool:

@@ -234,11 +234,10 @@ def restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
             )
         )
     with postgres.connect(params) as session:
-        into = [mapping[name]["into"] or name for name in names]
-        snapshot = source.Snapshot(params, session, into)
+        into = {name: mapping[name]["into"] or name for name in names}
+        snapshot = source.Snapshot(params, session, list(into.values()))
         restore = _Restore(params, snapshot, origin)
-        for number, (name, place) in enumerate(zip(names, snapshot.places.values())):
-            restore.add(name, place, mapping[name], number)
+        restore.add([(name, snapshot.places[table], mapping[name]) for name, table in into.items()])
         snapshot.begin("ACCESS SHARE" if check_mode else "SHARE ROW EXCLUSIVE", readonly=check_mode)
         restore.compare()
         if not check_mode and restore.differences:
@@ -298,18 +297,30 @@ class _Restore:
         self._live: Dict[str, Fingerprint] = {}
         self._sequences: Dict[str, List[Tuple[SequenceEntry, SequenceEntry]]] = {}
 
-    def add(
-        self, name: str, place: Tuple[str, str], mapping: Mapping[str, Any], number: int
+    def add(self, wanted: Sequence[Tuple[str, Tuple[str, str], Mapping[str, Any]]]) -> None:
+        """The tables to restore, where and with which mapping; before the transaction begins."""
+        places = [place for _, place, _ in wanted]
+        for place in places:
+            if places.count(place) > 1:
+                raise InvalidInput(
+                    "two tables are to be restored into {}".format(catalog.label(*place))
+                )
+        live = catalog.describe_all(self.cursor, places)
+        relations = catalog.relations_all(self.cursor, places)
+        for name, place, mapping in wanted:
+            self._add_target(name, mapping, live[place], relations[place])
+
+    def _add_target(
+        self,
+        name: str,
+        mapping: Mapping[str, Any],
+        live: TableEntry,
+        relations: List[catalog.Relation],
     ) -> None:
-        """One table to restore, with a stage for its rows; before the transaction begins."""
-        if any(target.place == place for target in self.targets):
-            raise InvalidInput(
-                "two tables are to be restored into {}".format(catalog.label(*place))
-            )
-        entry, live = self.origin.tables[name], catalog.describe(self.cursor, *place)
+        place = (live["schema"], live["name"])
+        entry = self.origin.tables[name]
         where = "table {}".format(catalog.label(*place))
         columns = pairs(entry, live, mapping, where)
-        relations = catalog.relations(self.cursor, *place)
         labels = [catalog.label(*place)]
         if live["kind"] == "table" and len(relations) > 1:
             labels = [relation.label for relation in relations]
@@ -328,7 +339,8 @@ class _Restore:
         )
         names = [column["name"] for column in entry["columns"]]
         stages = {
-            label: "runbook_stage_{}_{}".format(number, index) for index, label in enumerate(labels)
+            label: "runbook_stage_{}_{}".format(len(self.targets), number)
+            for number, label in enumerate(labels)
         }
         for stage in stages.values():
             loading.create_stage(self.cursor, stage, names, query)
@@ -369,8 +381,9 @@ class _Restore:
             },
             self.params,
         )
+        described = catalog.describe_all(self.cursor, [target.place for target in self.targets])
         for target in self.targets:
-            now = catalog.describe(self.cursor, *target.place)
+            now = described[target.place]
             if now["columns"] != self._seen[target.name]["columns"]:
                 raise Stale("table {} was altered meanwhile; run it again".format(target.label))
             entry = self.origin.tables[target.name]
@@ -497,8 +510,8 @@ class _Restore:
         relations = catalog.relations(self.cursor, *target.place)
         triggers = catalog.enabled_triggers(self.cursor, [relation.oid for relation in relations])
         # The rows are as the backup has them: triggers would write what they wrote once already.
-        for place, trigger in triggers:
-            self._trigger("DISABLE", place, trigger)
+        for trigger in triggers:
+            self.cursor.execute(trigger.disable)
         self.cursor.execute(sql.SQL("TRUNCATE {}").format(table))
         indexes = []
         if self.differences[target.name].after >= _REBUILD_ROWS and len(relations) == 1:
@@ -514,8 +527,8 @@ class _Restore:
                 self._insert(target, table, relations)
         with progress.step(progress.INDEX, target.name):
             self._rebuild(indexes)
-        for place, trigger in triggers:
-            self._trigger("ENABLE", place, trigger)
+        for trigger in triggers:
+            self.cursor.execute(trigger.enable)
         if target.name in self._direct or catalog.has_rules(self.cursor, *target.place):
             like = self.origin.tables[target.name]["fingerprint"]
             query = fingerprint.sql(
@@ -574,20 +587,12 @@ class _Restore:
             return fingerprint.Fingerprint(entry["rows"], entry["fingerprint"])
         return self._stage_fingerprint(target, target.typed(target.backed_up))
 
-    def _trigger(self, what: str, place: Tuple[str, str], name: str) -> None:
-        self.cursor.execute(
-            sql.SQL("ALTER TABLE {} {} TRIGGER {}").format(
-                catalog.identifier(*place), sql.SQL(what), sql.Identifier(name)
-            )
-        )
-
     def _add(self, key: catalog.ForeignKey) -> None:
+        table, name = catalog.identifier(key.schema, key.table), sql.Identifier(key.name)
         try:
             self.cursor.execute(
                 sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
-                    catalog.identifier(key.schema, key.table),
-                    sql.Identifier(key.name),
-                    sql.SQL(key.definition.replace("{", "{{").replace("}", "}}")),
+                    table, name, sql.SQL(key.definition)
                 )
             )
         except psycopg2.Error as error:
@@ -599,6 +604,12 @@ class _Restore:
                     error.diag.message_primary, error.diag.message_detail or ""
                 )
             ) from error
+        if key.comment is not None:
+            self.cursor.execute(
+                sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
+                    name, table, sql.Literal(key.comment)
+                )
+            )
 
     def _set_sequence(self, live: SequenceEntry, wanted: SequenceEntry) -> None:
         name = catalog.identifier(live["schema"], live["name"])

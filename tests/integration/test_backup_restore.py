@@ -283,6 +283,9 @@ def test_names_that_no_backup_has(params: dict[str, Any]) -> None:
     made = backup.present(params, False)
     with pytest.raises(errors.InvalidInput, match=f"no backup 2020.*{made['backup_id']}"):
         backup_restore.restored({**params, "backup_id": "2020"}, False)
+    both = {**params, "mapping": [{"table": "hit_data", "into": "worker_data"}]}
+    with pytest.raises(errors.InvalidInput, match="two tables are to be restored into worker_data"):
+        backup_restore.restored({**both, "tables": ["hit_data", "worker_data"]}, False)
     with pytest.raises(errors.InvalidInput, match="has no table nix; it holds assignment_data"):
         backup_restore.restored({**params, "tables": ["nix"]}, False)
 
@@ -296,8 +299,9 @@ def test_partitions_children_identity_triggers_and_generated_columns(
         CREATE TABLE parts_2 (v text, id int NOT NULL);
         ALTER TABLE parts ATTACH PARTITION parts_2 FOR VALUES FROM (10) TO (20);
         INSERT INTO parts SELECT g, 'p' || g FROM generate_series(0, 19) g;
-        CREATE TABLE refers (id int REFERENCES parts);
-        INSERT INTO refers VALUES (3), (14);
+        CREATE TABLE refers (id int, "odd {0} %s" int CONSTRAINT "named {0} %s" REFERENCES parts);
+        COMMENT ON CONSTRAINT "named {0} %s" ON refers IS 'as it''s said';
+        INSERT INTO refers VALUES (1, 3), (2, 14);
         CREATE TABLE base (id int);
         CREATE TABLE child () INHERITS (base);
         INSERT INTO base VALUES (1), (2);
@@ -306,6 +310,10 @@ def test_partitions_children_identity_triggers_and_generated_columns(
         INSERT INTO "Odd ""T""" ("Col umn") VALUES ('x'), (NULL), (''), (E'a\\nb"c,d'), ('\\.');
         CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW."Col umn" := 'TRIGGER'; RETURN NEW; END $$;
         CREATE TRIGGER shout BEFORE INSERT ON "Odd ""T""" FOR EACH ROW EXECUTE FUNCTION shout();
+        CREATE TRIGGER always BEFORE INSERT ON "Odd ""T""" FOR EACH ROW EXECUTE FUNCTION shout();
+        ALTER TABLE "Odd ""T""" ENABLE ALWAYS TRIGGER always;
+        CREATE TRIGGER never BEFORE INSERT ON "Odd ""T""" FOR EACH ROW EXECUTE FUNCTION shout();
+        ALTER TABLE "Odd ""T""" DISABLE TRIGGER never;
     ''')  # fmt: skip
     names = ["parts", "refers", "base", 'Odd "T"']
     given = {**params, "tables": names}
@@ -323,7 +331,18 @@ def test_partitions_children_identity_triggers_and_generated_columns(
     done = backup_restore.restored(given, False)
     assert sorted(done["tables"]) == sorted(names)
     assert [execute(database, query) for query in state] == before
-    assert execute(database, "SELECT tgenabled FROM pg_trigger WHERE tgname = 'shout'") == [("O",)]
+    assert execute(
+        database,
+        "SELECT tgname, tgenabled FROM pg_trigger"
+        " WHERE NOT tgisinternal AND tgrelid = %s::regclass ORDER BY 1",
+        ('"Odd ""T"""',),
+    ) == [("always", "A"), ("never", "D"), ("shout", "O")]
+    assert execute(
+        database,
+        "SELECT obj_description(oid, 'pg_constraint') FROM pg_constraint"
+        " WHERE conname = 'named {0} %%s' AND contype = 'f' AND conparentid = 0",
+        (),
+    ) == [("as it's said",)]
     assert execute(
         database, 'INSERT INTO "Odd ""T""" ("Col umn") VALUES (1) RETURNING id, "Col umn"'
     ) == [(6, "TRIGGER")]
