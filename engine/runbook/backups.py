@@ -23,17 +23,30 @@ PLAYBOOK = Path(__file__).with_suffix(".yml")
 COLUMNS = ("backup_id", "created", "database", "tables", "rows", "bytes", "whole")
 
 
-@click.group("backups", context_settings=SETTINGS)
+class _Group(click.Group):
+    """Takes the options of its commands before a command's name too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click, after what stands before the name of a command has gone behind it."""
+        _, rest, _ = self.make_parser(ctx).parse_args(list(args))
+        if rest and rest[0] in self.commands:
+            args = [rest[0], *args[: len(args) - len(rest)], *rest[1:]]
+        return super().parse_args(ctx, args)
+
+
+@click.group("backups", cls=_Group, context_settings=SETTINGS)
 @question.options
-@click.pass_context
-def group(context: click.Context, /, **options: Any) -> None:
+def group(**_: Any) -> None:
     """The table backups of a target on S3."""
-    context.obj = options
+
+
+for _parameter in group.params:
+    _parameter.required = False  # the commands want it
 
 
 @group.command("list", context_settings=SETTINGS)
-@click.pass_obj
-def list_(options: Mapping[str, Any]) -> int:
+@question.options
+def list_(**options: Any) -> int:
     """All backups, the newest first."""
     return _show(options, _ask(options))
 
@@ -42,8 +55,8 @@ def list_(options: Mapping[str, Any]) -> int:
 @click.argument("backup_id", required=False)
 @click.option("--deep", is_flag=True, help="Read all objects, load, count and fingerprint them.")
 @click.option("--all", "all_", is_flag=True, help="Every backup, not only the newest.")
-@click.pass_obj
-def verify(options: Mapping[str, Any], backup_id: str | None, *, deep: bool, all_: bool) -> int:
+@question.options
+def verify(backup_id: str | None, *, deep: bool, all_: bool, **options: Any) -> int:
     """Hold BACKUP_ID (the newest) against its manifest; exit code 1 when it is damaged."""
     if backup_id and all_:
         raise click.UsageError("Give a backup or --all, not both.")
@@ -53,8 +66,8 @@ def verify(options: Mapping[str, Any], backup_id: str | None, *, deep: bool, all
 
 @group.command(context_settings=SETTINGS)
 @click.argument("backup_id", default="newest")
-@click.pass_obj
-def show(options: Mapping[str, Any], backup_id: str) -> int:
+@question.options
+def show(backup_id: str, **options: Any) -> int:
     """The manifest of BACKUP_ID (the newest): tables, rows, fingerprints, objects."""
     answers = _ask(options, backup_id=backup_id)
     manifests = {host: answer["manifest"] for host, answer in answers.items()}
@@ -84,15 +97,15 @@ def show(options: Mapping[str, Any], backup_id: str) -> int:
 @click.option("--keep-days", type=click.IntRange(0), help="Keep those younger than this.")
 @click.option("-C", "--check", is_flag=True, help="Only say which would go.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.pass_obj
+@question.options
 def prune(
-    options: Mapping[str, Any],
     backup_id: str,
     keep: int | None,
     keep_days: int | None,
     *,
     check: bool,
     yes: bool,
+    **options: Any,
 ) -> int:
     """Remove BACKUP_ID, or what --keep and --keep-days do not keep.
 

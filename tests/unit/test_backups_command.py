@@ -113,3 +113,31 @@ def test_prune_wants_to_know_what(asked: list[dict[str, Any]]) -> None:
     result = CliRunner().invoke(backups.group, ["-i", "t", "prune"])
     assert result.exit_code == 2
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-i", "t", "--json", "list"), ("list", "-i", "t", "--json"), ("-i", "t", "list", "--json")]
+)  # fmt: skip
+def test_options_stand_before_the_command_or_behind_it(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    def ask(_playbook: Any, options: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+        given.append(options)
+        return {"host1": {"backups": [ROW]}}
+
+    monkeypatch.setattr("runbook.question.ask", ask)
+    result = CliRunner().invoke(backups.group, arguments)
+    assert result.exit_code == 0, result.output
+    assert (given[0]["target"], given[0]["as_json"]) == ("t", True)
+
+
+def test_a_commands_help_needs_no_target() -> None:
+    for command in backups.group.commands:
+        result = CliRunner().invoke(backups.group, [command, "--help"])
+        assert result.exit_code == 0
+        assert "--inventory" in result.output
+    result = CliRunner().invoke(backups.group, ["list"])
+    assert result.exit_code == 2
+    assert "Missing option '-i'" in result.output
