@@ -8,14 +8,14 @@ import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional
 
 from . import manifest as manifests
 from .errors import InvalidInput
 
 if TYPE_CHECKING:
     from .manifest import Manifest, ObjectEntry
-    from .s3 import Bucket
+    from .s3 import Bucket, Upload
 
 #: Leftovers of another database's run are removed when nothing was added to them for this long.
 OTHERS_LEFTOVERS = timedelta(days=1)
@@ -26,7 +26,7 @@ class Leftovers(NamedTuple):
     """Objects and unfinished uploads that belong to no backup."""
 
     keys: List[str]
-    uploads: List[Any]
+    uploads: List[Upload]
 
 
 def prefix_of(root: str, backup_id: str) -> str:
@@ -116,42 +116,30 @@ def _problem(bucket: Bucket, entry: ObjectEntry) -> str:
     return ""
 
 
-def leftovers(
-    bucket: Bucket, root: str, owner: str, now: datetime, running: Iterable[str] = ()
-) -> Leftovers:
+def leftovers(bucket: Bucket, root: str, owner: str, now: datetime) -> Leftovers:
     """What unfinished runs left below ``root``.
 
-    The caller holds the lock of the database ``owner``, so its own unfinished backups are dead,
-    except ``running``; those of others are taken for dead after a day without a new object.
+    The caller holds the lock of the database ``owner``, so its own unfinished backups are dead;
+    those of others are taken for dead after a day without a new object or upload.
     """
-    whole: Dict[str, bool] = {}
-    alive = set(running)
-
-    def is_dead(backup_id: str, last_change: datetime) -> bool:
-        if manifests.time_of(backup_id) is None or backup_id in alive:
-            return False
-        if backup_id not in whole:
-            key = prefix_of(root, backup_id) + manifests.FILE
-            whole[backup_id] = bucket.attested(key) is not None
-        if whole[backup_id]:
-            return False
-        return manifests.owner_of(backup_id) == owner or now - last_change > OTHERS_LEFTOVERS
-
-    uploads = [
-        upload
-        for upload in bucket.uploads(root)
-        if is_dead(_id_of(upload.key, root), manifests.time_of(_id_of(upload.key, root)) or now)
-    ]
-    keys: List[str] = []
-    for backup_id in ids(bucket, root):
-        if backup_id in alive or whole.get(backup_id):
+    pending: Dict[str, List[Upload]] = {}
+    for upload in bucket.uploads(root):
+        pending.setdefault(upload.key[len(root) :].partition("/")[0], []).append(upload)
+    left = Leftovers([], [])
+    for backup_id in sorted({*ids(bucket, root), *pending}):
+        begun = manifests.time_of(backup_id)
+        if begun is None:
             continue
-        found = bucket.keys(prefix_of(root, backup_id))
-        if prefix_of(root, backup_id) + manifests.FILE in found:
-            whole[backup_id] = True
-        elif found and is_dead(backup_id, max(time for _, time in found.values())):
-            keys.extend(found)
-    return Leftovers(keys, uploads)
+        found, uploads = bucket.keys(prefix_of(root, backup_id)), pending.get(backup_id, [])
+        whole = prefix_of(root, backup_id) + manifests.FILE in found
+        changes = [begun, *(time for _, time in found.values()), *(u.initiated for u in uploads)]
+        dead = manifests.owner_of(backup_id) == owner or now - max(changes) > OTHERS_LEFTOVERS
+        if dead and not whole:
+            left.keys.extend(found)
+        # What a whole backup still has of uploads, requests that were repeated began.
+        if dead or whole:
+            left.uploads.extend(uploads)
+    return left
 
 
 def remove(bucket: Bucket, found: Leftovers) -> None:
@@ -174,7 +162,3 @@ def write_options(params: Mapping[str, Any]) -> Dict[str, Any]:
 def utc_now() -> datetime:
     """The time, with its zone."""
     return datetime.now(timezone.utc)
-
-
-def _id_of(key: str, root: str) -> str:
-    return key[len(root) :].partition("/")[0]

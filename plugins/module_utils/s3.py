@@ -155,7 +155,10 @@ class Bucket:
                 raise
 
     def create(self, key: str, body: bytes, options: Mapping[str, Any]) -> bool:
-        """Write an object that must not exist yet; False when somebody was faster."""
+        """Write an object that must not exist yet; False when somebody was faster.
+
+        A repeated request whose first answer was lost finds its own object: that is no other's.
+        """
         with aws.translated("write {}".format(self.url(key))):
             try:
                 self.client.put_object(
@@ -168,7 +171,7 @@ class Bucket:
                 )
             except ClientError as error:
                 if aws.error_code(error) in ("PreconditionFailed", "ConditionalRequestConflict"):
-                    return False
+                    return self.read(key) == body
                 raise
         return True
 
@@ -353,24 +356,31 @@ class Writer:
             self._send(bytes(self._buffer))
         etags = [future.result()["ETag"] for future in self._futures]
         digests, md5s = zip(*self._parts)
-        self._bucket.client.complete_multipart_upload(
-            Bucket=self._bucket.name,
-            Key=self._key,
-            UploadId=self._upload_id,
-            MultipartUpload={
-                "Parts": [
-                    {"PartNumber": number, "ETag": etag, "ChecksumSHA256": _base64(digest)}
-                    for number, (etag, digest) in enumerate(zip(etags, digests), start=1)
-                ]
-            },
-        )
         count = len(self._parts)
-        return Written(
+        written = Written(
             self.size,
             self._whole.hexdigest(),
             "{}-{}".format(_base64(hashlib.sha256(b"".join(digests)).digest()), count),
             "{}-{}".format(_md5(b"".join(md5s)).hexdigest(), count),
         )
+        try:
+            self._bucket.client.complete_multipart_upload(
+                Bucket=self._bucket.name,
+                Key=self._key,
+                UploadId=self._upload_id,
+                MultipartUpload={
+                    "Parts": [
+                        {"PartNumber": number, "ETag": etag, "ChecksumSHA256": _base64(digest)}
+                        for number, (etag, digest) in enumerate(zip(etags, digests), start=1)
+                    ]
+                },
+            )
+        except ClientError as error:
+            # Done already, if the answer to a first request was lost: the object tells.
+            there = self._bucket.attested(self._key)
+            if aws.error_code(error) != "NoSuchUpload" or there is None or there.size != self.size:
+                raise
+        return written
 
 
 def _base64(digest: bytes) -> str:

@@ -33,7 +33,7 @@ class Request:
 class Fault:
     """What happens: an error ``status`` with an S3 ``code``, or one of the ``kinds``.
 
-    ``reset`` closes the connection, ``stall`` answers nothing for ``seconds``, ``truncate`` sends
+    ``reset`` closes the connection, ``lose`` does so after the server has answered, ``stall`` answers nothing for ``seconds``, ``truncate`` sends
     half of the answer's body, ``damage`` flips a bit of the answer's body, ``damage_upload`` one
     of the request's.
     """
@@ -120,11 +120,7 @@ class Proxy:
             text = f"<Error><Code>{fault.code}</Code><Message>injected</Message></Error>".encode()
             self._answer(client, fault.status, [("Content-Type", "application/xml")], text)
         elif kind == "reset":
-            client.connection.setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
-            client.connection.close()
-            client.close_connection = True
+            self._reset(client)
         elif fault and kind == "stall":
             time.sleep(fault.seconds)
             client.close_connection = True
@@ -143,12 +139,20 @@ class Proxy:
                 ("connection", "content-length", "transfer-encoding", "server", "date")]  # fmt: skip
         length = int(answer.getheader("Content-Length") or len(content))
         upstream.close()
-        if kind == "truncate":
+        if kind == "lose":
+            self._reset(client)
+        elif kind == "truncate":
             self._answer(client, answer.status, sent, content[: len(content) // 2], length)
             client.close_connection = True
         else:
             content = _flipped(content) if kind == "damage" else content
             self._answer(client, answer.status, sent, content, length)
+
+    @staticmethod
+    def _reset(client: http.server.BaseHTTPRequestHandler) -> None:
+        client.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.connection.close()
+        client.close_connection = True
 
     @staticmethod
     def _answer(
@@ -168,7 +172,7 @@ def _flipped(body: bytes) -> bytes:
     return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :] if body else body
 
 
-def on(method: str, path: str, fault: Fault, times: int = 1_000_000) -> Rule:
+def on(method: str, path: str, fault: Fault | None, times: int = 1_000_000) -> Rule:
     """The fault for the first ``times`` requests of a method whose path matches."""
     left = [times]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -70,6 +71,33 @@ def test_a_fault_that_passes_is_survived(
     proxy.rule = on("GET", "assignment_data/0000", fault, 1)
     assert backup_restore.restored(params, False)["changed"]
     assert execute(params, "SELECT count(*) FROM assignment_data") == [(2000,)]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "again"),
+    [
+        ("POST", "[?]uploads$", None),
+        ("PUT", "partNumber=2", None),
+        ("POST", "uploadId=", Fault("status", 404, "NoSuchUpload")),  # as some servers say
+        ("PUT", "manifest.json", None),
+    ],
+    ids=["begin", "part", "complete", "manifest"],
+)
+def test_a_lost_answer_is_no_failure(
+    params: dict[str, Any], aws: Any, bucket: str, proxy: Proxy,
+    method: str, path: str, again: Fault | None,
+) -> None:  # fmt: skip
+    execute(params, BIG)
+    given = {**params, "tables": ["noise"]}
+    lost, repeated = on(method, path, Fault("lose"), 1), on(method, path, again, 1)
+    proxy.rule = lambda request: lost(request) or repeated(request)
+    made = backup.present(given, False)
+    asked = [each for each in proxy.seen if each.method == method and re.search(path, each.path)]
+    assert len(asked) == 2
+    assert not backup.present({**given, "verify": "deep"}, False)["changed"]
+    execute(params, "DELETE FROM noise WHERE ctid = (SELECT min(ctid) FROM noise)")
+    assert backup.present(given, False)["backup_id"] != made["backup_id"]
+    assert "Uploads" not in s3(aws).list_multipart_uploads(Bucket=bucket)
 
 
 @pytest.mark.parametrize(
