@@ -7,6 +7,8 @@ they answer.
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +16,17 @@ import click
 
 from runbook import question
 from runbook.cli import SETTINGS
-from runbook.errors import ExitCode, RefusedError
+from runbook.errors import ExitCode, InvalidInputError, RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 PLAYBOOK = Path(__file__).with_suffix(".yml")
-COLUMNS = ("backup_id", "created", "database", "tables", "rows", "bytes", "whole")
+COLUMNS = ("backup_id", "created", "database", "tables", "rows", "size")
+#: Columns that stand right.
+NUMBERS = ("tables", "rows", "size", "objects", "last value")
+#: How the module's word about a backup without a manifest begins.
+UNFINISHED = "it was never finished"
 
 
 class _Group(click.Group):
@@ -48,7 +54,8 @@ for _parameter in group.params:
 @question.options
 def list_(**options: Any) -> int:
     """All backups, the newest first."""
-    return _show(options, _ask(options))
+    _show(options, _ask(options), verified=False)
+    return ExitCode.OK
 
 
 @group.command(context_settings=SETTINGS)
@@ -57,18 +64,32 @@ def list_(**options: Any) -> int:
 @click.option("--all", "all_", is_flag=True, help="Every backup, not only the newest.")
 @question.options
 def verify(backup_id: str | None, *, deep: bool, all_: bool, **options: Any) -> int:
-    """Hold BACKUP_ID (the newest) against its manifest; exit code 1 when it is damaged."""
+    """Whether BACKUP_ID (the newest) is whole.
+
+    The exit code is 1 when one is damaged, and 3 when there is none.
+    """
     if backup_id and all_:
         raise click.UsageError("Give a backup or --all, not both.")
     wanted = "" if all_ else backup_id or "newest"
-    return _show(options, _ask(options, backup_id=wanted, verify="deep" if deep else "head"))
+    answers = _ask(options, backup_id=wanted, verify="deep" if deep else "head")
+    _show(options, answers, verified=True)
+    rows = {
+        host: [row for row in answer["backups"] if not _unfinished(row)]
+        for host, answer in answers.items()
+    }
+    if any(row["problems"] for found in rows.values() for row in found):
+        return ExitCode.FAILED
+    if lacking := [host for host, found in rows.items() if not found]:
+        lines = [f"{host}: there is no backup below {answers[host]['where']}" for host in lacking]
+        raise InvalidInputError("\n".join(lines))
+    return ExitCode.OK
 
 
 @group.command(context_settings=SETTINGS)
 @click.argument("backup_id", default="newest")
 @question.options
 def show(backup_id: str, **options: Any) -> int:
-    """The manifest of BACKUP_ID (the newest): tables, rows, fingerprints, objects."""
+    """The tables of BACKUP_ID (the newest), from its manifest."""
     answers = _ask(options, backup_id=backup_id)
     manifests = {host: answer["manifest"] for host, answer in answers.items()}
     if options["as_json"]:
@@ -82,12 +103,8 @@ def show(backup_id: str, **options: Any) -> int:
             f"  {manifest['created']}, database {manifest['database']}, "
             f"PostgreSQL {manifest['server_version']}, at {manifest['snapshot_lsn']}"
         )
-        for name, table in manifest["tables"].items():
-            size = sum(entry["size"] for entry in table["objects"])
-            click.echo(f"  {name}: {table['rows']} rows, {size} bytes in "
-                       f"{len(table['objects'])} objects, {table['fingerprint']}")  # fmt: skip
-            for sequence, entry in table["sequences"].items():
-                click.echo(f"    sequence {sequence} at {entry['last_value']}")
+        for line in _contents(manifest["tables"]):
+            click.echo(f"  {line}")
     return ExitCode.OK
 
 
@@ -146,34 +163,87 @@ def _text(number: int | None) -> str:
     return "" if number is None else str(number)
 
 
-def _show(options: Mapping[str, Any], answers: Mapping[str, Any]) -> int:
-    """Print rows of backups; gives the exit code: 1 when one that was verified is damaged."""
-    rows = [{"host": host, **row} for host, found in answers.items() for row in found["backups"]]
+def _show(options: Mapping[str, Any], answers: Mapping[str, Any], *, verified: bool) -> None:
+    """Print each host's backups. Whether one is whole only a verification knows."""
+    found = {host: answer["backups"] for host, answer in answers.items()}
+    if not verified:
+        found = {
+            host: [{**row, "whole": False if row["problems"] else None} for row in rows]
+            for host, rows in found.items()
+        }
     if options["as_json"]:
-        click.echo(json.dumps({"backups": rows}))
-    else:
-        table = [("host", *COLUMNS)]
-        table += [
-            (row["host"], *(_cell(column, row[column]) for column in COLUMNS)) for row in rows
-        ]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for line in table if rows else []:
-            padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            click.echo("  ".join(padded).rstrip())
-        for row in rows:
-            for problem in row["problems"]:
-                click.echo(f"{row['host']}: {row['backup_id']}: {problem}")
-        if not rows:
-            click.echo("There is no backup.")
-    # One that was never finished is no damage: the next backup removes it.
-    damaged = any(row["problems"] and row["created"] for row in rows)
-    return ExitCode.FAILED if damaged else ExitCode.OK
+        every = [{"host": host, **row} for host, rows in found.items() for row in rows]
+        click.echo(json.dumps({"backups": every}))
+        return
+    for host, rows in found.items():
+        click.echo(f"{host}: {'' if rows else 'no backup below '}{answers[host]['where']}")
+        if rows:
+            _print_backups(rows, verified=verified)
 
 
-def _cell(column: str, value: Any) -> str:
+def _print_backups(rows: Sequence[Mapping[str, Any]], *, verified: bool) -> None:
+    from runbook.render.people import is_terminal
+
+    columns = [*COLUMNS, "whole"] if verified else [*COLUMNS]
+    lines = _table(rows, columns)
+    room = shutil.get_terminal_size().columns
+    if is_terminal(sys.stdout) and max(map(len, lines)) + 2 > room:
+        columns.remove("created")  # the id tells it too
+        lines = _table(rows, columns)
+    click.echo(f"  {lines[0]}")
+    for row, line in zip(rows, lines[1:], strict=True):
+        click.echo(f"  {line}")
+        for problem in row["problems"]:
+            click.echo(f"    {problem}")
+
+
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    return _aligned([columns, *([_cell(row, name) for name in columns] for row in rows)])
+
+
+def _contents(tables: Mapping[str, Any]) -> list[str]:
+    """The tables of a manifest, and their sequences."""
+    held = [["table", "rows", "size", "objects", "fingerprint"]]
+    sequences = [["sequence", "last value"]]
+    for name, table in tables.items():
+        size = _size(sum(entry["size"] for entry in table["objects"]))
+        numbers = [f"{table['rows']:,}", size, f"{len(table['objects']):,}"]
+        held.append([name, *numbers, table["fingerprint"]])
+        sequences += [[key, str(entry["last_value"])] for key, entry in table["sequences"].items()]
+    return _aligned(held) + (_aligned(sequences) if sequences[1:] else [])
+
+
+def _cell(row: Mapping[str, Any], column: str) -> str:
     if column == "whole":
-        return "yes" if value else "no"
-    return str(value)
+        return "yes" if row["whole"] else "no"
+    if column != "backup_id" and not row["created"]:
+        return ""  # without a manifest nothing is known
+    if column == "size":
+        return _size(row["bytes"])
+    return f"{row[column]:,}" if column in NUMBERS else str(row[column])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, their columns below each other; the first row names the columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if name in NUMBERS else cell.ljust(width)
+            for name, cell, width in zip(rows[0], row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _size(number: int) -> str:
+    from rich.filesize import decimal
+
+    return decimal(number)
+
+
+def _unfinished(row: Mapping[str, Any]) -> bool:
+    """Whether a backup was never finished: no damage, for the next backup removes it."""
+    return any(problem.startswith(UNFINISHED) for problem in row["problems"])
 
 
 def _ask(

@@ -29,6 +29,13 @@ def test_backups_are_listed_verified_and_pruned(sandbox: Sandbox, tmp_path: Path
     key = f"{prefix}/{old}/worker_data/0000.csv.zst"
     sandbox.s3().put_object(Bucket=bucket, Key=key, Body=b"x")
     assert key in backups("verify", "--all", exit_code=1)
+    manifest = {"Bucket": bucket, "Key": f"{prefix}/{old}/manifest.json"}
+    held = sandbox.s3().get_object(**manifest)["Body"].read()
+    sandbox.s3().delete_object(**manifest)
+    assert "never finished" in backups("verify", "--all")
+    sandbox.s3().put_object(**manifest, Body=b"{")
+    assert "is not a manifest" in backups("verify", "--all", exit_code=1)
+    sandbox.s3().put_object(**manifest, Body=held)
 
     assert f"{old} removed" in backups("prune", "--keep", "1", "--yes")
     assert sandbox.s3().list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/{old}")["KeyCount"] == 0

@@ -94,7 +94,7 @@ def test_a_deep_verification_tells_how_far_it_is(filled: Sandbox, tmp_path: Path
     assert verify.returncode == 0, shown
     assert "Read the backups" in shown
     assert gated.reached.is_set()
-    assert answer.splitlines()[1].endswith("yes")
+    assert answer.splitlines()[2].endswith("yes")
 
 
 def running_below(home: Path) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from runbook import backups
-from runbook.errors import RefusedError
+from runbook.errors import InvalidInputError, RefusedError, RunbookError
 
 ROW = {
     "backup_id": "20260114T093012123Z-3f9a1c-07ab", "created": "2026-01-14T09:30:12Z", "database": "Africa",
@@ -20,7 +20,7 @@ UNFINISHED = {
     "backup_id": "20260115T000000000Z-3f9a1c-0000",
     "created": "",
     "whole": False,
-    "problems": ["it was never finished"],
+    "problems": ["it was never finished: it has no manifest"],
 }
 MANIFEST = {
     "bucket": "b", "prefix": "p/ID/", "created": "then", "database": "Africa", "server_version": "16.1", "snapshot_lsn": "0/1",
@@ -34,6 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     questions: list[dict[str, Any]] = []
     answer = {
         "backups": [UNFINISHED, ROW],
+        "where": "s3://b/p/",
         "manifest": MANIFEST,
         "removed": ["OLD"],
         "kept": {"NEW": "the newest good backup"},
@@ -50,7 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def call(*arguments: str) -> tuple[Any, str]:
     runner = CliRunner()
     result = runner.invoke(backups.group, ["-i", "t", *arguments], standalone_mode=False)
-    if isinstance(result.exception, RefusedError):
+    if isinstance(result.exception, RunbookError):
         raise result.exception
     return result.return_value, result.output
 
@@ -58,20 +59,39 @@ def call(*arguments: str) -> tuple[Any, str]:
 def test_list_shows_a_table(asked: list[dict[str, Any]]) -> None:
     code, output = call("list")
     assert code == 0
-    lines = output.splitlines()
-    assert lines[0].split() == ["host", *backups.COLUMNS]
-    assert lines[2].split() == [
-        "host1",
-        ROW["backup_id"],
-        ROW["created"],
-        "Africa",
-        "2",
-        "340",
-        "1234",
-        "yes",
+    assert output.splitlines() == [
+        "host1: s3://b/p/",
+        "  backup_id                        created               database  tables  rows    size",
+        "  20260115T000000000Z-3f9a1c-0000",
+        "    it was never finished: it has no manifest",
+        "  20260114T093012123Z-3f9a1c-07ab  2026-01-14T09:30:12Z  Africa         2   340  1.2 kB",
     ]
-    assert lines[3] == f"host1: {UNFINISHED['backup_id']}: it was never finished"
     assert asked == [{}]
+
+
+def test_whether_a_backup_is_whole_only_a_verification_knows(asked: list[dict[str, Any]]) -> None:
+    assert [row["whole"] for row in json.loads(call("--json", "list")[1])["backups"]] == [
+        False,
+        None,
+    ]
+    assert call("verify", "--all")[1].splitlines()[-1].endswith("1.2 kB  yes")
+
+
+def test_a_narrow_terminal_gets_no_time_beside_the_id(
+    asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runbook.render.people.is_terminal", lambda _stream: True)
+    for width, columns in (("80", 6), ("100", 7)):
+        monkeypatch.setenv("COLUMNS", width)
+        lines = call("verify", "--all")[1].splitlines()
+        assert len(lines[1].split()) == columns
+        assert max(map(len, lines)) <= int(width)
+
+
+def test_list_names_hosts_without_a_backup(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"host1": {"backups": [ROW], "where": "s3://b/1/"}, "host2": {"backups": [], "where": "s3://b/2/"}}  # fmt: skip
+    monkeypatch.setattr(backups, "_ask", lambda _options, **_: answers)
+    assert call("list")[1].splitlines()[-1] == "host2: no backup below s3://b/2/"
 
 
 def test_verify_fails_on_damage_only(
@@ -81,13 +101,30 @@ def test_verify_fails_on_damage_only(
     monkeypatch.setitem(ROW, "problems", ["s3://b/k is missing"])
     code, output = call("verify", "X", "--deep")
     assert (code, asked[-1]) == (1, {"backup_id": "X", "verify": "deep"})
-    assert "s3://b/k is missing" in output
+    assert "\n    s3://b/k is missing\n" in output
+    assert call("list")[0] == 0
+    # Nothing of its manifest can be read.
+    monkeypatch.setitem(ROW, "created", "")
+    assert call("verify", "--all")[0] == 1
+
+
+def test_verify_fails_when_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for found in ([], [UNFINISHED]):
+        answer = {"backups": found, "where": "s3://b/p/"}
+        monkeypatch.setattr(backups, "_ask", lambda _options, **_: {"host1": answer})  # noqa: B023
+        with pytest.raises(InvalidInputError, match="host1: there is no backup below s3://b/p/"):
+            call("verify", "--all")
 
 
 def test_show(asked: list[dict[str, Any]]) -> None:
     code, output = call("show")
     assert code == 0
-    assert "hit_data: 300 rows, 11 bytes in 2 objects, md5sum:00" in output
+    assert output.splitlines()[2:] == [
+        "  table     rows      size  objects  fingerprint",
+        "  hit_data   300  11 bytes        2  md5sum:00",
+        "  sequence  last value",
+        "  hit_seq          300",
+    ]
     assert json.loads(call("--json", "show")[1]) == {"host1": MANIFEST}
 
 
@@ -125,7 +162,7 @@ def test_options_stand_before_the_command_or_behind_it(
 
     def ask(_playbook: Any, options: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
         given.append(options)
-        return {"host1": {"backups": [ROW]}}
+        return {"host1": {"backups": [ROW], "where": "s3://b/p/"}}
 
     monkeypatch.setattr("runbook.question.ask", ask)
     result = CliRunner().invoke(backups.group, arguments)
