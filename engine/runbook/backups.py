@@ -16,6 +16,7 @@ import click
 
 from runbook import question
 from runbook.cli import SETTINGS
+from runbook.diagnostics import suggest
 from runbook.errors import ExitCode, InvalidInputError, RefusedError
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ PLAYBOOK = Path(__file__).with_suffix(".yml")
 COLUMNS = ("backup_id", "created", "database", "tables", "rows", "size")
 #: Columns that stand right.
 NUMBERS = ("tables", "rows", "size", "objects", "last value")
+#: The longest time in days that --keep-days takes: a century.
+DAYS = 36_500
+#: As many ids are named where one is not known.
+NEWEST = 5
 #: How the module's word about a backup without a manifest begins.
 UNFINISHED = "it was never finished"
 
@@ -110,8 +115,13 @@ def show(backup_id: str, **options: Any) -> int:
 
 @group.command(context_settings=SETTINGS)
 @click.argument("backup_id", default="")
-@click.option("--keep", type=click.IntRange(0), help="Keep this many of the newest.")
-@click.option("--keep-days", type=click.IntRange(0), help="Keep those younger than this.")
+@click.option("--keep", type=click.IntRange(0), metavar="N", help="Keep the N newest.")
+@click.option(
+    "--keep-days",
+    type=click.IntRange(0, DAYS),
+    metavar="N",
+    help="Keep those younger than N days.",
+)
 @click.option("-C", "--check", is_flag=True, help="Only say which would go.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @question.options
@@ -128,10 +138,14 @@ def prune(
 
     Never the newest good backup, nor one that the target's run marker points to.
     """
-    if not backup_id and keep is None and keep_days is None:
-        raise click.UsageError("Say which backups are to go: BACKUP_ID, --keep or --keep-days.")
+    if bool(backup_id) == ((keep, keep_days) != (None, None)):
+        raise click.UsageError(
+            "Say which backups are to go: either BACKUP_ID, or --keep and --keep-days."
+        )
     wanted = {"backup_id": backup_id, "keep": _text(keep), "keep_days": _text(keep_days)}
     answers = _ask(options, check=True, prune=wanted)
+    if backup_id and not any(answer["removed"] for answer in answers.values()):
+        raise InvalidInputError(_unknown(backup_id, answers))
     if not check and any(answer["removed"] for answer in answers.values()):
         if not yes:
             _confirm(options["target"], answers)
@@ -143,14 +157,37 @@ def prune(
     for host, answer in answers.items():
         for name in answer["removed"]:
             click.echo(f"{host}: {name} {'would be removed' if check else 'removed'}")
-        for name, reason in answer["kept"].items():
-            click.echo(f"{host}: {name} kept: {reason}")
+        _print_kept(host, answer, named=bool(backup_id))
     return ExitCode.OK
+
+
+def _print_kept(host: str, answer: Mapping[str, Any], *, named: bool) -> None:
+    """What retention kept; where one was named, the others were never in question."""
+    for name, reason in {} if named else answer["kept"].items():
+        click.echo(f"{host}: {name} kept: {reason}")
+    if not answer["removed"] and not answer["kept"]:
+        click.echo(f"{host}: no backup below {answer['where']}")
+
+
+def _unknown(backup_id: str, answers: Mapping[str, Any]) -> str:
+    """That no host has a finished backup of this id, and which ones there are."""
+    lines = []
+    for host, answer in answers.items():
+        held = list(answer["kept"])
+        guess = suggest(backup_id, held)
+        hint = f" (did you mean {guess}?)" if guess else ""
+        place = f"below {answer['where']}{hint}"
+        newest = ", ".join(held[:NEWEST]) or "none"
+        lines.append(
+            f"{host}: there is no finished backup {backup_id} {place}; the newest there: {newest}"
+        )
+    return "\n".join(lines)
 
 
 def _confirm(target: str, answers: Mapping[str, Any]) -> None:
     from runbook.apply import ask
 
+    click.echo("This removes for good:", err=True)
     for host, answer in answers.items():
         for name in answer["removed"]:
             click.echo(f"  {host}: {name}", err=True)

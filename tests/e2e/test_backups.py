@@ -37,6 +37,9 @@ def test_backups_are_listed_verified_and_pruned(sandbox: Sandbox, tmp_path: Path
     assert "is not a manifest" in backups("verify", "--all", exit_code=1)
     sandbox.s3().put_object(**manifest, Body=held)
 
+    typed = f"{old}x"
+    unknown = sandbox.run("backups", "-i", "sandbox", "prune", typed, "--yes", exit_code=3)
+    assert f"(did you mean {old}?)" in unknown.stderr
     assert f"{old} removed" in backups("prune", "--keep", "1", "--yes")
     assert sandbox.s3().list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/{old}")["KeyCount"] == 0
     refused = sandbox.run("backups", "-i", "sandbox", "prune", new, "--yes", exit_code=7)

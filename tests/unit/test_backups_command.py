@@ -146,8 +146,11 @@ def test_prune_asks_before_it_removes(
     assert "NEW kept: the newest good backup" in call("prune", "--keep", "2", "--yes")[1]
 
 
-def test_prune_wants_to_know_what(asked: list[dict[str, Any]]) -> None:
-    result = CliRunner().invoke(backups.group, ["-i", "t", "prune"])
+@pytest.mark.parametrize(
+    "arguments", [(), ("X", "--keep", "0"), ("X", "--keep-days", "3"), ("--keep-days", "1000000")]
+)
+def test_prune_wants_to_know_what(arguments: tuple[str, ...], asked: list[dict[str, Any]]) -> None:
+    result = CliRunner().invoke(backups.group, ["-i", "t", "prune", *arguments])
     assert result.exit_code == 2
     assert asked == []
 
@@ -178,3 +181,34 @@ def test_a_commands_help_needs_no_target() -> None:
     result = CliRunner().invoke(backups.group, ["list"])
     assert result.exit_code == 2
     assert "Missing option '-i'" in result.output
+
+
+def test_prune_of_an_unknown_backup_names_the_one_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def ask(_options: Any, **question: Any) -> dict[str, Any]:
+        asked.append(question)
+        answer = {"removed": [], "kept": {ROW["backup_id"]: "not named"}, "where": "s3://b/p/"}
+        return {"host1": answer}
+
+    monkeypatch.setattr(backups, "_ask", ask)
+    typed = ROW["backup_id"].replace("a1c", "alc")
+    with pytest.raises(InvalidInputError) as raised:
+        call("prune", typed, "--yes")
+    assert str(raised.value) == (
+        f"host1: there is no finished backup {typed} below s3://b/p/ (did you mean {ROW['backup_id']}?);"
+        f" the newest there: {ROW['backup_id']}"
+    )
+    assert [question.get("check") for question in asked] == [True]
+
+
+def test_prune_says_when_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"removed": [], "kept": {}, "where": "s3://b/p/"}
+    monkeypatch.setattr(backups, "_ask", lambda _options, **_: {"host1": answer})
+    assert call("prune", "--keep", "2") == (0, "host1: no backup below s3://b/p/\n")
+
+
+def test_prune_of_one_does_not_list_the_others(asked: list[dict[str, Any]]) -> None:
+    assert call("prune", "OLD", "--check")[1] == "host1: OLD would be removed\n"
