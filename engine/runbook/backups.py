@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook import question
+from runbook import question, targets
 from runbook.cli import SETTINGS
 from runbook.diagnostics import suggest
 from runbook.errors import ExitCode, InvalidInputError, RefusedError
@@ -148,7 +148,7 @@ def prune(
         raise InvalidInputError(_unknown(backup_id, answers))
     if not check and any(answer["removed"] for answer in answers.values()):
         if not yes:
-            _confirm(options["target"], answers)
+            _confirm(targets.target(options["target"]).name, answers)
         answers = _ask(options, prune=wanted)
     if options["as_json"]:
         keys = ("removed", "kept")

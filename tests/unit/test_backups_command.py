@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,9 +49,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return questions
 
 
-def call(*arguments: str) -> tuple[Any, str]:
+def call(*arguments: str, target: str = "t,") -> tuple[Any, str]:
     runner = CliRunner()
-    result = runner.invoke(backups.group, ["-i", "t", *arguments], standalone_mode=False)
+    result = runner.invoke(backups.group, ["-i", target, *arguments], standalone_mode=False)
     if isinstance(result.exception, RunbookError):
         raise result.exception
     return result.return_value, result.output
@@ -212,3 +213,12 @@ def test_prune_says_when_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_prune_of_one_does_not_list_the_others(asked: list[dict[str, Any]]) -> None:
     assert call("prune", "OLD", "--check")[1] == "host1: OLD would be removed\n"
+
+
+def test_prune_asks_for_the_name_of_a_target_that_is_given_as_a_path(
+    asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    inventory = tmp_path / "labeller9.yml"
+    inventory.touch()
+    monkeypatch.setattr("runbook.apply.ask", lambda _question: "labeller9")
+    assert "OLD removed" in call("prune", "--keep", "2", target=str(inventory))[1]
