@@ -313,7 +313,7 @@ class _Run:
     def _copy_statement(self, chunk: Chunk) -> Composed:
         condition = chunk.condition()
         names = [column["name"] for column in self.tables[chunk.table]["columns"]]
-        columns = sql.SQL(", ").join(map(sql.Identifier, names))
+        columns = catalog.column_list(names)
         name = catalog.identifier(chunk.relation.schema, chunk.relation.name)
         if condition is None:
             what = sql.SQL("{} ({})").format(name, columns)

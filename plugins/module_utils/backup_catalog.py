@@ -57,6 +57,11 @@ def identifier(schema: str, name: str) -> Composed:
     return sql.SQL("{}.{}").format(sql.Identifier(schema), sql.Identifier(name))
 
 
+def column_list(names: Sequence[str]) -> Composed:
+    """The quoted names, with commas."""
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
 def resolve(cursor: Cursor, names: Sequence[str]) -> Dict[str, Tuple[str, str]]:
     """Schema and name of every table named; InvalidInput names those that are no tables.
 

@@ -14,6 +14,7 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Optional, Sequence, Union
 
+from . import backup_catalog as catalog
 from . import progress
 from .errors import ModuleFailure
 
@@ -193,7 +194,7 @@ def copy_in(
 ) -> int:
     """COPY the pieces into a table; gives the number of rows. ``options`` are COPY's, as SQL."""
     statement = sql.SQL("COPY {} ({}) FROM STDIN ({})").format(
-        table, sql.SQL(", ").join(map(sql.Identifier, columns)), sql.SQL(options)
+        table, catalog.column_list(columns), sql.SQL(options)
     )
     counter = progress.of_this_thread()
     with Ahead(counter.over(pieces)) as fetched:

@@ -15,16 +15,18 @@ the same transaction, and fingerprinted there before the commit: twice as fast, 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Sequence, Set, Tuple
 
 from . import backup_catalog as catalog
-from . import backup_dump as dumps
+from . import backup_difference as difference
 from . import backup_load as loading
+from . import backup_origin as origins
 from . import backup_source as source
-from . import backup_store as store
 from . import change, fingerprint, postgres, progress
 from . import manifest as manifests
 from .backup import Wanted, fingerprints
+from .backup_difference import Difference
+from .backup_target import Target, mappings, pairs
 from .errors import InvalidInput, ModuleFailure, Stale
 from .fingerprint import Column
 from .s3 import Bucket
@@ -34,11 +36,10 @@ with suppress(ImportError):  # postgres.connect says what to install
     from psycopg2 import sql
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812
-    from psycopg2.sql import Composable, Composed
+    from psycopg2.sql import Composed
 
     from .fingerprint import Fingerprint
-    from .manifest import Manifest, SequenceEntry, TableEntry
+    from .manifest import SequenceEntry, TableEntry
 
 _FOREIGN_KEY_VIOLATION = "23503"
 #: From so many rows on it pays to make indexes after the load instead of row by row.
@@ -47,185 +48,13 @@ _REBUILD_ROWS = 20000
 _SORT_KB = 256 << 10
 
 
-class Origin:
-    """A backup to restore from: its tables, and how their rows get into a stage."""
-
-    backup_id: str
-    label: str
-    tables: Dict[str, TableEntry]
-
-    def problems(self, names: Sequence[str]) -> List[str]:
-        """What is wrong with the objects of some tables, without reading them through."""
-        raise NotImplementedError
-
-    def load(self, cursor: Cursor, name: str, stages: Mapping[str, str]) -> None:
-        """Load a table's rows into its stages."""
-        raise NotImplementedError
-
-    def load_into(
-        self, cursor: Cursor, name: str, table: Composable, columns: Sequence[str], relation: str
-    ) -> None:
-        """Load a table's rows, or those of one ``relation``, into columns in the backup's order."""
-        raise NotImplementedError
-
-
-class WholeBackup(Origin):
-    """One of ours."""
-
-    def __init__(self, bucket: Bucket, manifest: Manifest) -> None:
-        self._bucket, self._manifest = bucket, manifest
-        self.backup_id, self.tables = manifest["backup_id"], manifest["tables"]
-        self.label = bucket.url(manifest["prefix"])
-
-    def problems(self, names: Sequence[str]) -> List[str]:
-        """As S3 reports the objects."""
-        some = {name: self.tables[name] for name in names}
-        return store.problems(self._bucket, {**self._manifest, "tables": some})
-
-    def load(self, cursor: Cursor, name: str, stages: Mapping[str, str]) -> None:
-        """The objects of each relation into its stage."""
-        columns = [column["name"] for column in self.tables[name]["columns"]]
-        for relation, stage in stages.items():
-            only = relation if len(stages) > 1 else ""
-            self.load_into(cursor, name, loading.stage(stage), columns, only)
-
-    def load_into(
-        self, cursor: Cursor, name: str, table: Composable, columns: Sequence[str], relation: str
-    ) -> None:
-        """The objects of a table, or of one of its relations."""
-        entries = self.tables[name]["objects"]
-        loading.load(
-            self._bucket,
-            cursor,
-            table,
-            columns,
-            [entry for entry in entries if relation in ("", entry["relation"])],
-            self._manifest["compression"],
-            loading.encoding_for(self._manifest["server_encoding"]),
-        )
-
-
-class OldBackup(Origin):
-    """A folder of TABLE.sql files."""
-
-    def __init__(self, bucket: Bucket, prefix: str, backup_id: str, names: Sequence[str]) -> None:
-        self._bucket, self.backup_id, self.label = bucket, backup_id, bucket.url(prefix)
-        self._keys = dumps.tables(bucket.keys(prefix), prefix)
-        self.tables = {}
-        for name in names or self._keys:
-            if name in self._keys:
-                self.tables[name] = self._entry(name)
-
-    def problems(self, names: Sequence[str]) -> List[str]:
-        """Files that were cut off."""
-        found = []
-        for name in names:
-            tail = self._bucket.tail(self._keys[name], 400)
-            if dumps.COMPLETE not in tail:
-                found.append(
-                    "{} was cut off: it does not end as pg_dump ends a file".format(
-                        self._bucket.url(self._keys[name])
-                    )
-                )
-        return found
-
-    def load(self, cursor: Cursor, name: str, stages: Mapping[str, str]) -> None:
-        """The rows of its COPY block; then the values of its sequences are known."""
-        (stage,) = stages.values()
-        dump = self._dump(name)
-        block = self._block(dump, name)
-        options = "FORMAT text, ENCODING '{}'".format(block.encoding)
-        rows = loading.copy_in(cursor, loading.stage(stage), block.columns, dump.rows(), options)
-        dump.rest()
-        if not dump.complete:
-            raise ModuleFailure("{} was cut off".format(dump.where))
-        self.tables[name]["rows"] = rows
-        for (schema, sequence), (value, called) in dump.sequences.items():
-            self.tables[name]["sequences"][catalog.label(schema, sequence)] = {
-                "schema": schema,
-                "name": sequence,
-                "column": "",
-                "last_value": value,
-                "is_called": called,
-            }
-
-    def _entry(self, name: str) -> TableEntry:
-        block = self._block(self._dump(name), name)
-        return {
-            "schema": block.schema,
-            "name": block.table,
-            "kind": "table",
-            "columns": [
-                {"name": column, "type": "", "not_null": False, "default": "", "identity": ""}
-                for column in block.columns
-            ],
-            "definition": [],
-            "rows": 0,
-            "fingerprint": "",
-            "sequences": {},
-            "objects": [],
-        }
-
-    def _dump(self, name: str) -> dumps.Dump:
-        key = self._keys[name]
-        return dumps.Dump(self._bucket.stream(key), self._bucket.url(key))
-
-    def _block(self, dump: dumps.Dump, name: str) -> dumps.Block:
-        # pg_dump -t takes a pattern, so a file may hold other tables too
-        while True:
-            block = dump.block()
-            if name in (block.table, catalog.label(block.schema, block.table)):
-                return block
-            for _ in dump.rows():
-                pass
-
-
-class Target(NamedTuple):
-    """What is restored where: ``columns`` pairs names in the backup with live ones."""
-
-    name: str
-    place: Tuple[str, str]
-    columns: List[Tuple[str, str]]
-    types: List[str]
-    stages: Dict[str, str]
-
-    @property
-    def label(self) -> str:
-        """The live table's name."""
-        return catalog.label(*self.place)
-
-    @property
-    def backed_up(self) -> List[str]:
-        """The names in the backup of the columns that are restored."""
-        return [column for column, _ in self.columns]
-
-    @property
-    def live(self) -> List[str]:
-        """Their names in the live table."""
-        return [column for _, column in self.columns]
-
-    def typed(self, names: Sequence[str]) -> List[Column]:
-        """The columns of either side with their types, which are the same on both."""
-        return [Column(name, kind) for name, kind in zip(names, self.types)]
-
-
-class Difference(NamedTuple):
-    """Rows before and after, and how they differ; with no key, a row that differs is two."""
-
-    before: int
-    after: int
-    appear: int
-    vanish: int
-    differ: int
-
-
 def restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
     """The live tables hold what the backup holds; those that do already are left alone."""
     bucket, root = Bucket(params["bucket"], params), manifests.root(params["prefix"])
     bucket.check()
-    origin = _origin(bucket, root, params)
-    names = _wanted(origin, params["tables"])
-    mapping = _mapping(params["mapping"], names)
+    origin = origins.find(bucket, root, params)
+    names = origins.wanted(origin, params["tables"])
+    mapping = mappings(params["mapping"], names)
     damage = origin.problems(names)
     if damage:
         raise InvalidInput(
@@ -250,42 +79,9 @@ def restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
     )
 
 
-def _origin(bucket: Bucket, root: str, params: Mapping[str, Any]) -> Origin:
-    backup_id = params["backup_id"]
-    prefix = store.prefix_of(root, backup_id)
-    old = store.load(bucket, root, backup_id) is None and dumps.tables(bucket.keys(prefix), prefix)
-    if old:
-        return OldBackup(bucket, prefix, backup_id, params["tables"] or [])
-    return WholeBackup(bucket, store.named(bucket, root, backup_id))
-
-
-def _wanted(origin: Origin, names: Sequence[str]) -> List[str]:
-    missing = [name for name in names or () if name not in origin.tables]
-    if missing:
-        raise InvalidInput(
-            "backup {} has no table {}; it holds {}".format(
-                origin.label, ", ".join(missing), ", ".join(sorted(origin.tables))
-            )
-        )
-    return list(dict.fromkeys(names or origin.tables))
-
-
-def _mapping(given: Any, names: Sequence[str]) -> Dict[str, Dict[str, Any]]:
-    found: Dict[str, Dict[str, Any]] = {
-        name: {"into": "", "columns": {}, "drop": [], "keep_default": []} for name in names
-    }
-    for entry in given or []:
-        if entry["table"] not in found:
-            raise InvalidInput(
-                "mapping names the table {}, which is not restored".format(entry["table"])
-            )
-        found[entry["table"]].update({key: value for key, value in entry.items() if value})
-    return found
-
-
 class _Restore:
     def __init__(
-        self, params: Mapping[str, Any], snapshot: source.Snapshot, origin: Origin
+        self, params: Mapping[str, Any], snapshot: source.Snapshot, origin: origins.Origin
     ) -> None:
         self.params, self.snapshot, self.origin = params, snapshot, origin
         self.cursor = snapshot.cursor
@@ -453,27 +249,7 @@ class _Restore:
         if target.name in self._direct:
             rows = self.origin.tables[target.name]["rows"]
             return Difference(0, rows, rows, 0, 0)
-        staged = _union(target, target.backed_up)
-        self.cursor.execute(sql.SQL("SELECT count(*) FROM ({}) AS s").format(staged))
-        after = int(self._row()[0])
-        if not before or not after:
-            return Difference(before, after, after, before, 0)
-        for stage in target.stages.values():
-            self.cursor.execute(sql.SQL("ANALYZE {}").format(loading.stage(stage)))
-        live = sql.SQL("SELECT {} FROM {}").format(
-            _list(target.live), catalog.identifier(*target.place)
-        )
-        key = [
-            pair
-            for pair in target.columns
-            if pair[1] in catalog.primary_key(self.cursor, *target.place)
-        ]
-        if key and len(key) == len(catalog.primary_key(self.cursor, *target.place)):
-            query = _by_key(staged, live, target, key)
-        else:
-            query = _by_row(staged, live, target)
-        self.cursor.execute(query)
-        return Difference(before, after, *map(int, self._row()))
+        return difference.between(self.cursor, target, before)
 
     def swap(self) -> None:
         """Empty and fill the live tables, set the sequences; nothing is committed here."""
@@ -566,9 +342,9 @@ class _Restore:
             self.cursor.execute(
                 sql.SQL("INSERT INTO {} ({}) {} SELECT {} FROM {}").format(
                     into,
-                    _list(target.live),
+                    catalog.column_list(target.live),
                     sql.SQL(overriding),
-                    _list(target.backed_up),
+                    catalog.column_list(target.backed_up),
                     loading.stage(stage),
                 )
             )
@@ -659,96 +435,6 @@ class _Restore:
         row = self.cursor.fetchone()
         assert row is not None
         return row
-
-
-def pairs(
-    entry: TableEntry, live: TableEntry, mapping: Mapping[str, Any], where: str
-) -> List[Tuple[str, str]]:
-    """Columns of the backup with the live ones they go into, in the backup's order.
-
-    By name, renamed as ``mapping`` says. InvalidInput names all that are missing, left over, or
-    of another type.
-    """
-    renamed, dropped = mapping["columns"], set(mapping["drop"])
-    types = {column["name"]: column["type"] for column in live["columns"]}
-    held = {column["name"] for column in entry["columns"]}
-    found, problems = [], []
-    problems += [
-        "mapping names the column {}, which the backup does not have".format(name)
-        for name in sorted((set(renamed) | dropped) - held)
-    ]
-    for column in entry["columns"]:
-        if column["name"] in dropped:
-            continue
-        into = renamed.get(column["name"], column["name"])
-        if into not in types:
-            problems.append("column {} of the backup is missing".format(into))
-        elif column["type"] not in ("", types[into]):
-            problems.append(
-                "column {} is {}, in the backup {}".format(into, types[into], column["type"])
-            )
-        else:
-            found.append((column["name"], into))
-    filled = {into for _, into in found} | set(mapping["keep_default"])
-    for name in types:
-        if name not in filled and not any(name in text for text in problems):
-            problems.append("column {} is not in the backup".format(name))
-    if problems:
-        raise InvalidInput(
-            "{}: {}; alter the table, or say what is meant with mapping".format(
-                where, "; ".join(problems)
-            )
-        )
-    return found
-
-
-def _list(names: Sequence[str]) -> Composable:
-    return sql.SQL(", ").join(map(sql.Identifier, names))
-
-
-def _union(target: Target, names: Sequence[str]) -> Composable:
-    return sql.SQL(" UNION ALL ").join(
-        sql.SQL("SELECT {} FROM {}").format(_list(names), loading.stage(stage))
-        for stage in target.stages.values()
-    )
-
-
-def _by_key(
-    staged: Composable, live: Composable, target: Target, key: Sequence[Tuple[str, str]]
-) -> Composed:
-    """Counts of rows that appear, vanish and differ, by primary key."""
-
-    def side(query: Composable, names: Sequence[str], keys: Sequence[str]) -> Composed:
-        chosen = sql.SQL(", ").join(
-            sql.SQL("{} AS key_{}").format(sql.Identifier(name), sql.SQL(str(number)))
-            for number, name in enumerate(keys)
-        )
-        return sql.SQL("SELECT md5(ROW({})::text) AS row_md5, {} FROM ({}) AS q").format(
-            _list(names), chosen, query
-        )
-
-    return sql.SQL(
-        "SELECT count(*) FILTER (WHERE l.row_md5 IS NULL),"
-        " count(*) FILTER (WHERE s.row_md5 IS NULL),"
-        " count(*) FILTER (WHERE s.row_md5 <> l.row_md5) FROM ({}) AS s FULL JOIN ({}) AS l ON {}"
-    ).format(
-        side(staged, target.backed_up, [name for name, _ in key]),
-        side(live, target.live, [name for _, name in key]),
-        sql.SQL(" AND ").join(
-            sql.SQL("s.key_{0} = l.key_{0}").format(sql.SQL(str(number)))
-            for number in range(len(key))
-        ),
-    )
-
-
-def _by_row(staged: Composable, live: Composable, target: Target) -> Composed:
-    """Counts of rows that appear and vanish, by content: there is no key to tell which differ."""
-    side = sql.SQL("SELECT md5(ROW({})::text) AS row_md5, count(*) AS n FROM ({}) AS q GROUP BY 1")
-    return sql.SQL(
-        "SELECT coalesce(sum(greatest(coalesce(s.n, 0) - coalesce(l.n, 0), 0)), 0),"
-        " coalesce(sum(greatest(coalesce(l.n, 0) - coalesce(s.n, 0), 0)), 0), 0"
-        " FROM ({}) AS s FULL JOIN ({}) AS l USING (row_md5)"
-    ).format(side.format(_list(target.backed_up), staged), side.format(_list(target.live), live))
 
 
 def _sequence_line(named: SequenceEntry, value: SequenceEntry) -> str:

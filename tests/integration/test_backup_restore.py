@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.labeller.runbook.plugins.module_utils import (
     backup,
     backup_restore,
+    backup_store,
     errors,
 )
 from backup_support import SCHEMA, TABLES, content, execute, parameters, s3, url
@@ -149,7 +150,7 @@ def test_an_object_that_changes_after_the_check_is_noticed(
         Key=key,
         Body=content(aws, bucket, made["tables"]["worker_data"]["objects"][0]["key"]),
     )
-    monkeypatch.setattr(backup_restore.store, "problems", lambda *_: [])
+    monkeypatch.setattr(backup_store, "problems", lambda *_: [])
     with pytest.raises(errors.ModuleFailure):
         backup_restore.restored(params, False)
     assert everything(database) == spoilt

@@ -1,0 +1,98 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a restore puts where: live tables, and the columns that take the backup's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+
+from . import backup_catalog as catalog
+from .errors import InvalidInput
+from .fingerprint import Column
+
+if TYPE_CHECKING:
+    from .manifest import TableEntry
+
+
+class Target(NamedTuple):
+    """What is restored where: ``columns`` pairs names in the backup with live ones."""
+
+    name: str
+    place: Tuple[str, str]
+    columns: List[Tuple[str, str]]
+    types: List[str]
+    stages: Dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """The live table's name."""
+        return catalog.label(*self.place)
+
+    @property
+    def backed_up(self) -> List[str]:
+        """The names in the backup of the columns that are restored."""
+        return [column for column, _ in self.columns]
+
+    @property
+    def live(self) -> List[str]:
+        """Their names in the live table."""
+        return [column for _, column in self.columns]
+
+    def typed(self, names: Sequence[str]) -> List[Column]:
+        """The columns of either side with their types, which are the same on both."""
+        return [Column(name, kind) for name, kind in zip(names, self.types)]
+
+
+def mappings(given: Any, names: Sequence[str]) -> Dict[str, Dict[str, Any]]:
+    """The parameter ``mapping`` by table, with an empty one for those it does not name."""
+    found: Dict[str, Dict[str, Any]] = {
+        name: {"into": "", "columns": {}, "drop": [], "keep_default": []} for name in names
+    }
+    for entry in given or []:
+        if entry["table"] not in found:
+            raise InvalidInput(
+                "mapping names the table {}, which is not restored".format(entry["table"])
+            )
+        found[entry["table"]].update({key: value for key, value in entry.items() if value})
+    return found
+
+
+def pairs(
+    entry: TableEntry, live: TableEntry, mapping: Mapping[str, Any], where: str
+) -> List[Tuple[str, str]]:
+    """Columns of the backup with the live ones they go into, in the backup's order.
+
+    By name, renamed as ``mapping`` says. InvalidInput names all that are missing, left over, or
+    of another type.
+    """
+    renamed, dropped = mapping["columns"], set(mapping["drop"])
+    types = {column["name"]: column["type"] for column in live["columns"]}
+    held = {column["name"] for column in entry["columns"]}
+    found, problems = [], []
+    problems += [
+        "mapping names the column {}, which the backup does not have".format(name)
+        for name in sorted((set(renamed) | dropped) - held)
+    ]
+    for column in entry["columns"]:
+        if column["name"] in dropped:
+            continue
+        into = renamed.get(column["name"], column["name"])
+        if into not in types:
+            problems.append("column {} of the backup is missing".format(into))
+        elif column["type"] not in ("", types[into]):
+            problems.append(
+                "column {} is {}, in the backup {}".format(into, types[into], column["type"])
+            )
+        else:
+            found.append((column["name"], into))
+    filled = {into for _, into in found} | set(mapping["keep_default"])
+    for name in types:
+        if name not in filled and not any(name in text for text in problems):
+            problems.append("column {} is not in the backup".format(name))
+    if problems:
+        raise InvalidInput(
+            "{}: {}; alter the table, or say what is meant with mapping".format(
+                where, "; ".join(problems)
+            )
+        )
+    return found
