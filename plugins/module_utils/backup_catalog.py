@@ -324,7 +324,8 @@ def enabled_triggers(cursor: Cursor, oids: Sequence[int]) -> List[Trigger]:
         """,
         (list(oids),),
     )
-    alter = sql.SQL("ALTER TABLE {} {} TRIGGER {}")
+    # ONLY: a partition has a state of its own.
+    alter = sql.SQL("ALTER TABLE ONLY {} {} TRIGGER {}")
     return [
         Trigger(
             *(

@@ -284,7 +284,7 @@ class _Restore:
     def _fill(self, target: Target) -> None:
         table = catalog.identifier(*target.place)
         relations = catalog.relations(self.cursor, *target.place)
-        triggers = catalog.enabled_triggers(self.cursor, [relation.oid for relation in relations])
+        triggers = catalog.enabled_triggers(self.cursor, self._oids([target]))
         # The rows are as the backup has them: triggers would write what they wrote once already.
         for trigger in triggers:
             self.cursor.execute(trigger.disable)

@@ -300,6 +300,11 @@ def test_partitions_children_identity_triggers_and_generated_columns(
         CREATE TABLE parts_2 (v text, id int NOT NULL);
         ALTER TABLE parts ATTACH PARTITION parts_2 FOR VALUES FROM (10) TO (20);
         INSERT INTO parts SELECT g, 'p' || g FROM generate_series(0, 19) g;
+        CREATE FUNCTION as_it_is() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+        CREATE TRIGGER partly BEFORE INSERT ON parts FOR EACH ROW EXECUTE FUNCTION as_it_is();
+        ALTER TABLE parts_2 DISABLE TRIGGER partly;
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
+        CREATE TRIGGER whole BEFORE INSERT OR TRUNCATE ON parts FOR EACH STATEMENT EXECUTE FUNCTION refuse();
         CREATE TABLE refers (id int, "odd {0} %s" int CONSTRAINT "named {0} %s" REFERENCES parts);
         COMMENT ON CONSTRAINT "named {0} %s" ON refers IS 'as it''s said';
         INSERT INTO refers VALUES (1, 3), (2, 14);
@@ -334,10 +339,13 @@ def test_partitions_children_identity_triggers_and_generated_columns(
     assert [execute(database, query) for query in state] == before
     assert execute(
         database,
-        "SELECT tgname, tgenabled FROM pg_trigger"
-        " WHERE NOT tgisinternal AND tgrelid = %s::regclass ORDER BY 1",
-        ('"Odd ""T"""',),
+        "SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = %s::regclass ORDER BY 1",
+        '"Odd ""T"""',
     ) == [("always", "A"), ("never", "D"), ("shout", "O")]
+    assert execute(
+        database,
+        "SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger WHERE tgname = 'partly' ORDER BY 1",
+    ) == [("parts", "O"), ("parts_1", "O"), ("parts_2", "D")]
     assert execute(
         database,
         "SELECT obj_description(oid, 'pg_constraint') FROM pg_constraint"
