@@ -10,10 +10,13 @@ from . import backup_load as loading
 from . import backup_store as store
 from . import change, fingerprint, postgres, progress
 from . import manifest as manifests
-from .errors import InvalidInput, ModuleFailure
+from .errors import InvalidInput, ModuleFailure, Unreachable
+from .fingerprint import Fingerprint
 from .s3 import Bucket
 
 if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
     from .manifest import Manifest
 
 
@@ -26,38 +29,47 @@ def problems(
         return found
     with postgres.connect(params) as session:
         cursor = session.cursor()
-        for number, (name, table) in enumerate(sorted(manifest["tables"].items())):
-            columns = [column["name"] for column in table["columns"]]
-            stage = "runbook_verify_{}".format(number)
-            loading.create_stage(cursor, stage, columns)
-            encoding = loading.encoding_for(manifest["server_encoding"])
+        for name, table in sorted(manifest["tables"].items()):
+            said = (table["rows"], table["fingerprint"])
             try:
-                with progress.loading(progress.VERIFY, name, manifests.total(table)):
-                    loading.load(
-                        bucket,
-                        cursor,
-                        loading.stage(stage),
-                        columns,
-                        table["objects"],
-                        manifest["compression"],
-                        encoding,
-                    )
+                held = _read_back(bucket, cursor, manifest, name)
+            except Unreachable:  # that says nothing about the backup
+                raise
             except ModuleFailure as error:
                 found.append("table {}: {}".format(name, error))
-                continue
-            typed, known = manifests.columns(table), table["fingerprint"]
-            cursor.execute(
-                fingerprint.sql(loading.STAGES, stage, typed, session.server_version, like=known)
-            )
-            held = cursor.fetchone()
-            if held != (table["rows"], table["fingerprint"]):
-                found.append(
-                    "table {}: its objects hold {} rows, {}; the manifest says {}, {}".format(
-                        name, *(held or ()), table["rows"], table["fingerprint"]
+            else:
+                if held != said:
+                    found.append(
+                        "table {}: its objects hold {} rows, {}; the manifest says {}, {}".format(
+                            name, *held, *said
+                        )
                     )
-                )
             session.rollback()
     return found
+
+
+def _read_back(bucket: Bucket, cursor: Cursor, manifest: Manifest, name: str) -> Fingerprint:
+    """Load a table's objects into a temporary table, and see what it holds."""
+    table, stage = manifest["tables"][name], "runbook_verify"
+    columns = [column["name"] for column in table["columns"]]
+    loading.create_stage(cursor, stage, columns)
+    with progress.loading(progress.VERIFY, name, manifests.total(table)):
+        loading.load(
+            bucket,
+            cursor,
+            loading.stage(stage),
+            columns,
+            table["objects"],
+            manifest["compression"],
+            loading.encoding_for(manifest["server_encoding"]),
+        )
+    typed, version = manifests.columns(table), cursor.connection.server_version
+    cursor.execute(
+        fingerprint.sql(loading.STAGES, stage, typed, version, like=table["fingerprint"])
+    )
+    row = cursor.fetchone()
+    assert row is not None
+    return Fingerprint(*row)
 
 
 def info(params: Mapping[str, Any], _check_mode: bool) -> Mapping[str, Any]:
