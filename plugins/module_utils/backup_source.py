@@ -136,20 +136,18 @@ def in_parallel(tasks: Sequence[Task], jobs: int, opened: Callable[[], Any]) -> 
     ``opened()`` is a context manager that gives a connection. The first failure stops everything:
     running statements are cancelled, no further task begins, and it is raised.
     """
-    pool = _Pool(tasks, opened)
-    threads = [
-        threading.Thread(target=pool.work, daemon=True, name="backup-{}".format(number))
-        for number in range(min(jobs, len(tasks)))
-    ]
-    for thread in threads:
-        thread.start()
+    if not tasks:
+        return
+    count = min(jobs, len(tasks))
+    pool = _Pool(tasks, opened, count)
+    for number in range(count):
+        threading.Thread(target=pool.work, daemon=True, name="backup-{}".format(number)).start()
+    # Not by joining them: before Python 3.13 a join that is interrupted takes its thread for ended.
     try:
-        for thread in threads:
-            thread.join()
+        pool.idle.wait()
     except BaseException:  # Ctrl-C
         pool.stop()
-        for thread in threads:
-            thread.join(10)
+        pool.idle.wait(10)
         raise
     if pool.failures:
         raise pool.failures[0]
@@ -158,11 +156,13 @@ def in_parallel(tasks: Sequence[Task], jobs: int, opened: Callable[[], Any]) -> 
 class _Pool:
     """Tasks that wait, and what the threads that do them share."""
 
-    def __init__(self, tasks: Sequence[Task], opened: Callable[[], Any]) -> None:
+    def __init__(self, tasks: Sequence[Task], opened: Callable[[], Any], threads: int) -> None:
         self._opened = opened
         self._waiting = deque(tasks)
         self._sessions: List[Connection] = []
         self._stopped = threading.Event()
+        self._working = [True] * threads
+        self.idle = threading.Event()
         self.failures: List[BaseException] = []
 
     def work(self) -> None:
@@ -179,6 +179,10 @@ class _Pool:
         except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             self.failures.append(error)
             self.stop()
+        finally:
+            self._working.pop()
+            if not self._working:
+                self.idle.set()
 
     def stop(self) -> None:
         """Begin no further task, and cancel the statements that run."""
