@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
-from command_line import Sandbox
+from command_line import PROJECT, Sandbox
 
 
 def test_backups_are_listed_verified_and_pruned(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -44,3 +46,34 @@ def test_backups_are_listed_verified_and_pruned(sandbox: Sandbox, tmp_path: Path
     assert sandbox.s3().list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/{old}")["KeyCount"] == 0
     refused = sandbox.run("backups", "-i", "sandbox", "prune", new, "--yes", exit_code=7)
     assert "the newest good backup" in refused.stderr
+
+
+def test_the_restores_that_the_documentation_names(sandbox: Sandbox, tmp_path: Path) -> None:
+    text = (PROJECT / "docs" / "backups.md").read_text()
+    block = re.findall(r"```\n(.*?)```", text.partition("## Restoring\n")[2], re.DOTALL)[0]
+    commands = [re.sub(r"  +.*", "", line) for line in block.splitlines()]
+    assert len(commands) == 6
+    sandbox.run("apply", "backup.yml", "-i", "sandbox", "--yes")
+    listed = json.loads(sandbox.run("backups", "-i", "sandbox", "--json", "list").stdout)
+    with sandbox.database() as cursor:
+        cursor.execute("UPDATE assignment_data SET score = coalesce(score, 0) + 1")
+        changed = cursor.rowcount
+    sandbox.run("apply", "restore.yml", "-i", "sandbox", "--yes")
+    with sandbox.database() as cursor:
+        cursor.execute("UPDATE hit_data SET reward = coalesce(reward, 0) + 1")
+        cursor.execute("UPDATE worker_data SET last_time = now()")
+    ids = {"ID": listed["backups"][0]["backup_id"], "labeller3": "sandbox", "labeller4": "sandbox"}
+    shown = []
+    for command in commands:
+        words = shlex.split(re.sub(r"ID$|labeller\d", lambda name: ids[name[0]], command))
+        done = sandbox.run(*words[1:], *(["--check"] if "--check" not in words else []))
+        shown.append(done.stdout)
+    newest, named, some, other, undo, start = shown
+    assert "table hit_data" in newest
+    assert "table worker_data" in newest
+    assert "table hit_data" in some
+    assert "table worker_data" not in some
+    for output in (newest, named, other, undo):
+        assert ("table assignment_data" in output) == (output is undo)
+    assert f"+{changed} rows differ" in undo
+    assert "Put the crontab up" in start
