@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import backup, backup_prune, errors
-from backup_support import PREFIX, execute, keys, parameters, s3
+from ansible_collections.labeller.runbook.plugins.module_utils import (
+    backup,
+    backup_prune,
+    backup_source,
+    backup_store,
+    errors,
+    manifest,
+    s3,
+)
+from backup_support import PREFIX, execute, keys, parameters
+from backup_support import s3 as client
 
 
 @pytest.fixture
@@ -43,12 +52,22 @@ def test_keep_the_newest(params: dict[str, Any], aws: Any, bucket: str) -> None:
 def test_the_newest_good_one_always_stays(params: dict[str, Any], aws: Any, bucket: str) -> None:
     ids = make(params, 3)
     damaged = list(keys(aws, bucket, f"{PREFIX}/{ids[0]}/t"))
-    s3(aws).delete_object(Bucket=bucket, Key=damaged[0])
+    client(aws).delete_object(Bucket=bucket, Key=damaged[0])
     done = absent(params, keep=0)
     assert done["kept"] == {ids[1]: "the newest good backup"}
     assert done["removed"] == [ids[0], ids[2]]
     with pytest.raises(errors.Refused, match="the newest good backup"):
         backup_prune.absent({**params, "backup_id": ids[1]}, False)
+
+
+def test_a_manifest_that_cannot_be_used_is_no_good_backup(
+    params: dict[str, Any], aws: Any, bucket: str
+) -> None:
+    ids = make(params, 3)
+    for backup_id, body in ((ids[0], b'{"format_version": 2}'), (ids[1], b"cut o")):
+        client(aws).put_object(Bucket=bucket, Key=f"{PREFIX}/{backup_id}/manifest.json", Body=body)
+    done = absent(params, keep=0)
+    assert done["kept"] == {ids[2]: "the newest good backup"}
 
 
 def test_marker_and_protect_are_heeded(params: dict[str, Any]) -> None:
@@ -71,6 +90,20 @@ def test_one_backup_by_name(params: dict[str, Any]) -> None:
 def test_retention_must_be_said(params: dict[str, Any]) -> None:
     with pytest.raises(errors.InvalidInput, match="say which backups"):
         backup_prune.absent(params, False)
+
+
+def test_nothing_is_removed_while_a_backup_runs(params: dict[str, Any], bucket: str) -> None:
+    ids = make(params, 2)
+    with backup_source.exclusively(params, bucket, manifest.root(PREFIX)):
+        with pytest.raises(errors.Locked, match="another backup"):
+            backup_prune.absent({**params, "keep": 1}, False)
+        assert backup_prune.absent({**params, "keep": 1}, True)["removed"] == ids[1:]
+
+
+def test_a_bucket_that_is_not_there_is_named(params: dict[str, Any]) -> None:
+    for check_mode in (True, False):
+        with pytest.raises(errors.InvalidInput, match="bucket nosuchbucket-x does not exist"):
+            backup_prune.absent({**params, "bucket": "nosuchbucket-x", "keep": 1}, check_mode)
 
 
 def test_days_and_number_together() -> None:
@@ -103,3 +136,30 @@ def test_a_removal_that_was_cut_short_leaves_no_half_backup(
     assert list(absent(params, keep=5)["kept"]) == ids[:1]  # without its manifest it is no backup
     make(params, 1)  # the next run removes the rest of it
     assert not keys(aws, bucket, f"{PREFIX}/{ids[1]}")
+
+
+def test_what_other_databases_left_goes_after_a_day(
+    aws: dict[str, Any], bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted from the last sign of life: its beginning, an object, an upload."""
+    held, root = s3.Bucket(bucket, aws), manifest.root(PREFIX)
+    key = f"{PREFIX}/20200101T000000000Z-ffffff-0000/t/0000.csv.zst"
+    client(aws).put_object(Bucket=bucket, Key=key, Body=b"half")
+    now = backup_store.utc_now()
+    later = now + timedelta(days=2)
+    assert backup_store.leftovers(held, root, "aaaaaa", now) == ([], [])
+    assert backup_store.leftovers(held, root, "aaaaaa", later) == ([key], [])
+    assert backup_store.leftovers(held, root, "ffffff", now) == ([key], [])
+    young = s3.Upload(key, "id", later)  # moto's uploads are all of 2010
+    monkeypatch.setattr(held, "uploads", lambda _: [young])
+    assert backup_store.leftovers(held, root, "aaaaaa", later) == ([], [])
+    assert backup_store.leftovers(held, root, "ffffff", later) == ([key], [young])
+
+
+def test_ids_sort_by_time_even_when_the_clock_went_back() -> None:
+    now = datetime(2026, 1, 14, 9, 30, 12, 123456, tzinfo=UTC)
+    first = manifest.new_id(now, "3f9a1c", [])
+    assert first.startswith("20260114T093012123Z-3f9a1c-")
+    assert manifest.new_id(now - timedelta(hours=1), "3f9a1c", ["other", first]) > first
+    assert manifest.time_of(first) == now.replace(microsecond=123000)
+    assert manifest.owner_of(first) == "3f9a1c"
