@@ -114,6 +114,7 @@ def test_a_lock_is_of_one_prefix_and_its_loss_is_an_error(
 
 def test_an_interrupt_ends_the_statements_that_run(params: dict[str, Any]) -> None:
     ended = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
 
     def slow(session: Any) -> None:
         try:
@@ -131,6 +132,7 @@ def test_an_interrupt_ends_the_statements_that_run(params: dict[str, Any]) -> No
         interrupting = Background(interrupt)
         with pytest.raises(KeyboardInterrupt):
             backup_source.in_parallel([slow], 1, snapshot.reader)
+    signal.signal(signal.SIGINT, before)
     interrupting.result()
     assert ended
 
