@@ -305,6 +305,48 @@ def foreign_keys(cursor: Cursor, oids: Sequence[int]) -> List[ForeignKey]:
     return [ForeignKey(*row) for row in cursor.fetchall()]
 
 
+class Reference(NamedTuple):
+    """What a foreign key says: a table's columns, and those of the table that they refer to."""
+
+    name: str
+    place: Tuple[str, str]
+    columns: List[str]
+    to: Tuple[str, str]
+    to_columns: List[str]
+
+
+def references(cursor: Cursor, oids: Sequence[int]) -> List[Reference]:
+    """The foreign keys of some tables and those that refer to them, as rows must follow them.
+
+    Without those that are not validated, and those of periods, which are no equalities.
+    """
+    version = cursor.connection.server_version
+    own = "AND k.conparentid = 0" if version >= 110000 else ""
+    own += " AND NOT k.conperiod" if version >= 180000 else ""
+    names = """
+        ARRAY(SELECT a.attname::text FROM unnest(k.{numbers}) WITH ORDINALITY AS n (number, nth)
+              JOIN pg_attribute a ON a.attrelid = k.{table} AND a.attnum = n.number ORDER BY n.nth)
+        """
+    query = """
+        SELECT k.conname, cn.nspname, c.relname, {columns}, pn.nspname, p.relname, {to_columns}
+        FROM pg_constraint k
+        JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace cn ON cn.oid = c.relnamespace
+        JOIN pg_class p ON p.oid = k.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
+        WHERE k.contype = 'f' AND k.convalidated {own}
+          AND (k.conrelid = ANY(%(oids)s::oid[]) OR k.confrelid = ANY(%(oids)s::oid[]))
+        ORDER BY 2, 3, 1
+        """.format(  # noqa: S608 - constants
+        columns=names.format(numbers="conkey", table="conrelid"),
+        to_columns=names.format(numbers="confkey", table="confrelid"),
+        own=own,
+    )
+    cursor.execute(query, {"oids": list(oids)})
+    return [
+        Reference(name, (schema, table), columns, (to_schema, to), to_columns)
+        for name, schema, table, columns, to_schema, to, to_columns in cursor.fetchall()
+    ]
+
+
 class Trigger(NamedTuple):
     """A trigger that fires, and the statements that stop it and let it fire as before."""
 
@@ -335,6 +377,18 @@ def enabled_triggers(cursor: Cursor, oids: Sequence[int]) -> List[Trigger]:
         )
         for schema, table, name, always in cursor.fetchall()
     ]
+
+
+def is_inherited(cursor: Cursor, schema: str, name: str) -> bool:
+    """Whether a table is a partition, or inherits, or is inherited from without partitions."""
+    cursor.execute(
+        "SELECT EXISTS (SELECT FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent"
+        " WHERE i.inhrelid = %(name)s::regclass"
+        " OR (i.inhparent = %(name)s::regclass AND p.relkind <> 'p'))",
+        {"name": identifier(schema, name).as_string(cursor)},
+    )
+    row = cursor.fetchone()
+    return bool(row and row[0])
 
 
 def has_rules(cursor: Cursor, schema: str, name: str) -> bool:

@@ -15,7 +15,7 @@ the same transaction, and fingerprinted there before the commit: twice as fast, 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from . import backup_catalog as catalog
 from . import backup_difference as difference
@@ -36,7 +36,7 @@ with suppress(ImportError):  # postgres.connect says what to install
     from psycopg2 import sql
 
 if TYPE_CHECKING:
-    from psycopg2.sql import Composed
+    from psycopg2.sql import Composable, Composed
 
     from .fingerprint import Fingerprint
     from .manifest import SequenceEntry, TableEntry
@@ -68,8 +68,10 @@ def restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
         restore = _Restore(params, snapshot, origin)
         restore.add([(name, snapshot.places[table], mapping[name]) for name, table in into.items()])
         snapshot.begin("ACCESS SHARE" if check_mode else "SHARE ROW EXCLUSIVE", readonly=check_mode)
-        restore.compare()
-        if not check_mode and restore.differences:
+        restore.compare(check_mode)
+        if check_mode:
+            restore.check_references()
+        elif restore.differences:
             restore.swap()
             session.commit()
     return change.result(
@@ -163,8 +165,13 @@ class _Restore:
                     )
                 )
 
-    def compare(self) -> None:
-        """Load what differs beside the live tables, hold it against the manifest, count."""
+    def compare(self, check_mode: bool) -> None:
+        """Load what differs beside the live tables, hold it against the manifest, count.
+
+        What goes into an empty table is loaded too when a check wants to follow its foreign keys.
+        """
+        keys = catalog.references(self.cursor, self._oids(self.targets)) if check_mode else []
+        followed = {place for key in keys for place in (key.place, key.to)}
         self._live = fingerprints(
             self.snapshot,
             {
@@ -186,7 +193,8 @@ class _Restore:
             whole = len(target.columns) == len(entry["columns"])
             live = self._live[target.name]
             known = (entry["rows"], entry["fingerprint"])
-            if whole and entry["fingerprint"] and not live.rows and len(target.stages) == 1:
+            empty = not live.rows and len(target.stages) == 1
+            if whole and entry["fingerprint"] and empty and target.place not in followed:
                 self._direct.add(target.name)
             elif not whole or live != known:
                 with progress.loading(progress.RESTORE, target.name, manifests.total(entry)):
@@ -250,6 +258,74 @@ class _Restore:
             rows = self.origin.tables[target.name]["rows"]
             return Difference(0, rows, rows, 0, 0)
         return difference.between(self.cursor, target, before)
+
+    def check_references(self) -> None:
+        """Refuse, in a check, what the foreign keys would refuse when the swap makes them again.
+
+        Tables that are partitions or take part in inheritance are not looked at.
+        """
+        rows = [target for target in self.targets if target.name in self._replaced]
+        after = {target.place: target for target in rows}
+        for key in catalog.references(self.cursor, self._oids(rows)):
+            referring = self._rows_after(key.place, key.columns, after)
+            known = self._rows_after(key.to, key.to_columns, after)
+            if referring is None or known is None:
+                continue
+            columns, others = (
+                [sql.SQL("{}.{}").format(sql.SQL(side), sql.Identifier(name)) for name in names]
+                for side, names in (("r", key.columns), ("k", key.to_columns))
+            )
+            self.cursor.execute(
+                sql.SQL(
+                    "SELECT count(*), min(ROW({})::text) FROM ({}) AS r WHERE {}"
+                    " AND NOT EXISTS (SELECT FROM ({}) AS k WHERE {})"
+                ).format(
+                    sql.SQL(", ").join(columns),
+                    referring,
+                    sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(c) for c in columns),
+                    known,
+                    sql.SQL(" AND ").join(
+                        sql.SQL("{} = {}").format(*pair) for pair in zip(columns, others)
+                    ),
+                )
+            )
+            count, example = self._row()
+            if count:
+                raise InvalidInput(
+                    "the restored rows do not fit the others: {} of table {} would refer to what "
+                    "is not in table {}, for instance {} {} (foreign key {}); restore both tables "
+                    "from the same backup".format(
+                        "1 row" if count == 1 else "{} rows".format(count),
+                        catalog.label(*key.place),
+                        catalog.label(*key.to),
+                        ", ".join(key.columns),
+                        example,
+                        key.name,
+                    )
+                )
+
+    def _rows_after(
+        self, place: Tuple[str, str], columns: Sequence[str], after: Mapping[Any, Target]
+    ) -> Optional[Composable]:
+        """Columns of a table as the restore leaves it; None where a check does not know them."""
+        target = after.get(place)
+        if target is None:
+            if catalog.is_inherited(self.cursor, *place):
+                return None
+            return sql.SQL("SELECT {} FROM {}").format(
+                catalog.column_list(columns), catalog.identifier(*place)
+            )
+        backed_up = {live: name for name, live in target.columns}
+        unknown = not set(columns) <= set(backed_up)
+        if len(target.stages) > 1 or unknown:
+            return None
+        return sql.SQL("SELECT {} FROM {}").format(
+            sql.SQL(", ").join(
+                sql.SQL("{} AS {}").format(sql.Identifier(backed_up[name]), sql.Identifier(name))
+                for name in columns
+            ),
+            loading.stage(next(iter(target.stages.values()))),
+        )
 
     def swap(self) -> None:
         """Empty and fill the live tables, set the sequences; nothing is committed here."""

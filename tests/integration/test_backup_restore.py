@@ -513,3 +513,33 @@ def test_rows_that_an_index_forbids_are_refused(
     with pytest.raises(errors.ModuleFailure, match="could not create unique index"):
         backup_restore.restored(params, False)
     assert execute(database, "SELECT count(*) FROM twice") == [(0,)]
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("restored_table", ["hit_data", "assignment_data", "emptied"])
+def test_rows_that_do_not_fit_the_others_are_refused_by_the_check_too(
+    restored_table: str,
+    check_mode: bool,
+    database: dict[str, Any],
+    aws: dict[str, Any],
+    bucket: str,
+) -> None:
+    execute(database, SCHEMA)
+    params = parameters(database, aws, bucket)
+    backup.present(params, False)
+    if restored_table == "hit_data":  # the hit that a new assignment refers to would vanish
+        execute(database, "INSERT INTO hit_data VALUES (999, 'GH999', 1)")
+        execute(database, "INSERT INTO assignment_data (hit_id) VALUES (999)")
+    else:  # the old assignments refer to a hit that is gone
+        some = "true" if restored_table == "emptied" else "hit_id = 7"
+        execute(database, f"DELETE FROM assignment_data WHERE {some}")
+        execute(database, "DELETE FROM hit_data WHERE hit_id = 7")
+        restored_table = "assignment_data"
+    before = execute(database, "SELECT count(*) FROM hit_data, assignment_data")
+    with pytest.raises(errors.InvalidInput, match="the restored rows do not fit the others"):
+        backup_restore.restored(
+            {**params, "backup_id": "newest", "tables": [restored_table]}, check_mode
+        )
+    assert execute(database, "SELECT count(*) FROM hit_data, assignment_data") == before
+    both = {**params, "backup_id": "newest", "tables": ["hit_data", "assignment_data"]}
+    assert backup_restore.restored(both, check_mode)["changed"]
