@@ -7,6 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
 from command_line import PROJECT, Sandbox
 
 
@@ -77,3 +78,13 @@ def test_the_restores_that_the_documentation_names(sandbox: Sandbox, tmp_path: P
         assert ("table assignment_data" in output) == (output is undo)
     assert f"+{changed} rows differ" in undo
     assert "Put the crontab up" in start
+
+
+@pytest.mark.parametrize("command", [("backups", "list"), ("status",)])
+def test_a_misspelt_parameter_or_host_is_said_before_anything_is_asked(
+    command: tuple[str, ...], sandbox: Sandbox
+) -> None:
+    typed = sandbox.run(*command, "-i", "sandbox", "-e", "buket=x", exit_code=3)
+    assert "did you mean bucket?" in typed.stderr
+    limited = sandbox.run(*command, "-i", "sandbox", "-l", "elsewhere", exit_code=3)
+    assert "--limit elsewhere: matches no host of sandbox" in limited.stderr

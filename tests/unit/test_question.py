@@ -1,0 +1,17 @@
+"""Questions to a target: what is said when there is no answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from runbook import cli, execute
+from runbook.errors import ExitCode
+
+
+def test_an_interrupted_question_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(execute, "run", lambda *_: execute.Outcome(ExitCode.INTERRUPTED, {}, ()))
+    arguments = ["backups", "-i", "host,", "list"]
+    assert cli.run(lambda: cli.cli.main(arguments, standalone_mode=False)) == 130
+    assert capsys.readouterr().err.strip() == "Interrupted."
