@@ -223,6 +223,21 @@ def _sequences(cursor: Cursor, oids: Sequence[int]) -> Dict[int, Dict[str, Seque
     return found
 
 
+def owned_sequences(cursor: Cursor, schema: str, name: str) -> List[str]:
+    """The labels of the sequences that go with a table when it is dropped."""
+    cursor.execute(
+        """
+        SELECT n.nspname, s.relname FROM pg_depend d
+        JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+        JOIN pg_namespace n ON n.oid = s.relnamespace
+        WHERE d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+          AND d.refclassid = 'pg_class'::regclass AND d.refobjid = %s::regclass
+        """,
+        (identifier(schema, name).as_string(cursor),),
+    )
+    return [label(*place) for place in cursor.fetchall()]
+
+
 def _values(
     cursor: Cursor, places: Sequence[Tuple[str, str]]
 ) -> Dict[Tuple[str, str], Tuple[int, bool]]:

@@ -238,11 +238,18 @@ class _Restore:
     def _moved_sequences(
         self, target: Target, live: TableEntry
     ) -> List[Tuple[SequenceEntry, SequenceEntry]]:
-        """The live sequences whose values differ from the backup's: live and wanted."""
-        renamed = dict(target.columns)
+        """The live sequences whose values differ from the backup's: live and wanted.
+
+        Restored into a table of another name, only its own: its defaults may draw from others'.
+        """
+        renamed, origin = dict(target.columns), self.origin.tables[target.name]
+        sequences = live["sequences"]
+        if target.place != (origin["schema"], origin["name"]):
+            own = catalog.owned_sequences(self.cursor, *target.place)
+            sequences = {label: entry for label, entry in sequences.items() if label in own}
         found = []
-        for name, wanted in self.origin.tables[target.name]["sequences"].items():
-            for label, entry in live["sequences"].items():
+        for name, wanted in origin["sequences"].items():
+            for label, entry in sequences.items():
                 same = (
                     renamed.get(wanted["column"]) == entry["column"]
                     if wanted["column"]

@@ -237,6 +237,20 @@ def test_into_another_database_table_and_column_order(
     assert execute(
         database, """SELECT count(reward), count(*) FILTER (WHERE title = 'x') FROM "Other" """
     ) == [(0, 0)]
+    # the sequence of the live table's is left alone, the table's own is set
+    execute(database, """
+        CREATE TABLE beside (LIKE hit_data INCLUDING DEFAULTS);
+        CREATE TABLE apart (hit_id serial, name varchar(80), reward int);
+        SELECT setval('hit_data_hit_id_seq', 5000);
+    """)  # fmt: skip
+    for table in ("beside", "apart"):
+        into = {"table": "hit_data", "into": table}
+        given = {**params, "tables": ["hit_data"], "mapping": [into]}
+        assert backup_restore.restored(given, False)["changed"]
+        assert not backup_restore.restored(given, False)["changed"]
+    assert execute(database, "SELECT last_value FROM hit_data_hit_id_seq") == [(5000,)]
+    assert execute(database, "SELECT last_value FROM apart_hit_id_seq") == [(300,)]
+    execute(database, "SELECT setval('hit_data_hit_id_seq', 300)")
     # another database, empty tables of the same shape
     execute(database, "CREATE SCHEMA x")
     session = psycopg2.connect(url(database))
