@@ -120,10 +120,13 @@ def present(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
 def _present(
     params: Mapping[str, Any], bucket: Bucket, root: str, planned: bool
 ) -> Mapping[str, Any]:
-    newest = store.newest(bucket, root)
+    newest, damage = None, []
+    try:
+        newest = store.newest(bucket, root)
+    except InvalidInput as error:  # its manifest: what cannot be read is no reason to have none
+        damage = [str(error)]
     with source.Snapshot.of(params, params["tables"]) as snapshot:
         run = _Run(params, bucket, root, snapshot)
-        damage: List[str] = []
         if newest is not None or planned:
             run.read(fingerprints=True, copies=False)
             if newest is not None and run.equals(newest):

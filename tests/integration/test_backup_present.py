@@ -232,6 +232,13 @@ def test_a_damaged_newest_backup_does_not_count(
     assert second["changed"]
     assert second["backup_id"] != first["backup_id"]
     assert entry["key"] in second["diff"][0]["before"]
+    key = second["manifest"]["prefix"] + "manifest.json"
+    for unreadable in (b"{", b'{"format_version": 2}'):
+        s3(aws).put_object(Bucket=bucket, Key=key, Body=unreadable)
+        assert key in backup.present(params, True)["diff"][0]["before"]
+        third = backup.present(params, False)
+        assert not backup.present(params, False)["changed"]
+        key = third["manifest"]["prefix"] + "manifest.json"
 
 
 def test_one_run_at_a_time(params: dict[str, Any], bucket: str) -> None:
