@@ -118,6 +118,15 @@ def test_any_difference_makes_a_new_backup(
     assert stored_manifest(aws, bucket, first["backup_id"]) == first["manifest"]
 
 
+def test_tables_that_were_not_asked_for_are_no_difference(
+    params: dict[str, Any], database: Any
+) -> None:
+    backup.present(params, False)
+    execute(database, "DELETE FROM assignment_data WHERE assignment_id = 7")
+    (shown,) = backup.present({**params, "tables": ["assignment_data"]}, False)["diff"]
+    assert [line.partition(":")[0] for line in shown["before"].splitlines()] == ["assignment_data"]
+
+
 def test_check_mode_predicts_and_writes_nothing(
     params: dict[str, Any], aws: Any, bucket: str
 ) -> None:
