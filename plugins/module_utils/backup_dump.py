@@ -105,7 +105,7 @@ class Dump:
                     continue
                 return
             raw, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
-            line = raw.decode("utf-8", "replace").rstrip("\r")
+            line = raw.decode("utf-8", "replace")
             self._note(line)
             yield line
 

@@ -83,7 +83,6 @@ def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
         while rest:
             yield decoder.decompress(rest, PIECE)
             rest = decoder.unconsumed_tail
-    yield decoder.flush()
 
 
 def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -94,10 +93,8 @@ def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
     while True:
         piece = reader.read(PIECE)
         if not piece:
-            break
+            return
         yield piece
-    for _ in pieces:  # to the end, so that the checksum is of the whole object
-        pass
 
 
 class _File:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import zstandard
 from ansible_collections.labeller.runbook.plugins.module_utils import (
     aws as aws_clients,
 )
 from ansible_collections.labeller.runbook.plugins.module_utils import (
-    backup_load,
     errors,
     s3,
 )
@@ -215,32 +212,3 @@ def test_only_so_many_parts_are_in_memory() -> None:
         third.join(10)
         assert not third.is_alive()
     assert all(future.done() for future in futures)
-
-
-def test_only_so_many_pieces_are_fetched_ahead() -> None:
-    taken: list[int] = []
-
-    def pieces() -> Iterator[bytes]:
-        for number in range(100):
-            taken.append(number)
-            yield b"x"
-
-    with backup_load.Ahead(pieces()) as ahead:
-        until(lambda: ahead._fetched.full() or len(taken) == 100)
-        assert len(taken) <= backup_load._AHEAD + 1
-        assert ahead.read() == b"x"
-    assert not ahead._thread.is_alive()
-
-
-@pytest.mark.parametrize(
-    ("compression", "compress"),
-    [("gzip", gzip.compress), ("zstd", zstandard.ZstdCompressor().compress)],
-)
-def test_a_small_object_of_much_data_is_no_large_piece(compression: str, compress: Any) -> None:
-    data = b"0123456789" * (1 << 20)
-    for size in (7, 1 << 20):
-        packed = compress(data)
-        pieces = (packed[start : start + size] for start in range(0, len(packed), size))
-        found = list(backup_load.decompressed(pieces, compression))
-        assert b"".join(found) == data
-        assert max(map(len, found)) <= backup_load.PIECE
