@@ -147,8 +147,8 @@ class Outcome:
 
     @property
     def plan(self) -> list[dict[str, Any]]:
-        """Every planned change of the run, in order."""
-        return [item for result in self.results for item in result.plan]
+        """Every planned change of the run, in order, without what a step only looked at."""
+        return [item for result in self.results if result.changed for item in result.plan]
 
 
 def run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 
 import click
 import pytest
@@ -27,6 +28,14 @@ def planned(*plan: dict[str, object]) -> execute.Outcome:
     return execute.Outcome(
         ExitCode.OK, {}, (TaskResult("h", "t", "m", Status.CHANGED, changed=True, plan=list(plan)),)
     )
+
+
+def test_a_plan_is_without_what_was_only_looked_at() -> None:
+    from runbook.events import Status, TaskResult
+
+    looked = TaskResult("h", "t", "m", Status.OK, changed=False, plan=[LOSS])
+    outcome = planned(HARMLESS)
+    assert replace(outcome, results=(looked, *outcome.results)).plan == [HARMLESS]
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
