@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import os
@@ -96,15 +97,25 @@ def run(command: Callable[[], Any]) -> int:
         click.echo("Interrupted.", err=True)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone (`| head`); let the interpreter's last flush not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()  # the reader has gone (`| head`)
         return ExitCode.FAILED
     except RunbookError as error:
         click.echo(str(error), err=True)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _bug(error)
+        _silence()
+        click.echo(f"Cannot write {error.filename or 'the output'}: {error.strerror}.", err=True)
+        return ExitCode.FAILED
     except Exception as error:  # noqa: BLE001 - the last resort; said to be a bug, kept in a file
         return _bug(error)
     return int(code or ExitCode.OK)
+
+
+def _silence() -> None:
+    """Let the interpreter's last flush of standard output not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _bug(error: Exception) -> int:

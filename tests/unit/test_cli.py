@@ -37,6 +37,14 @@ def test_help_answers_at_once() -> None:
     assert best < 0.150
 
 
+def test_an_output_that_is_full_is_no_bug() -> None:
+    program = Path(sys.executable).parent / "runbook"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([program, "list"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "Cannot write the output: No space left on device.\n"
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_has_its_help_and_its_line(name: str) -> None:
     command = cli.cli.get_command(click.Context(cli.cli), name)
