@@ -65,14 +65,20 @@ def client(service: str, params: Mapping[str, Any], attempts: int = ATTEMPTS) ->
     }
     if service == "s3" and params["endpoint_url"]:
         options["s3"] = {"addressing_style": "path"}
-    return boto3.client(
-        service,
-        region_name=params["region"],
-        endpoint_url=params["endpoint_url"] or None,
-        aws_access_key_id=params["access_key"] or None,
-        aws_secret_access_key=params["secret_key"] or None,
-        config=Config(**options),
-    )
+    try:
+        return boto3.client(
+            service,
+            region_name=params["region"],
+            endpoint_url=params["endpoint_url"] or None,
+            aws_access_key_id=params["access_key"] or None,
+            aws_secret_access_key=params["secret_key"] or None,
+            config=Config(**options),
+        )
+    except ValueError as error:
+        raise InvalidInput(
+            "{}; check aws_endpoint_url and the region, an endpoint is http://HOST:PORT or "
+            "https://HOST".format(error)
+        ) from error
 
 
 def error_code(error: Exception) -> str:
