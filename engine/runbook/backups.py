@@ -30,8 +30,6 @@ NUMBERS = ("tables", "rows", "size", "objects", "last value")
 DAYS = 36_500
 #: As many ids are named where one is not known.
 NEWEST = 5
-#: How the module's word about a backup without a manifest begins.
-UNFINISHED = "it was never finished"
 
 
 class _Group(click.Group):
@@ -79,7 +77,7 @@ def verify(backup_id: str | None, *, deep: bool, all_: bool, **options: Any) -> 
     answers = _ask(options, backup_id=wanted, verify="deep" if deep else "head")
     _show(options, answers, verified=True)
     rows = {
-        host: [row for row in answer["backups"] if not _unfinished(row)]
+        host: [row for row in answer["backups"] if row["finished"]]
         for host, answer in answers.items()
     }
     if any(row["problems"] for found in rows.values() for row in found):
@@ -149,7 +147,7 @@ def prune(
     if not check and any(answer["removed"] for answer in answers.values()):
         if not yes:
             _confirm(targets.target(options["target"]).name, answers)
-        answers = _ask(options, prune=wanted)
+        answers = _prune_only(options, wanted, answers)
     if options["as_json"]:
         keys = ("removed", "kept")
         click.echo(json.dumps({h: {k: a[k] for k in keys} for h, a in answers.items()}))
@@ -159,6 +157,18 @@ def prune(
             click.echo(f"{host}: {name} {'would be removed' if check else 'removed'}")
         _print_kept(host, answer, named=bool(backup_id))
     return ExitCode.OK
+
+
+def _prune_only(
+    options: Mapping[str, Any], wanted: Mapping[str, Any], planned: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Remove what was planned and no more: a backup made meanwhile must not push another out."""
+    kept = {host: answer["kept"] for host, answer in planned.items()}
+    protect = {host: list(names) for host, names in kept.items()}
+    answers = _ask(options, prune={**wanted, "protect": protect})
+    for host, answer in answers.items():
+        answer["kept"].update(kept[host])  # the reasons of the plan
+    return answers
 
 
 def _print_kept(host: str, answer: Mapping[str, Any], *, named: bool) -> None:
@@ -201,13 +211,8 @@ def _text(number: int | None) -> str:
 
 
 def _show(options: Mapping[str, Any], answers: Mapping[str, Any], *, verified: bool) -> None:
-    """Print each host's backups. Whether one is whole only a verification knows."""
+    """Print each host's backups; whether they are whole only if that was ``verified``."""
     found = {host: answer["backups"] for host, answer in answers.items()}
-    if not verified:
-        found = {
-            host: [{**row, "whole": False if row["problems"] else None} for row in rows]
-            for host, rows in found.items()
-        }
     if options["as_json"]:
         every = [{"host": host, **row} for host, rows in found.items() for row in rows]
         click.echo(json.dumps({"backups": every}))
@@ -278,17 +283,12 @@ def _size(number: int) -> str:
     return decimal(number)
 
 
-def _unfinished(row: Mapping[str, Any]) -> bool:
-    """Whether a backup was never finished: no damage, for the next backup removes it."""
-    return any(problem.startswith(UNFINISHED) for problem in row["problems"])
-
-
 def _ask(
     options: Mapping[str, Any],
     *,
     backup_id: str = "",
     verify: str = "none",
-    prune: Mapping[str, str] | None = None,
+    prune: Mapping[str, Any] | None = None,
     check: bool = False,
 ) -> dict[str, Any]:
     """What the module answers on each host. Its failures are raised with its exit code."""

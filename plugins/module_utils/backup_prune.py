@@ -30,7 +30,7 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
         backups = [
             backup_id
             for backup_id in store.ids(bucket, root)
-            if bucket.attested(store.prefix_of(root, backup_id) + manifests.FILE) is not None
+            if bucket.attested(store.manifest_key(root, backup_id)) is not None
         ]
         guarded = {
             **dict.fromkeys(params["protect"], "named by protect"),
@@ -74,7 +74,7 @@ def retained(
         if backup_id in guarded:
             kept[backup_id] = guarded[backup_id]
         elif keep is not None and number < keep:
-            kept[backup_id] = "one of the {} newest".format(keep)
+            kept[backup_id] = "one of the {} newest".format(keep) if keep > 1 else "the newest"
         elif keep_days is not None and time is not None and now - time < timedelta(days=keep_days):
             kept[backup_id] = "younger than {} days".format(keep_days)
     return kept

@@ -46,6 +46,7 @@ _FOREIGN_KEY_VIOLATION = "23503"
 _REBUILD_ROWS = 20000
 #: Memory in kB that the server may take to sort for an index, unless it is set to more.
 _SORT_KB = 256 << 10
+_VERBS = {"appear": "appears", "vanish": "vanishes", "differ": "differs"}
 
 
 def restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
@@ -302,7 +303,7 @@ class _Restore:
                     "the restored rows do not fit the others: {} of table {} would refer to what "
                     "is not in table {}, for instance {} {} (foreign key {}); restore both tables "
                     "from the same backup".format(
-                        "1 row" if count == 1 else "{} rows".format(count),
+                        _rows(count),
                         catalog.label(*key.place),
                         catalog.label(*key.to),
                         ", ".join(key.columns),
@@ -460,7 +461,7 @@ class _Restore:
             raise InvalidInput(
                 "the restored rows do not fit the others: {} {}; restore both tables from the same "
                 "backup. Nothing was changed".format(
-                    error.diag.message_primary, error.diag.message_detail or ""
+                    error.diag.message_primary, (error.diag.message_detail or "").rstrip(".")
                 )
             ) from error
         if key.comment is not None:
@@ -489,14 +490,11 @@ class _Restore:
             difference = self.differences.get(
                 target.name, Difference(live.rows, live.rows, 0, 0, 0)
             )
-            before, after = (
-                "{} rows\n".format(difference.before),
-                "{} rows\n".format(difference.after),
-            )
-            for verb in ("appear", "vanish", "differ"):
-                count = getattr(difference, verb)
+            before, after = _rows(difference.before) + "\n", _rows(difference.after) + "\n"
+            for plural, one in _VERBS.items():
+                count = getattr(difference, plural)
                 if count:
-                    after += "{} rows {}\n".format(count, verb if count > 1 else verb + "s")
+                    after += "{} {}\n".format(_rows(count), one if count == 1 else plural)
             for sequence, wanted in self._sequences[target.name]:
                 before += _sequence_line(sequence, sequence)
                 after += _sequence_line(sequence, wanted)
@@ -518,6 +516,10 @@ class _Restore:
         row = self.cursor.fetchone()
         assert row is not None
         return row
+
+
+def _rows(count: int) -> str:
+    return "{} {}".format(count, "row" if count == 1 else "rows")
 
 
 def _sequence_line(named: SequenceEntry, value: SequenceEntry) -> str:

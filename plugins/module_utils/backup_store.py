@@ -8,6 +8,7 @@ import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional
 
 from . import manifest as manifests
@@ -34,6 +35,11 @@ def prefix_of(root: str, backup_id: str) -> str:
     return "{}{}/".format(root, backup_id)
 
 
+def manifest_key(root: str, backup_id: str) -> str:
+    """Where a backup's manifest is."""
+    return prefix_of(root, backup_id) + manifests.FILE
+
+
 def ids(bucket: Bucket, root: str) -> List[str]:
     """The ids of all backups below ``root``, whole or not, the newest first."""
     names = bucket.folders(root)
@@ -42,7 +48,7 @@ def ids(bucket: Bucket, root: str) -> List[str]:
 
 def load(bucket: Bucket, root: str, backup_id: str) -> Optional[Manifest]:
     """A backup's manifest; None when it has none, that is, when it is no backup."""
-    key = prefix_of(root, backup_id) + manifests.FILE
+    key = manifest_key(root, backup_id)
     body = bucket.read(key)
     return None if body is None else manifests.parse(body, bucket.url(key))
 
@@ -72,10 +78,14 @@ def named(bucket: Bucket, root: str, backup_id: str) -> Manifest:
     else:
         found = load(bucket, root, backup_id)
     if found is None:
-        some = ", ".join(ids(bucket, root)[:5]) or "none"
+        every = ids(bucket, root)
+        whole = (each for each in every if bucket.attested(manifest_key(root, each)) is not None)
+        problem = "there is no backup {} below {}"
+        if backup_id in every:
+            problem = "backup {} below {} was never finished"
         raise InvalidInput(
-            "there is no backup {} below {}; the newest there: {}".format(
-                backup_id, bucket.url(root), some
+            "{}; the newest there: {}".format(
+                problem.format(backup_id, bucket.url(root)), ", ".join(islice(whole, 5)) or "none"
             )
         )
     return found
@@ -131,7 +141,7 @@ def leftovers(bucket: Bucket, root: str, owner: str, now: datetime) -> Leftovers
         if begun is None:
             continue
         found, uploads = bucket.keys(prefix_of(root, backup_id)), pending.get(backup_id, [])
-        whole = prefix_of(root, backup_id) + manifests.FILE in found
+        whole = manifest_key(root, backup_id) in found
         changes = [begun, *(time for _, time in found.values()), *(u.initiated for u in uploads)]
         dead = manifests.owner_of(backup_id) == owner or now - max(changes) > OTHERS_LEFTOVERS
         if dead and not whole:

@@ -85,10 +85,11 @@ def info(params: Mapping[str, Any], _check_mode: bool) -> Mapping[str, Any]:
         try:
             held = store.load(bucket, root, backup_id)
         except InvalidInput as error:
-            rows.append(_broken(backup_id, str(error)))
+            rows.append(_broken(backup_id, str(error), finished=True))
             continue
         if held is None:
-            rows.append(_broken(backup_id, "it was never finished: it has no manifest"))
+            problem = "it was never finished: it has no manifest"
+            rows.append(_broken(backup_id, problem, finished=False))
         else:
             rows.append(_row(params, bucket, held))
     return change.result([], backups=rows)
@@ -100,7 +101,8 @@ def _row(params: Mapping[str, Any], bucket: Bucket, manifest: Manifest) -> Dict[
     wrong = [] if verify == "none" else problems(params, bucket, manifest, verify)
     return {
         "backup_id": manifest["backup_id"],
-        "whole": not wrong,
+        "finished": True,
+        "whole": None if verify == "none" else not wrong,
         "created": manifest.get("created", ""),
         "database": manifest.get("database", ""),
         "tables": len(tables),
@@ -110,9 +112,10 @@ def _row(params: Mapping[str, Any], bucket: Bucket, manifest: Manifest) -> Dict[
     }
 
 
-def _broken(backup_id: str, problem: str) -> Dict[str, Any]:
+def _broken(backup_id: str, problem: str, *, finished: bool) -> Dict[str, Any]:
     return {
         "backup_id": backup_id,
+        "finished": finished,
         "whole": False,
         "created": "",
         "database": "",

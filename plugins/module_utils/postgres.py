@@ -115,7 +115,10 @@ def failure(error: psycopg2.Error, where: str) -> ModuleFailure:
     text = "{}: {}{}".format(where, message, " ({})".format(detail) if detail else "")
     code = error.pgcode or ""
     if code == "55P03":
-        return Locked("{}; another session holds the lock and did not let go in time".format(text))
+        return Locked(
+            "{}{}; another session holds a lock on it and did not let go in time, pg_locks and "
+            "pg_stat_activity tell which".format(text, _tables_of(error))
+        )
     if code == "40P01":
         return Locked("{}; nothing was changed, run it again".format(text))
     lost = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) and not code
@@ -149,8 +152,10 @@ def _tables_of(error: psycopg2.Error) -> str:
     """The tables of the statement that failed; its text may hold a secret, their names do not."""
     query = getattr(error.cursor, "query", None) or b""
     code = re.sub(r"'(?:[^']|'')*'", "''", query.decode("utf-8", "replace"))
-    found = re.findall(r'\b(?:FROM|JOIN|UPDATE|INTO)\s+([\w."]+)', code, re.IGNORECASE)
-    names = list(dict.fromkeys(found))
+    found = re.findall(
+        r'\b(?:FROM|JOIN|UPDATE|INTO|TABLE|TRUNCATE)\s+([\w."]+)', code, re.IGNORECASE
+    )
+    names = list(dict.fromkeys(name.replace('"', "") for name in found))
     return " in a statement on {}".format(", ".join(names)) if names else ""
 
 

@@ -56,9 +56,11 @@ EXAMPLES = r"""
 RETURN = r"""
 backups:
   description:
-    - The backups, the newest first. Each has C(backup_id), C(whole), C(created), C(database),
-      C(tables) (their number), C(rows), C(bytes) on S3, and C(problems), what is wrong with it.
-    - One without manifest is not C(whole), it was never finished.
+    - The backups, the newest first. Each has C(backup_id), C(finished), C(whole), C(created),
+      C(database), C(tables) (their number), C(rows), C(bytes) on S3, and C(problems), what is wrong
+      with it.
+    - One without manifest is not C(finished); the next backup removes it.
+    - What nobody has looked at, with O(verify=none), is neither whole nor damaged, C(whole) is null.
   returned: success
   type: list
   elements: dict

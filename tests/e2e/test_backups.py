@@ -65,6 +65,9 @@ def test_the_restores_that_the_documentation_names(sandbox: Sandbox, tmp_path: P
         cursor.execute("UPDATE worker_data SET last_time = now()")
     ids = {"ID": listed["backups"][0]["backup_id"], "labeller3": "sandbox", "labeller4": "sandbox"}
     shown = []
+    before = ("-e", "restore_from=sandbox-before-restore")
+    kept = sandbox.run("backups", "-i", "sandbox", *before, "--json", "list")
+    assert len(json.loads(kept.stdout)["backups"]) == 1
     for command in commands:
         words = shlex.split(re.sub(r"ID$|labeller\d", lambda name: ids[name[0]], command))
         done = sandbox.run(*words[1:], *(["--check"] if "--check" not in words else []))

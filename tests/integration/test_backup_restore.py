@@ -13,7 +13,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     backup_store,
     errors,
 )
-from backup_support import SCHEMA, TABLES, content, execute, parameters, s3, url
+from backup_support import PREFIX, SCHEMA, TABLES, content, execute, parameters, s3, url
 
 
 @pytest.fixture
@@ -298,6 +298,12 @@ def test_names_that_no_backup_has(params: dict[str, Any]) -> None:
     made = backup.present(params, False)
     with pytest.raises(errors.InvalidInput, match=f"no backup 2020.*{made['backup_id']}"):
         backup_restore.restored({**params, "backup_id": "2020"}, False)
+    unfinished = "20260101T000000000Z-abcdef-0123"
+    s3(params).put_object(Bucket=params["bucket"], Key=f"{PREFIX}/{unfinished}/t", Body=b"x")
+    with pytest.raises(
+        errors.InvalidInput, match=f"{unfinished} .* was never finished; .* {made['backup_id']}$"
+    ):
+        backup_restore.restored({**params, "backup_id": unfinished}, False)
     both = {**params, "mapping": [{"table": "hit_data", "into": "worker_data"}]}
     with pytest.raises(errors.InvalidInput, match="two tables are to be restored into worker_data"):
         backup_restore.restored({**both, "tables": ["hit_data", "worker_data"]}, False)
@@ -377,7 +383,7 @@ def test_a_writer_is_waited_for_and_then_named(params: dict[str, Any], database:
     session = psycopg2.connect(url(database))
     session.cursor().execute("UPDATE worker_data SET note = 'mine' WHERE worker_id = 5")
     try:
-        with pytest.raises(errors.Locked):
+        with pytest.raises(errors.Locked, match="public.worker_data.* pg_locks"):
             backup_restore.restored({**params, "lock_timeout": 1}, False)
     finally:
         session.close()

@@ -57,7 +57,7 @@ def test_every_backup_is_told_of_whatever_is_wrong_with_it(
     found = {row["backup_id"]: row for row in info(params)}
     assert list(found) == sorted(found, reverse=True)
     assert found[whole["backup_id"]] == {
-        "backup_id": whole["backup_id"], "whole": True, "created": whole["created"],
+        "backup_id": whole["backup_id"], "finished": True, "whole": True, "created": whole["created"],
         "database": params["login_db"], "tables": 3, "rows": 2340,
         "bytes": sum(entry["size"] for entry in objects), "problems": [],
     }  # fmt: skip
@@ -70,7 +70,8 @@ def test_every_backup_is_told_of_whatever_is_wrong_with_it(
     assert "it was never finished" in problems.pop(unfinished["backup_id"])
     assert not problems
     listed = {row["backup_id"]: row["whole"] for row in info(params, "none")}
-    assert listed[missing["backup_id"]]  # nothing was asked about its objects
+    assert listed[missing["backup_id"]] is None  # nothing was asked about its objects
+    assert listed[newer["backup_id"]] is False
 
 
 def test_a_day_names_its_newest_backup(params: dict[str, Any], aws: Any, bucket: str) -> None:

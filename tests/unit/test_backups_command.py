@@ -13,12 +13,13 @@ from runbook import backups
 from runbook.errors import InvalidInputError, RefusedError, RunbookError
 
 ROW = {
-    "backup_id": "20260114T093012123Z-3f9a1c-07ab", "created": "2026-01-14T09:30:12Z", "database": "Africa",
+    "backup_id": "20260114T093012123Z-3f9a1c-07ab", "finished": True, "created": "2026-01-14T09:30:12Z", "database": "Africa",
     "tables": 2, "rows": 340, "bytes": 1234, "whole": True, "problems": [],
 }  # fmt: skip
 UNFINISHED = {
     **ROW,
     "backup_id": "20260115T000000000Z-3f9a1c-0000",
+    "finished": False,
     "created": "",
     "whole": False,
     "problems": ["it was never finished: it has no manifest"],
@@ -71,10 +72,7 @@ def test_list_shows_a_table(asked: list[dict[str, Any]]) -> None:
 
 
 def test_whether_a_backup_is_whole_only_a_verification_knows(asked: list[dict[str, Any]]) -> None:
-    assert [row["whole"] for row in json.loads(call("--json", "list")[1])["backups"]] == [
-        False,
-        None,
-    ]
+    assert "whole" not in call("list")[1]
     assert call("verify", "--all")[1].splitlines()[-1].endswith("1.2 kB  yes")
 
 
@@ -143,7 +141,7 @@ def test_prune_asks_before_it_removes(
         call("prune", "--keep", "2")
     monkeypatch.setattr("runbook.apply.ask", lambda _question: "t")
     assert "OLD removed" in call("prune", "--keep", "2")[1]
-    assert asked[-1] == {"prune": wanted}
+    assert asked[-1] == {"prune": {**wanted, "protect": {"host1": ["NEW"]}}}
     assert "NEW kept: the newest good backup" in call("prune", "--keep", "2", "--yes")[1]
 
 
