@@ -173,8 +173,8 @@ ENTRY = {"key": "k", "size": 4, "sha256": hashlib.sha256(b"good").hexdigest(), "
 @pytest.mark.parametrize(
     ("body", "attested", "entry", "problem"),
     [
-        (b"good", ("", "c2hh-2"), {"checksum_sha256": "c2hh"}, ""),
-        (b"evil", ("", "c2hh"), {"checksum_sha256": "c2hh-2"}, ""),  # S3's word counts
+        (b"evil", ("", "c2hh-2"), {"checksum_sha256": "c2hh"}, ""),  # S3's word counts
+        (b"evil", ("", "c2hh"), {"checksum_sha256": "c2hh-2"}, ""),
         (b"good", ("", "other"), {"checksum_sha256": "c2hh"}, ""),  # of parts of another size
         (b"evil", ("", "other"), {"checksum_sha256": "c2hh"}, "its SHA-256 differs"),
         (b"evil", ("tag", "other"), {"checksum_sha256": "c2hh", "etag": "tag"}, "its SHA-256"),
