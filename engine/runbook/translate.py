@@ -37,8 +37,10 @@ def events(raw: Raw) -> list[Event]:
     kind = raw.get("event", "")
     if kind in _LEVELS:
         text = _ANSI.sub("", raw.get("stdout", "")).replace("\r\n", "\n").strip()
+        # What ansible says before its callbacks are there has no kind of its own.
+        level = "error" if text.startswith("[ERROR]") else _LEVELS[kind]
         text = re.sub(r"^\[?(ERROR|WARNING|DEPRECATION WARNING)\]?(:|!)\s*", "", text)
-        return [Notice(_LEVELS[kind], text)] if text else []
+        return [Notice(level, text)] if text else []
     translator = _TRANSLATORS.get(kind)
     return [translator(raw.get("event_data") or {})] if translator else []
 

@@ -135,6 +135,10 @@ def test_words_outside_steps() -> None:
     [notice] = translate.events({"event": "error", "stdout": "\x1b[0;31m[ERROR]: no\r\nway\x1b[0m"})
     assert isinstance(notice, Notice)
     assert (notice.level, notice.text) == ("error", "no\nway")
+    early = translate.events(
+        {"event": "verbose", "stdout": "\x1b[0;31m[ERROR]: no vault password\r\n"}
+    )
+    assert early == [Notice("error", "no vault password")]
     assert translate.events({"event": "verbose", "stdout": " \r\n"}) == []
 
 
