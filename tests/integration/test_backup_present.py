@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from backup_support import (
     stored_rows,
     url,
 )
+from fault_support import until
 
 VALIDATOR = jsonschema.Draft202012Validator(
     json.loads((Path(__file__).parents[2] / "schemas/backup_manifest.schema.json").read_text())
@@ -446,16 +446,22 @@ def test_a_manifest_of_somebody_else_is_not_replaced(
 
 
 def test_the_first_failure_stops_all_tasks(params: dict[str, Any], database: Any) -> None:
-    started = threading.Event()
+    ended = []
 
     def slow(session: Any) -> None:
-        started.set()
-        session.cursor().execute("SELECT pg_sleep(60)")
+        try:
+            session.cursor().execute("SELECT pg_sleep(5)")
+        except psycopg2.errors.QueryCanceled:
+            ended.append("canceled")
+            raise
+        ended.append("slept")
 
     def fails(session: Any) -> None:
-        started.wait(10)
+        query = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        until(lambda: execute(database, query) == [(True,)])
         raise errors.InvalidInput("the first failure")
 
     with backup_source.Snapshot.of(params, TABLES) as snapshot:
         with pytest.raises(errors.InvalidInput, match="the first failure"):
             backup_source.in_parallel([slow, fails, slow, slow], 2, snapshot.reader)
+    assert ended == ["canceled"]

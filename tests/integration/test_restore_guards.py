@@ -168,6 +168,30 @@ def test_a_rule_that_writes_elsewhere_is_noticed(
     assert execute(params, "SELECT count(*), sum(reward) FROM hit_data") == [(300, 0)]
 
 
+def test_a_rule_that_writes_more_and_columns_that_are_left_out(params: dict[str, Any]) -> None:
+    """What the table then holds is compared over the columns that are restored."""
+    backup.present(params, False)
+    execute(params, "CREATE TABLE copies (id int); UPDATE hit_data SET name = 'x', reward = 0")
+    execute(params, "CREATE RULE r AS ON INSERT TO hit_data DO ALSO INSERT INTO copies VALUES (1)")
+    mapping = {"table": "hit_data", "into": "", "columns": {}, "drop": ["reward"], "keep_default": ["reward"]}  # fmt: skip
+    backup_restore.restored({**params, "tables": ["hit_data"], "mapping": [mapping]}, False)
+    counts = "SELECT count(*), count(reward), count(*) FILTER (WHERE name = 'x') FROM hit_data"
+    assert execute(params, counts) == [(300, 0, 0)]
+
+
+def test_objects_of_unchanged_tables_are_not_read(
+    params: dict[str, Any], aws_endpoint: str
+) -> None:
+    backup.present(params, False)
+    execute(params, "DELETE FROM assignment_data WHERE assignment_id = 3")
+    with Proxy(aws_endpoint).running() as proxy:
+        backup_restore.restored({**params, "endpoint_url": proxy.url}, False)
+    read = [request.path for request in proxy.seen if request.method == "GET"]
+    assert [path.split("/")[-2] for path in read if path.endswith(".csv.zst")] == [
+        "assignment_data"
+    ]
+
+
 def test_memory_for_indexes_is_raised_only(
     params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,12 +244,16 @@ def test_an_old_dump_of_another_encoding_and_several_tables(
     old = {"prefix": "labeller3", "backup_id": "2019-03-01"}
     assert restored(params, "noted", **old)["tables"]["noted"]["appear"] == 2
     assert execute(params, query) == before
-    # Its last words alone do not make it whole.
-    cut = dump[: dump.index(b"3\t\n")] + b"--\n-- PostgreSQL database dump complete\n--\n"
-    s3(aws).put_object(Bucket=bucket, Key=key, Body=cut)
-    with pytest.raises(errors.InvalidInput, match=r"noted.sql was cut off"):
-        backup_restore.restored({**params, "tables": ["noted"], **old}, False)
-    assert execute(params, query) == before
+    # Its last words alone do not make it whole, nor where a row says them.
+    words = b"-- PostgreSQL database dump complete\n"
+    for cut in (
+        dump[: dump.index(b"3\t\n")] + b"--\n" + words,
+        dump[: dump.index(b"3\t\n")] + b"3\t" + words + b"\\.\n",
+    ):
+        s3(aws).put_object(Bucket=bucket, Key=key, Body=cut)
+        with pytest.raises(errors.ModuleFailure, match=r"noted.sql was cut off"):
+            backup_restore.restored({**params, "tables": ["noted"], **old}, False)
+        assert execute(params, query) == before
 
 
 def test_a_whole_backup_comes_before_dumps_beside_it(
