@@ -103,6 +103,8 @@ def test_an_equal_backup_is_not_made_twice(
         "SELECT nextval('hit_data_hit_id_seq')",
         "ALTER TABLE hit_data ADD extra int",
         "ALTER TABLE hit_data RENAME reward TO points",
+        "ALTER TABLE hit_data ALTER reward TYPE bigint",
+        "ALTER SEQUENCE hit_data_hit_id_seq RESTART 300",  # the last value, not used
     ],
 )
 def test_any_difference_makes_a_new_backup(
