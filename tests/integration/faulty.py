@@ -31,7 +31,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens: an error ``status`` with an S3 ``code``, or one of the ``kinds``.
+    """What happens: an error ``status`` with an S3 ``code``, or ``body``; or one of the ``kinds``.
 
     ``reset`` closes the connection, ``lose`` does so after the server has answered, ``stall`` answers nothing for ``seconds``, ``truncate`` sends
     half of the answer's body, ``damage`` flips a bit of the answer's body, ``damage_upload`` one
@@ -42,6 +42,7 @@ class Fault:
     status: int = 500
     code: str = "InternalError"
     seconds: float = 0
+    body: str = ""
 
 
 Rule = Callable[[Request], Fault | None]
@@ -117,8 +118,9 @@ class Proxy:
         fault = self.rule(request)
         kind = fault.kind if fault else ""
         if fault and kind == "status":
-            text = f"<Error><Code>{fault.code}</Code><Message>injected</Message></Error>".encode()
-            self._answer(client, fault.status, [("Content-Type", "application/xml")], text)
+            text = f"<Error><Code>{fault.code}</Code><Message>injected</Message></Error>"
+            kind_of = [("Content-Type", "application/xml")]
+            self._answer(client, fault.status, kind_of, (fault.body or text).encode())
         elif kind == "reset":
             self._reset(client)
         elif fault and kind == "stall":

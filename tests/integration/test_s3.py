@@ -61,6 +61,27 @@ def test_lists_have_all_their_pages(held: s3.Bucket, aws: Any, bucket: str) -> N
     assert held.folders("b/") == ["0", "1", "2", "3", "4"]
 
 
+def test_unfinished_uploads_have_all_their_pages(held: s3.Bucket, aws: Any, bucket: str) -> None:
+    def small_pages(params: dict[str, Any], **_: Any) -> None:
+        params["MaxUploads"] = 2
+
+    held.client.meta.events.register("provide-client-params.s3.ListMultipartUploads", small_pages)
+    names = [f"b/{number}" for number in range(5)]
+    for name in names:
+        client(aws).create_multipart_upload(Bucket=bucket, Key=name)
+    assert sorted(upload.key for upload in held.uploads("b/")) == names
+
+
+def test_a_key_that_cannot_be_deleted_is_named(far: s3.Bucket, proxy: Proxy) -> None:
+    refused = (
+        "<DeleteResult><Error><Key>b/k</Key><Code>AccessDenied</Code>"
+        "<Message>under retention</Message></Error></DeleteResult>"
+    )
+    proxy.rule = on("POST", "delete", Fault("status", 200, body=refused))
+    with pytest.raises(errors.ModuleFailure, match=r"cannot delete s3://.*/b/k: under retention"):
+        far.delete(["b/j", "b/k"])
+
+
 def test_more_keys_than_one_request_deletes(held: s3.Bucket, aws: Any, bucket: str) -> None:
     for name in ("k0000", "k1000"):
         client(aws).put_object(Bucket=bucket, Key=name, Body=b"x")
