@@ -186,6 +186,12 @@ def test_every_request_carries_the_checksum_of_its_body(held: s3.Bucket, sender:
         digest = base64.b64encode(hashlib.sha256(body).digest())
         sent.append((request.headers["x-amz-checksum-sha256"], digest))
 
+    completed = []
+
+    def complete(request: Any, **_: Any) -> None:
+        completed.append(request.body.count(b"</ChecksumSHA256>"))
+
+    held.client.meta.events.register("before-send.s3.CompleteMultipartUpload", complete)
     for operation in ("PutObject", "UploadPart"):
         held.client.meta.events.register(f"before-send.s3.{operation}", note)
     held.create("m", b"manifest", {})
@@ -195,6 +201,7 @@ def test_every_request_carries_the_checksum_of_its_body(held: s3.Bucket, sender:
             writer.finish()
     assert len(sent) == 4
     assert all(carried == digest for carried, digest in sent)
+    assert completed == [2]
 
 
 def test_parts_of_a_failed_upload_are_removed(held: s3.Bucket, sender: s3.Sender) -> None:
@@ -207,6 +214,28 @@ def test_parts_of_a_failed_upload_are_removed(held: s3.Bucket, sender: s3.Sender
     with pytest.raises(ZeroDivisionError):
         fail()
     assert held.uploads("") == []
+
+
+def test_parts_on_their_way_arrive_before_the_upload_is_removed(
+    far: s3.Bucket, proxy: Proxy, sender: s3.Sender
+) -> None:
+    """One that comes later would stay."""
+    seen, begun = [], threading.Event()
+
+    def rule(request: Any) -> None:
+        if "partNumber=1" in request.path:
+            begun.set()
+            threading.Event().wait(0.2)
+            seen.append("part")
+        elif request.method == "DELETE":
+            seen.append("removal")
+
+    proxy.rule = rule
+    with s3.Writer(far, "k", sender, {}) as writer:
+        writer.write(bytes(s3.PART_SIZE))
+        assert begun.wait(10)
+    assert seen == ["part", "removal"]
+    assert far.uploads("") == []
 
 
 def test_a_part_that_fails_ends_the_copy_early(
