@@ -18,6 +18,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     fingerprint,
     manifest,
 )
+from ansible_collections.labeller.runbook.plugins.module_utils.s3 import Sender
 from backup_support import (
     PREFIX,
     SCHEMA,
@@ -413,6 +414,20 @@ def test_the_level_of_compression_counts(params: dict[str, Any], aws: Any, bucke
         assert zstandard.get_frame_parameters(body).has_checksum
         sizes.append(entry["size"])
     assert sizes[0] > sizes[1]
+
+
+def test_parts_in_memory_are_bounded_by_the_jobs(
+    params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds = []
+
+    def sender(executor: Any, in_flight: int) -> Sender:
+        bounds.append(in_flight)
+        return Sender(executor, in_flight)
+
+    monkeypatch.setattr(backup, "Sender", sender)
+    backup.present({**params, "jobs": 3}, False)
+    assert bounds == [5]
 
 
 def test_rows_that_were_copied_are_held_against_those_of_the_snapshot(

@@ -238,6 +238,19 @@ def test_parts_on_their_way_arrive_before_the_upload_is_removed(
     assert far.uploads("") == []
 
 
+def test_a_completion_that_is_refused_is_an_error_whatever_lies_there(
+    far: s3.Bucket, proxy: Proxy, sender: s3.Sender
+) -> None:
+    body = bytes(s3.PART_SIZE)
+    far.create("k", body, {})
+    proxy.rule = on("POST", "uploadId=", Fault("status", 400, "InvalidPart"))
+    with s3.Writer(far, "k", sender, {}) as writer:
+        writer.write(body)
+        with pytest.raises(errors.ModuleFailure, match=r"write s3://.*/k: .*InvalidPart"):
+            writer.finish()
+    assert far.uploads("") == []
+
+
 def test_a_part_that_fails_ends_the_copy_early(
     far: s3.Bucket, proxy: Proxy, sender: s3.Sender
 ) -> None:
