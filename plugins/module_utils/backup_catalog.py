@@ -71,7 +71,7 @@ def resolve(cursor: Cursor, names: Sequence[str]) -> Dict[str, Tuple[str, str]]:
         """
         SELECT n.nspname, c.relname, c.relkind
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
+        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
           AND n.nspname NOT LIKE 'pg\\_%%' AND n.nspname <> 'information_schema'
         """
     )

@@ -221,15 +221,15 @@ def test_leftovers_of_dead_runs_go_with_the_next_run(
         Bucket=bucket, Key="backups/database/host2/20200101T000000000Z-x/t", Body=b"x"
     )
     client.create_multipart_upload(Bucket=bucket, Key="backups/database/host2/t")
+    client.create_multipart_upload(Bucket=bucket, Key=f"{PREFIX}/notes/t")
     backup.present(params, False)
     left = keys(aws, bucket)
     assert not [key for key in left if key.startswith(dead)]
     assert f"{elsewhere}/hit_data/0000.csv.zst" in left
     assert f"{PREFIX}/notes.txt" in left
     assert "backups/database/host2/20200101T000000000Z-x/t" in left
-    assert [entry["Key"] for entry in client.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [
-        "backups/database/host2/t"
-    ]
+    uploads = client.list_multipart_uploads(Bucket=bucket)["Uploads"]
+    assert {entry["Key"] for entry in uploads} == {"backups/database/host2/t", f"{PREFIX}/notes/t"}
 
 
 def test_a_damaged_newest_backup_does_not_count(
