@@ -253,6 +253,20 @@ def test_a_completion_that_is_refused_is_an_error_whatever_lies_there(
     assert far.uploads("") == []
 
 
+@pytest.mark.parametrize("there", [b"", b"another object"])
+def test_an_upload_that_somebody_removed_is_an_error(
+    held: s3.Bucket, sender: s3.Sender, there: bytes
+) -> None:
+    if there:
+        held.create("k", there, {})
+    with s3.Writer(held, "k", sender, {}) as writer:
+        writer.write(bytes(s3.PART_SIZE))
+        writer._futures[0].result()
+        held.abort("k", writer._upload_id)
+        with pytest.raises(errors.ModuleFailure, match=r"write s3://.*/k: .*NoSuchUpload"):
+            writer.finish()
+
+
 def test_a_part_that_fails_ends_the_copy_early(
     far: s3.Bucket, proxy: Proxy, sender: s3.Sender
 ) -> None:
