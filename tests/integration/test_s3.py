@@ -255,14 +255,13 @@ def test_a_completion_that_is_refused_is_an_error_whatever_lies_there(
 
 @pytest.mark.parametrize("there", [b"", b"another object"])
 def test_an_upload_that_somebody_removed_is_an_error(
-    held: s3.Bucket, sender: s3.Sender, there: bytes
+    far: s3.Bucket, proxy: Proxy, sender: s3.Sender, there: bytes
 ) -> None:
     if there:
-        held.create("k", there, {})
-    with s3.Writer(held, "k", sender, {}) as writer:
+        far.create("k", there, {})
+    proxy.rule = on("POST", "uploadId=", Fault("status", 404, "NoSuchUpload"))
+    with s3.Writer(far, "k", sender, {}) as writer:
         writer.write(bytes(s3.PART_SIZE))
-        writer._futures[0].result()
-        held.abort("k", writer._upload_id)
         with pytest.raises(errors.ModuleFailure, match=r"write s3://.*/k: .*NoSuchUpload"):
             writer.finish()
 
