@@ -85,10 +85,17 @@ def pairs(
             )
         else:
             found.append((column["name"], into))
-    filled = {into for _, into in found} | set(mapping["keep_default"])
-    for name in types:
-        if name not in filled and not any(name in text for text in problems):
-            problems.append("column {} is not in the backup".format(name))
+    meant = {renamed.get(name, name) for name in held - dropped}
+    defaults = set(mapping["keep_default"])
+    problems += [
+        "column {} is not in the backup".format(n) for n in types if n not in meant | defaults
+    ]
+    problems += [
+        "mapping keeps the default of column {}, which {}".format(
+            name, "the backup holds" if name in meant else "the table does not have"
+        )
+        for name in sorted(defaults - (set(types) - meant))
+    ]
     if problems:
         raise InvalidInput(
             "{}: {}; alter the table, or say what is meant with mapping".format(

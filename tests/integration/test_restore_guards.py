@@ -119,6 +119,8 @@ def test_sequences_alone(params: dict[str, Any]) -> None:
         ({"columns": {"name": "title"}}, "column title of the backup is missing"),
         ({"columns": {"name": "reward"}}, "column reward is integer, in the backup character"),
         ({"drop": ["reward"]}, "column reward is not in the backup"),
+        ({"keep_default": ["reward"]}, "default of column reward, which the backup holds"),
+        ({"keep_default": ["nix"]}, "default of column nix, which the table does not have"),
     ],
 )
 def test_mappings_that_do_not_fit(
@@ -129,6 +131,17 @@ def test_mappings_that_do_not_fit(
     given = {**params, "tables": ["hit_data"], "mapping": [{**whole, **mapping}]}
     with pytest.raises(errors.InvalidInput, match=message):
         backup_restore.restored(given, False)
+
+
+def test_every_column_that_does_not_fit_is_named(params: dict[str, Any]) -> None:
+    backup.present(params, False)
+    execute(params, "ALTER TABLE hit_data RENAME reward TO war; ALTER TABLE hit_data ADD hit int")
+    with pytest.raises(errors.InvalidInput) as caught:
+        backup_restore.restored({**params, "tables": ["hit_data"]}, False)
+    assert str(caught.value).startswith(
+        "table hit_data: column reward of the backup is missing; column war is not in the backup; "
+        "column hit is not in the backup; "
+    )
 
 
 def test_partitions_and_children_that_do_not_fit(params: dict[str, Any]) -> None:
