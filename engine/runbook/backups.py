@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook import question, targets
+from runbook import journal, question, targets
 from runbook.cli import SETTINGS
 from runbook.diagnostics import suggest
 from runbook.errors import ExitCode, InvalidInputError, RefusedError
@@ -28,6 +28,8 @@ COLUMNS = ("backup_id", "created", "database", "tables", "rows", "size")
 NUMBERS = ("tables", "rows", "size", "objects", "last value")
 #: The longest time in days that --keep-days takes: a century.
 DAYS = 36_500
+#: Why a backup stays that the journal points to.
+NEEDED = "the run {} did not end well and points to it"
 #: As many ids are named where one is not known.
 NEWEST = 5
 
@@ -134,20 +136,26 @@ def prune(
 ) -> int:
     """Remove BACKUP_ID, or what --keep and --keep-days do not keep.
 
-    Never the newest good backup, nor one that the target's run marker points to.
+    Never the newest good backup, nor one that the target's run marker or a run that did not end
+    well points to.
     """
     if bool(backup_id) == ((keep, keep_days) != (None, None)):
         raise click.UsageError(
             "Say which backups are to go: either BACKUP_ID, or --keep and --keep-days."
         )
     wanted = {"backup_id": backup_id, "keep": _text(keep), "keep_days": _text(keep_days)}
-    answers = _ask(options, check=True, prune=wanted)
+    needed = {name: NEEDED.format(run) for name, run in journal.needed_backups().items()}
+    if backup_id in needed:
+        raise RefusedError(f"Backup {backup_id} is not removed: {needed[backup_id]}.")
+    answers = _prune(options, wanted, needed, {}, check=True)
     if backup_id and not any(answer["removed"] for answer in answers.values()):
         raise InvalidInputError(_unknown(backup_id, answers))
     if not check and any(answer["removed"] for answer in answers.values()):
         if not yes:
             _confirm(targets.target(options["target"]).name, answers)
-        answers = _prune_only(options, wanted, answers)
+        # A backup made meanwhile must not push out one that nobody has agreed to.
+        planned = {host: answer["kept"] for host, answer in answers.items()}
+        answers = _prune(options, wanted, needed, planned, check=False)
     if options["as_json"]:
         keys = ("removed", "kept")
         click.echo(json.dumps({h: {k: a[k] for k in keys} for h, a in answers.items()}))
@@ -159,15 +167,20 @@ def prune(
     return ExitCode.OK
 
 
-def _prune_only(
-    options: Mapping[str, Any], wanted: Mapping[str, Any], planned: Mapping[str, Any]
+def _prune(
+    options: Mapping[str, Any],
+    wanted: Mapping[str, str],
+    needed: Mapping[str, str],
+    planned: Mapping[str, Mapping[str, str]],
+    *,
+    check: bool,
 ) -> dict[str, Any]:
-    """Remove what was planned and no more: a backup made meanwhile must not push another out."""
-    kept = {host: answer["kept"] for host, answer in planned.items()}
-    protect = {host: list(names) for host, names in kept.items()}
-    answers = _ask(options, prune={**wanted, "protect": protect})
+    """What the module answers, which keeps what is ``needed`` and what a host's plan kept."""
+    protect = {"needed": list(needed), "planned": {host: list(planned[host]) for host in planned}}
+    answers = _ask(options, check=check, prune={**wanted, **protect})
     for host, answer in answers.items():
-        answer["kept"].update(kept[host])  # the reasons of the plan
+        known = {**planned.get(host, {}), **needed}
+        answer["kept"] = {name: known.get(name, why) for name, why in answer["kept"].items()}
     return answers
 
 

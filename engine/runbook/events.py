@@ -82,7 +82,8 @@ class TaskResult(Event):
 
     ``diff`` is a list of Ansible's diffs (``before``, ``after``, their headers, or ``prepared``);
     ``plan`` a list of the planned changes (plugins/module_utils/change.py). ``error_kind`` is set
-    on failures of our modules. ``output`` is what a failed foreign command printed.
+    on failures of our modules. ``output`` is what a failed foreign command printed. ``backup_id``
+    is the backup that the step made, found equal or restored.
     """
 
     host: str
@@ -97,6 +98,7 @@ class TaskResult(Event):
     output: str = ""
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    backup_id: str = ""
 
 
 @dataclass(frozen=True)

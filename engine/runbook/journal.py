@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from runbook.errors import ExitCode
 from runbook.events import Event, Progress, Result
 from runbook.home import home
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -55,6 +57,47 @@ def new_run_id() -> str:
 def path(run_id: str) -> Path:
     """The folder of a run."""
     return home() / "runs" / run_id
+
+
+def needed_backups() -> dict[str, str]:
+    """The backups of runs that were killed or failed, each with the run that points to it.
+
+    Only until the same playbook has ended well on the same target.
+    """
+    needed: dict[tuple[str, str], dict[str, str]] = {}
+    for folder in sorted((home() / "runs").glob("*/")):
+        ended = _ended(folder)
+        if ended is None or (ended["exit_code"] != ExitCode.OK and not ended["check"]):
+            for about, backup_id in _backups(folder):
+                needed.setdefault(about, {})[backup_id] = folder.name
+        elif not ended["check"]:
+            needed.pop((ended["playbook"], ended["target"]), None)
+    return {backup_id: run for found in needed.values() for backup_id, run in found.items()}
+
+
+def _ended(folder: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def _backups(folder: Path) -> Iterator[tuple[tuple[str, str], str]]:
+    """Playbook and target, and a backup, for every step of a real run that tells of one."""
+    about = None
+    try:
+        text = (folder / "events.jsonl").read_text(encoding="utf-8")
+    except FileNotFoundError:  # killed before it could write
+        return
+    for line in text.splitlines(keepends=True):
+        if not line.endswith("\n"):  # the run was killed while it wrote this
+            return
+        event = json.loads(line)
+        if event["event"] == "run_started":
+            about = None if event["check"] else (event["playbook"], event["target"])
+        elif about and event.get("backup_id"):
+            yield about, event["backup_id"]
 
 
 def keep_crash(text: str) -> Path:

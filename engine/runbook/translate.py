@@ -79,6 +79,7 @@ def _finished(status: Status) -> Callable[[Raw], Event]:
             output=_output(result) if status == Status.FAILED else "",
             seconds=round(float(data.get("duration") or 0), 3),
             warnings=[_warning(entry) for entry in result.get("warnings") or []],
+            backup_id=next((str(i["backup_id"]) for i in _items(result) if "backup_id" in i), ""),
         )
 
     return translate

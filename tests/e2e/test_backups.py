@@ -26,6 +26,8 @@ def test_backups_are_listed_verified_and_pruned(sandbox: Sandbox, tmp_path: Path
     listed = json.loads(backups("--json", "list"))["backups"]
     new, old = (row["backup_id"] for row in listed)
     assert new > old
+    journals = [file.read_text() for file in (sandbox.home / "runs").glob("*/events.jsonl")]
+    assert [f'"backup_id": "{new}"' in text for text in journals].count(True) == 1
     assert new in backups("verify", "--deep")
 
     bucket, prefix = "activemapper", "backups/database/sandbox"

@@ -32,7 +32,8 @@ MANIFEST = {
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
     questions: list[dict[str, Any]] = []
     answer = {
         "backups": [UNFINISHED, ROW],
@@ -132,17 +133,30 @@ def test_prune_asks_before_it_removes(
 ) -> None:
     wanted = {"backup_id": "", "keep": "2", "keep_days": ""}
     assert "OLD would be removed" in call("prune", "--keep", "2", "--check")[1]
-    assert asked == [{"check": True, "prune": wanted}]
+    free = {"needed": [], "planned": {}}
+    assert asked == [{"check": True, "prune": {**wanted, **free}}]
     with pytest.raises(RefusedError):  # there is no terminal
         call("prune", "--keep", "2")
-    assert all(question.get("check") for question in asked)
+    assert all(question["check"] for question in asked)
     monkeypatch.setattr("runbook.apply.ask", lambda _question: "another")
     with pytest.raises(RefusedError, match="Not confirmed"):
         call("prune", "--keep", "2")
     monkeypatch.setattr("runbook.apply.ask", lambda _question: "t")
     assert "OLD removed" in call("prune", "--keep", "2")[1]
-    assert asked[-1] == {"prune": {**wanted, "protect": {"host1": ["NEW"]}}}
+    agreed = {"needed": [], "planned": {"host1": ["NEW"]}}
+    assert asked[-1] == {"check": False, "prune": {**wanted, **agreed}}
     assert "NEW kept: the newest good backup" in call("prune", "--keep", "2", "--yes")[1]
+
+
+def test_prune_keeps_what_a_run_that_failed_points_to(
+    asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runbook.journal.needed_backups", lambda: {"NEW": "RUN", "X": "RUN"})
+    output = call("prune", "--keep", "2", "--check")[1]
+    assert "NEW kept: the run RUN did not end well and points to it" in output
+    assert asked[-1]["prune"]["needed"] == ["NEW", "X"]
+    with pytest.raises(RefusedError, match="X is not removed: the run RUN did not end well"):
+        call("prune", "X")
 
 
 @pytest.mark.parametrize(

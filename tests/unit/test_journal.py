@@ -1,0 +1,62 @@
+"""The journal: the backups that runs point to which did not end well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runbook import journal
+from runbook.errors import ExitCode
+from runbook.events import Result, RunStarted, Status, TaskResult
+
+Run = Callable[..., None]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
+
+    def write(
+        run_id: str, *backups: str, exit_code: ExitCode | None = None,
+        playbook: str = "reset.yml", check: bool = False,
+    ) -> None:  # fmt: skip
+        """A run as apply keeps it: a check, then it; without an exit code it was killed."""
+        kept = journal.Journal(run_id)
+        kept(RunStarted(run_id, playbook, "labeller3", check=True))
+        kept(TaskResult("h", "Back up", "m", Status.OK, backup_id="planned"))
+        if not check:
+            kept(RunStarted(run_id, playbook, "labeller3", check=False))
+            for backup_id in backups:
+                kept(TaskResult("h", "Back up", "m", Status.CHANGED, backup_id=backup_id))
+            kept(TaskResult("h", "Clear", "m", Status.FAILED))
+        if exit_code is not None:
+            kept(Result(exit_code, run_id, playbook, "labeller3", check=check))
+
+    return write
+
+
+def test_runs_that_ended_well_point_to_no_backup(run: Run) -> None:
+    assert journal.needed_backups() == {}
+    run("1", "A", exit_code=ExitCode.OK)
+    run("2", check=True, exit_code=ExitCode.FAILED)
+    assert journal.needed_backups() == {}
+
+
+def test_killed_and_failed_runs_point_to_theirs_until_the_playbook_ends_well(run: Run) -> None:
+    run("1", "A")
+    run("2", "B", "C", exit_code=ExitCode.FAILED)
+    run("3", "D", exit_code=ExitCode.FAILED, playbook="backup.yml")
+    run("4", check=True, exit_code=ExitCode.OK)
+    assert journal.needed_backups() == {"A": "1", "B": "2", "C": "2", "D": "3"}
+    run("5", "E", exit_code=ExitCode.OK)
+    assert journal.needed_backups() == {"D": "3"}
+
+
+def test_a_run_killed_while_it_wrote(run: Run, tmp_path: Path) -> None:
+    run("1", "A")
+    events = tmp_path / "runs" / "1" / "events.jsonl"
+    events.write_bytes(events.read_bytes() + b'{"event": "task_res')
+    (tmp_path / "runs" / "2").mkdir()
+    assert journal.needed_backups() == {"A": "1"}
