@@ -62,12 +62,16 @@ def signal_all(processes: Iterable[Process], number: signal.Signals) -> None:
 
 
 def end(processes: Iterable[Process], patience: float = 3.0) -> None:
-    """Wait until all are gone; those that stay longer than ``patience`` seconds are killed."""
-    deadline = time.monotonic() + patience
-    alive = [process for process in processes if process.alive()]
-    while alive:
-        if time.monotonic() > deadline:
-            signal_all(alive, signal.SIGKILL)
-            return
-        time.sleep(0.02)
-        alive = [process for process in alive if process.alive()]
+    """Wait until all are gone; those that stay longer than ``patience`` seconds are killed.
+
+    Those are waited for as long again: one that hangs in the kernel must not keep the caller.
+    """
+    alive = set(processes)
+    for last_word in (signal.SIGKILL, None):
+        deadline = time.monotonic() + patience
+        while alive := {process for process in alive if process.alive()}:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        if last_word:
+            signal_all(alive, last_word)
