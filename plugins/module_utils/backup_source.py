@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, 
 
 from . import backup_catalog as catalog
 from . import postgres
-from .errors import Locked
+from .errors import Locked, Unreachable
 
 with suppress(ImportError):  # postgres.connect says what to install
     import psycopg2
@@ -29,6 +29,9 @@ _SETTINGS = (
     "SET idle_in_transaction_session_timeout = 0",
     "SET row_security = off",
 )
+
+#: What servers say of a snapshot that is gone, since 16 and before.
+_NO_SNAPSHOT = ("42704", "22023")
 
 
 @contextmanager
@@ -126,7 +129,15 @@ class Snapshot:
             for setting in _SETTINGS:
                 cursor.execute(setting)
             session.set_session(isolation_level="REPEATABLE READ", readonly=True, autocommit=False)
-            cursor.execute("SET TRANSACTION SNAPSHOT %s", (self.snapshot,))
+            try:
+                cursor.execute("SET TRANSACTION SNAPSHOT %s", (self.snapshot,))
+            except psycopg2.Error as error:
+                if error.pgcode not in _NO_SNAPSHOT:
+                    raise
+                raise Unreachable(
+                    "{}: the session that held the snapshot was lost, as by a restart of the "
+                    "server; run it again".format(postgres.database_name(self.params))
+                ) from error
             yield session
 
 

@@ -13,6 +13,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     backup_catalog,
     backup_source,
     errors,
+    postgres,
 )
 from backup_support import execute, parameters, url
 from fault_support import Background, until
@@ -68,6 +69,16 @@ def test_every_connection_sees_the_same_moment_and_only_reads(params: dict[str, 
             assert cursor.fetchone() == (1,)
             with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
                 cursor.execute("DELETE FROM a")
+
+
+def test_a_moment_that_is_lost_is_an_error(params: dict[str, Any]) -> None:
+    """As after a restart of the server: the next connection works, but not at that moment."""
+    with postgres.connect(params) as session:
+        snapshot = backup_source.Snapshot(params, session, ["a"])
+        snapshot.begin("ACCESS SHARE", readonly=True)
+        session.rollback()
+        with pytest.raises(errors.Unreachable, match="snapshot was lost.* run it again"):
+            snapshot.reader().__enter__()
 
 
 def test_time_limits_of_the_server_do_not_count(params: dict[str, Any]) -> None:
