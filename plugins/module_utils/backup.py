@@ -473,12 +473,8 @@ def fingerprint_of(
     session: Connection, chunk: Chunk, columns: Sequence[Column], like: str = ""
 ) -> Fingerprint:
     """The fingerprint of a chunk's rows."""
-    cursor = session.cursor()
     place, condition = (chunk.relation.schema, chunk.relation.name), chunk.condition()
-    cursor.execute(fingerprint.sql(*place, columns, session.server_version, condition, like))
-    row = cursor.fetchone()
-    assert row is not None
-    return Fingerprint(*row)
+    return fingerprint.of_columns(session.cursor(), *place, columns, condition, like)
 
 
 def _tools() -> Dict[str, str]:

@@ -105,7 +105,7 @@ def describe_all(
     cursor: Cursor, places: Sequence[Tuple[str, str]]
 ) -> Dict[Tuple[str, str], TableEntry]:
     """Tables' manifest entries, still without rows, fingerprints and objects."""
-    found = {oid: (place, kind) for oid, place, kind in _oids(cursor, places)}
+    found = {oid: (place, kind) for oid, place, kind in oids_of(cursor, places)}
     oids = list(found)
     columns, definitions = _columns(cursor, oids), _definitions(cursor, oids)
     fed = _sequences(cursor, oids)
@@ -125,7 +125,7 @@ def describe_all(
     }
 
 
-def _oids(
+def oids_of(
     cursor: Cursor, places: Sequence[Tuple[str, str]]
 ) -> List[Tuple[int, Tuple[str, str], str]]:
     """The oid, place and kind of each table."""

@@ -18,14 +18,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from . import backup_catalog as catalog
-from . import backup_difference as difference
 from . import backup_load as loading
 from . import backup_origin as origins
 from . import backup_source as source
 from . import change, fingerprint, postgres, progress
 from . import manifest as manifests
 from .backup import Wanted, fingerprints
-from .backup_difference import Difference
+from .backup_difference import Difference, between
 from .backup_target import Target, mappings, pairs
 from .errors import InvalidInput, ModuleFailure, Stale
 from .fingerprint import Column
@@ -95,6 +94,7 @@ class _Restore:
         self._seen: Dict[str, TableEntry] = {}
         self._live: Dict[str, Fingerprint] = {}
         self._sequences: Dict[str, List[Tuple[SequenceEntry, SequenceEntry]]] = {}
+        self._references: List[catalog.Reference] = []
 
     def add(self, wanted: Sequence[Tuple[str, Tuple[str, str], Mapping[str, Any]]]) -> None:
         """The tables to restore, where and with which mapping; before the transaction begins."""
@@ -171,8 +171,9 @@ class _Restore:
 
         What goes into an empty table is loaded too when a check wants to follow its foreign keys.
         """
-        keys = catalog.references(self.cursor, self._oids(self.targets)) if check_mode else []
-        followed = {place for key in keys for place in (key.place, key.to)}
+        if check_mode:
+            self._references = catalog.references(self.cursor, self._oids(self.targets))
+        followed = {place for key in self._references for place in (key.place, key.to)}
         self._live = fingerprints(
             self.snapshot,
             {
@@ -228,12 +229,10 @@ class _Restore:
         parts = []
         like = self.origin.tables[target.name]["fingerprint"]
         for stage in target.stages.values():
-            query = fingerprint.sql(
-                loading.STAGES, stage, columns, self.snapshot.version, like=like
-            )
             with progress.step(progress.COMPARE, target.name):
-                self.cursor.execute(query)
-            parts.append(fingerprint.Fingerprint(*self._row()))
+                parts.append(
+                    fingerprint.of_columns(self.cursor, loading.STAGES, stage, columns, like=like)
+                )
         return fingerprint.combine(parts)
 
     def _moved_sequences(
@@ -265,16 +264,17 @@ class _Restore:
         if target.name in self._direct:
             rows = self.origin.tables[target.name]["rows"]
             return Difference(0, rows, rows, 0, 0)
-        return difference.between(self.cursor, target, before)
+        return between(self.cursor, target, before)
 
     def check_references(self) -> None:
         """Refuse, in a check, what the foreign keys would refuse when the swap makes them again.
 
         Tables that are partitions or take part in inheritance are not looked at.
         """
-        rows = [target for target in self.targets if target.name in self._replaced]
-        after = {target.place: target for target in rows}
-        for key in catalog.references(self.cursor, self._oids(rows)):
+        after = {target.place: target for target in self.targets if target.name in self._replaced}
+        for key in self._references:
+            if not {key.place, key.to} & after.keys():
+                continue
             referring = self._rows_after(key.place, key.columns, after)
             known = self._rows_after(key.to, key.to_columns, after)
             if referring is None or known is None:
@@ -297,7 +297,7 @@ class _Restore:
                     ),
                 )
             )
-            count, example = self._row()
+            count, example = self.cursor.fetchone() or (0, "")
             if count:
                 raise InvalidInput(
                     "the restored rows do not fit the others: {} of table {} would refer to what "
@@ -355,15 +355,11 @@ class _Restore:
                 self._set_sequence(live, wanted)
 
     def _oids(self, targets: Sequence[Target]) -> List[int]:
-        found = []
-        for target in targets:
-            self.cursor.execute(
-                "SELECT %s::regclass::oid",
-                (catalog.identifier(*target.place).as_string(self.cursor),),
-            )
-            found.append(int(self._row()[0]))
-            found += [relation.oid for relation in catalog.relations(self.cursor, *target.place)]
-        return found
+        """The oids of live tables and of all that hold their rows."""
+        places = [target.place for target in targets]
+        relations = catalog.relations_all(self.cursor, places)
+        own = [oid for oid, _, _ in catalog.oids_of(self.cursor, places)]
+        return own + [relation.oid for found in relations.values() for relation in found]
 
     def _fill(self, target: Target) -> None:
         table = catalog.identifier(*target.place)
@@ -391,12 +387,9 @@ class _Restore:
             self.cursor.execute(trigger.enable)
         if target.name in self._direct or catalog.has_rules(self.cursor, *target.place):
             like = self.origin.tables[target.name]["fingerprint"]
-            query = fingerprint.sql(
-                *target.place, target.typed(target.live), self.snapshot.version, like=like
-            )
+            columns = target.typed(target.live)
             with progress.step(progress.COMPARE, target.name):
-                self.cursor.execute(query)
-            held = fingerprint.Fingerprint(*self._row())
+                held = fingerprint.of_columns(self.cursor, *target.place, columns, like=like)
             if held != self._expected(target):
                 raise ModuleFailure(
                     "table {} does not hold what backup {} says ({} rows, {}); the transaction "
@@ -511,11 +504,6 @@ class _Restore:
                 )
             )
         return found
-
-    def _row(self) -> Tuple[Any, ...]:
-        row = self.cursor.fetchone()
-        assert row is not None
-        return row
 
 
 def _rows(count: int) -> str:

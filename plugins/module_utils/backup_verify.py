@@ -11,12 +11,12 @@ from . import backup_store as store
 from . import change, fingerprint, postgres, progress
 from . import manifest as manifests
 from .errors import InvalidInput, ModuleFailure, Unreachable
-from .fingerprint import Fingerprint
 from .s3 import Bucket
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+    from .fingerprint import Fingerprint
     from .manifest import Manifest
 
 
@@ -63,13 +63,8 @@ def _read_back(bucket: Bucket, cursor: Cursor, manifest: Manifest, name: str) ->
             manifest["compression"],
             loading.encoding_for(manifest["server_encoding"]),
         )
-    typed, version = manifests.columns(table), cursor.connection.server_version
-    cursor.execute(
-        fingerprint.sql(loading.STAGES, stage, typed, version, like=table["fingerprint"])
-    )
-    row = cursor.fetchone()
-    assert row is not None
-    return Fingerprint(*row)
+    typed, known = manifests.columns(table), table["fingerprint"]
+    return fingerprint.of_columns(cursor, loading.STAGES, stage, typed, like=known)
 
 
 def info(params: Mapping[str, Any], _check_mode: bool) -> Mapping[str, Any]:

@@ -180,8 +180,19 @@ def of_table(
     like: str = "",
 ) -> Fingerprint:
     """The fingerprint of a table's present rows, over all its ``columns``."""
-    found = columns(cursor, schema, table)
-    cursor.execute(sql(schema, table, found, cursor.connection.server_version, where, like))
+    return of_columns(cursor, schema, table, columns(cursor, schema, table), where, like)
+
+
+def of_columns(
+    cursor: Cursor,
+    schema: str,
+    table: str,
+    columns: Sequence[Column],
+    where: Optional[Composable] = None,
+    like: str = "",
+) -> Fingerprint:
+    """What ``sql`` gives with these arguments."""
+    cursor.execute(sql(schema, table, columns, cursor.connection.server_version, where, like))
     row = cursor.fetchone()
     assert row is not None
     return Fingerprint(*row)

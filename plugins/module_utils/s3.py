@@ -376,9 +376,11 @@ class Writer:
                 },
             )
         except ClientError as error:
+            if aws.error_code(error) != "NoSuchUpload":
+                raise
             # Done already, if the answer to a first request was lost: the object tells.
             there = self._bucket.attested(self._key)
-            if aws.error_code(error) != "NoSuchUpload" or there is None or there.size != self.size:
+            if there is None or there.size != self.size:
                 raise
         return written
 
