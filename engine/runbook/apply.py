@@ -161,10 +161,8 @@ class _Apply:
 
     def _prepare(self) -> None:
         """Everything that can be wrong in the input, at once; then the target, if it is ours."""
-        from runbook.validate import checks  # here, while ansible is being imported
-
         options = self._options
-        found = checks.check(
+        warnings = validated(
             self._playbook,
             self._target,
             self._extra,
@@ -172,14 +170,9 @@ class _Apply:
             skip_tags=options.skip_tags,
             limit=options.limit or None,
         )
-        if problems := [problem for problem in found if not problem.warning]:
-            raise InvalidError.of(problems)
-        for warning in found:
+        for warning in warnings:
             self._publisher.publish(Notice("warning", str(warning)))
-        if is_sandbox(self._target):
-            from runbook.sandbox import lifecycle
-
-            lifecycle.ensure_up()
+        bring_up(self._target)
         self._publisher.subscribe(Journal(self._run_id))
 
     def _execute(
@@ -264,6 +257,26 @@ class _Apply:
         for name in [name for name, wanted in asked.items() if wanted]:
             self._passwords[name] = ask(f"{name.capitalize()} password", hidden=True)
         self._redactor.learn(self._passwords.values())
+
+
+def validated(
+    playbook: Path, target: targets.Target, extra: parameters.ExtraVars, **selection: Any
+) -> list[Problem]:
+    """The warnings about a run's input (``checks.check``); InvalidError for all else, at once."""
+    from runbook.validate import checks  # here, while ansible is being imported
+
+    found = checks.check(playbook, target, extra, **selection)
+    if problems := [problem for problem in found if not problem.warning]:
+        raise InvalidError.of(problems)
+    return list(found)
+
+
+def bring_up(target: targets.Target) -> None:
+    """Start the target if it is ours, the sandbox."""
+    if is_sandbox(target):
+        from runbook.sandbox import lifecycle
+
+        lifecycle.ensure_up()
 
 
 def is_sandbox(target: targets.Target) -> bool:

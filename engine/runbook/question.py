@@ -51,8 +51,8 @@ def ask(
 ) -> dict[str, Any]:
     """What each host answers, without secrets. Failures are raised with the module's exit code."""
     from runbook import execute, parameters, targets
-    from runbook.apply import InvalidError, is_sandbox
     from runbook.apply import ask as ask_person
+    from runbook.apply import bring_up, validated
     from runbook.secrets import Redactor
     from runbook.validate import inventory, schemas
 
@@ -60,30 +60,24 @@ def ask(
     known = schemas.parameters()
     secret = {name for name, schema in known.items() if schema.get("writeOnly")}
     redactor = Redactor()
-    given = parameters.parse_extra_vars(options["extra_vars"])
-    redactor.learn(value for name, value in given.values.items() if name in secret)
-
-    def prepare() -> None:
-        """As for apply: what is wrong in the input at once; then the target, if it is ours."""
-        from runbook.validate import checks  # here, while ansible is being imported
-
-        asked = parameters.parse_extra_vars([*options["extra_vars"], own])
-        found = checks.check(playbook, target, asked, limit=options["limit"] or None)
-        if problems := [problem for problem in found if not problem.warning]:
-            raise InvalidError.of(problems)
-        if is_sandbox(target):
-            from runbook.sandbox import lifecycle
-
-            lifecycle.ensure_up()
-
-    vault = ask_person("Vault password", hidden=True) if options["ask_vault_password"] else None
     with tempfile.TemporaryDirectory(prefix="runbook-") as answers:
-        own = json.dumps({**(variables or {}), "answers": answers})
+        given = (*options["extra_vars"], json.dumps({**(variables or {}), "answers": answers}))
+        extra = parameters.parse_extra_vars(given)
+        redactor.learn(value for name, value in extra.values.items() if name in secret)
+
+        vault = None
+        if options["ask_vault_password"]:
+            vault = ask_person("Vault password", hidden=True)
+
+        def prepare() -> None:
+            validated(playbook, target, extra, limit=options["limit"] or None)
+            bring_up(target)
+
         request = execute.Request(
             playbook=playbook,
             inventory=target.inventory,
             check=check,
-            extra_vars=(*options["extra_vars"], own),
+            extra_vars=given,
             limit=options["limit"],
             vault_password=vault,
             vault_password_files=options["vault_password_file"],
