@@ -67,11 +67,13 @@ def needed_backups() -> dict[str, str]:
     needed: dict[tuple[str, str], dict[str, str]] = {}
     for folder in sorted((home() / "runs").glob("*/")):
         ended = _ended(folder)
-        if ended is None or (ended["exit_code"] != ExitCode.OK and not ended["check"]):
-            for about, backup_id in _backups(folder):
-                needed.setdefault(about, {})[backup_id] = folder.name
-        elif not ended["check"]:
+        if ended and ended["check"]:
+            continue
+        if ended and ended["exit_code"] == ExitCode.OK:
             needed.pop((ended["playbook"], ended["target"]), None)
+            continue
+        for about, backup_id in _backups(folder):
+            needed.setdefault(about, {})[backup_id] = folder.name
     return {backup_id: run for found in needed.values() for backup_id, run in found.items()}
 
 
