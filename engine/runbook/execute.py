@@ -367,6 +367,7 @@ class _Channel:
     """Pipes to the ansible process: what its callback tells, JSON a line, and answers to it."""
 
     def __init__(self, folder: Path) -> None:
+        self.path = folder / "channel"
         # Open for both: then neither side waits for the other, and no end of file is seen.
         self._pipes = {}
         for name in ("channel", "answers"):
@@ -410,6 +411,7 @@ class _Watch:
         self._publish, self._redactor, self._channel, self._ask = publish, redactor, channel, ask
         self._pid = 0
         self._family: set[processes.Process] = set()
+        self._started: set[processes.Process] = set()
         self._interrupted = 0.0
 
     def event(self, raw: Mapping[str, Any]) -> bool:
@@ -460,17 +462,29 @@ class _Watch:
         now = time.monotonic()
         if not self._interrupted and self._pid:
             self._family = processes.family(self._pid)
+            self._started = self._of_the_run() - self._family
             processes.signal_all({p for p in self._family if p.pid == self._pid}, signal.SIGINT)
         self._interrupted = self._interrupted or now
         if now - self._interrupted > MODULE_GRACE:
-            processes.signal_all({p for p in self._family if p.pid != self._pid}, signal.SIGTERM)
+            processes.signal_all({p for p in self._doomed() if p.pid != self._pid}, signal.SIGTERM)
         return not self._pid or self.asked > 1 or now - self._interrupted > GRACE
 
     def finish(self) -> None:
         """After the run: no process of an interrupted one stays."""
         self._channel.close()
-        processes.signal_all(self._family, signal.SIGTERM)
-        processes.end(self._family)
+        if self._interrupted:
+            processes.end(self._doomed)
+
+    def _doomed(self) -> set[processes.Process]:
+        """What an interruption ends: the family it found, and what that has started since.
+
+        The latter may have lost its parent already, so it is known by the run's own variable.
+        What steps had started before, to stay (a daemon), stays.
+        """
+        return self._family | (self._of_the_run() - self._started)
+
+    def _of_the_run(self) -> set[processes.Process]:
+        return processes.with_variable("RUNBOOK_CHANNEL", str(self._channel.path))
 
 
 @contextlib.contextmanager

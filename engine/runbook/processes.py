@@ -1,4 +1,4 @@
-"""Processes of this machine, from /proc: who descends from whom, and making sure they end."""
+"""Processes of this machine, from /proc: which belong together, and making sure they end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 @dataclass(frozen=True)
@@ -53,25 +53,39 @@ def family(pid: int) -> set[Process]:
     return {Process(one, stats[one][2]) for one in found}
 
 
+def with_variable(name: str, value: str) -> set[Process]:
+    """The processes that were started with an environment variable, as far as one may look."""
+    entry = f"{name}={value}".encode()
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if entry in (folder / "environ").read_bytes().split(b"\0"):
+                pid = int(folder.name)
+                if stat := _stat(pid):
+                    found.add(Process(pid, stat[2]))
+    return found
+
+
 def signal_all(processes: Iterable[Process], number: signal.Signals) -> None:
-    """Send a signal to those that still run."""
+    """Send a signal to those that still run; another user's (a step that became root) is left."""
     for process in processes:
         if process.alive():
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process.pid, number)
 
 
-def end(processes: Iterable[Process], patience: float = 3.0) -> None:
-    """Wait until all are gone; those that stay longer than ``patience`` seconds are killed.
+def end(find: Callable[[], set[Process]], patience: float = 3.0) -> None:
+    """Terminate all that ``find`` finds, those they start meanwhile too, and wait until none runs.
 
-    Those are waited for as long again: one that hangs in the kernel must not keep the caller.
+    Those that stay longer than ``patience`` seconds are killed, and waited for as long again: one
+    that hangs in the kernel must not keep the caller.
     """
-    alive = set(processes)
-    for last_word in (signal.SIGKILL, None):
+    for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + patience
-        while alive := {process for process in alive if process.alive()}:
+        told: set[Process] = set()
+        while alive := {process for process in find() if process.alive()}:
+            signal_all(alive - told, number)
+            told |= alive
             if time.monotonic() > deadline:
                 break
             time.sleep(0.02)
-        if last_word:
-            signal_all(alive, last_word)

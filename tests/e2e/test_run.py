@@ -18,6 +18,7 @@ import jsonschema
 import pytest
 import yaml
 
+from runbook import processes
 from runbook.collection import root
 
 PROGRAM = Path(sys.executable).parent / "runbook"
@@ -490,6 +491,29 @@ def test_an_interruption_stops_cleanly_and_says_what_was_done(
     assert not list((repository.home / "private").iterdir())
     repository.playbook(touch(file, "First"))
     assert " changed=0 " in repository.apply("--yes").stdout
+
+
+@pytest.mark.parametrize("strategy", ["mitogen", "linear"])
+def test_an_interruption_leaves_what_a_done_step_started_and_ends_what_starts_late(
+    repository: Repository, strategy: str
+) -> None:
+    late = "trap 'setsid -f sleep 62; exit' TERM; while :; do sleep 0.1; done"
+    repository.playbook({"name": "Daemon", "ansible.builtin.command": "setsid -f sleep 61"},
+                        {"name": "Wait", "ansible.builtin.command": {"argv": ["sh", "-c", late]}})  # fmt: skip
+    process = repository.start("--yes", "--json", "--strategy", strategy)
+    wait_for(process, "Wait")
+    deadline = time.monotonic() + 20
+    while not any("trap" in line for line in processes_of(repository)):
+        assert time.monotonic() < deadline, "the shell never ran"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    try:
+        assert processes_of(repository) == ["sleep 61 "]
+    finally:
+        for daemon in processes.with_variable("RUNBOOK_HOME", str(repository.home)):
+            os.kill(daemon.pid, signal.SIGKILL)
 
 
 def test_an_interruption_tells_people_what_was_done(repository: Repository) -> None:

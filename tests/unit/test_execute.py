@@ -139,10 +139,32 @@ def test_a_family_is_ended_whole() -> None:
     grandchild = int(parent.stdout.readline())
     family = processes.family(parent.pid)
     assert {process.pid for process in family} == {parent.pid, grandchild}
-    processes.signal_all(family, signal.SIGTERM)
     begun = time.monotonic()
-    processes.end(family, patience=0.2)
+    processes.end(lambda: family, patience=0.2)
     assert parent.wait(5) == -signal.SIGKILL
     assert time.monotonic() - begun < 3
     parent.communicate()
     assert not any(process.alive() for process in family)
+
+
+def test_what_is_started_while_all_are_ended_ends_too(tmp_path: Path) -> None:
+    script = "trap 'setsid -f sleep 60; exit' TERM; echo ready; while :; do sleep 0.05; done"
+    parent = subprocess.Popen(
+        ["sh", "-c", script],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "MARK": str(tmp_path)},
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"ready\n"
+    found: set[processes.Process] = set()
+
+    def find() -> set[processes.Process]:
+        nonlocal found
+        found |= (now := processes.with_variable("MARK", str(tmp_path)))
+        return now
+
+    processes.end(find, patience=2)
+    assert parent.wait(5) == 0
+    assert len(found) > 1
+    assert not any(process.alive() for process in found)
+    parent.communicate()
