@@ -406,16 +406,6 @@ def is_inherited(cursor: Cursor, schema: str, name: str) -> bool:
     return bool(row and row[0])
 
 
-def has_rules(cursor: Cursor, schema: str, name: str) -> bool:
-    """Whether rules may turn what is written to a table into something else."""
-    cursor.execute(
-        "SELECT relhasrules FROM pg_class WHERE oid = %s::regclass",
-        (identifier(schema, name).as_string(cursor),),
-    )
-    row = cursor.fetchone()
-    return bool(row and row[0])
-
-
 def primary_key(cursor: Cursor, schema: str, name: str) -> List[str]:
     """The names of the primary key's columns; empty when there is none."""
     cursor.execute(

@@ -7,9 +7,10 @@ with it views, privileges and triggers, stays; renaming tables would not keep th
 the tables that change are dropped and made again in the same transaction: no order of the tables
 can be wrong, nothing cascades into tables that are not restored, and PostgreSQL checks every
 reference when it makes them again. The stages are temporary tables: a run that dies leaves nothing.
+Before the commit every filled table is fingerprinted: neither a rule nor a trigger changed a row.
 
 An empty live table has nothing to lose or to compare, so its rows are loaded straight into it, in
-the same transaction, and fingerprinted there before the commit: twice as fast, and just as safe.
+the same transaction: twice as fast, and just as safe.
 """
 
 from __future__ import annotations
@@ -385,16 +386,16 @@ class _Restore:
             self._rebuild(indexes)
         for trigger in triggers:
             self.cursor.execute(trigger.enable)
-        if target.name in self._direct or catalog.has_rules(self.cursor, *target.place):
-            like = self.origin.tables[target.name]["fingerprint"]
-            columns = target.typed(target.live)
-            with progress.step(progress.COMPARE, target.name):
-                held = fingerprint.of_columns(self.cursor, *target.place, columns, like=like)
-            if held != self._expected(target):
-                raise ModuleFailure(
-                    "table {} does not hold what backup {} says ({} rows, {}); the transaction "
-                    "was rolled back".format(target.label, self.origin.label, *held)
-                )
+        like = self.origin.tables[target.name]["fingerprint"]
+        with progress.step(progress.COMPARE, target.name):
+            held = fingerprint.of_columns(
+                self.cursor, *target.place, target.typed(target.live), like=like
+            )
+        if held != self._expected(target):
+            raise ModuleFailure(
+                "table {} does not hold what backup {} says ({} rows, {}); the transaction "
+                "was rolled back".format(target.label, self.origin.label, *held)
+            )
 
     def _rebuild(self, indexes: Sequence[catalog.Index]) -> None:
         if indexes:

@@ -181,6 +181,24 @@ def test_a_rule_that_writes_elsewhere_is_noticed(
     assert execute(params, "SELECT count(*), sum(reward) FROM hit_data") == [(300, 0)]
 
 
+def test_rows_that_an_event_trigger_changes_are_noticed(params: dict[str, Any]) -> None:
+    """The restore switches the table's triggers off and on, which such a trigger sees."""
+    backup.present(params, False)
+    execute(
+        params,
+        """CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+           CREATE TRIGGER keep BEFORE INSERT ON hit_data FOR EACH ROW EXECUTE PROCEDURE keep();
+           UPDATE hit_data SET reward = 0;
+           CREATE FUNCTION meddle() RETURNS event_trigger LANGUAGE plpgsql
+               AS 'BEGIN UPDATE hit_data SET reward = 1000; END';
+           CREATE EVENT TRIGGER meddle ON ddl_command_end WHEN TAG IN ('ALTER TABLE')
+               EXECUTE PROCEDURE meddle()""",
+    )
+    with pytest.raises(errors.ModuleFailure, match="hit_data does not hold what backup"):
+        backup_restore.restored({**params, "tables": ["hit_data"]}, False)
+    assert execute(params, "SELECT count(*), sum(reward) FROM hit_data") == [(300, 0)]
+
+
 def test_a_rule_that_writes_more_and_columns_that_are_left_out(params: dict[str, Any]) -> None:
     """What the table then holds is compared over the columns that are restored."""
     backup.present(params, False)
