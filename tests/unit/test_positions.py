@@ -78,9 +78,9 @@ BROKEN = {
 
 @pytest.mark.parametrize(("data", "expected"), BROKEN.items(), ids=range(len(BROKEN)))
 def test_broken_documents(data: bytes, expected: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert [str(problem) for problem in load_bytes(data, "f").problems] == [expected]
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_nesting_through_aliases_is_bounded() -> None:
