@@ -148,7 +148,7 @@ def test_a_family_is_ended_whole() -> None:
 
 
 def test_what_is_started_while_all_are_ended_ends_too(tmp_path: Path) -> None:
-    script = "trap 'setsid -f sleep 60; exit' TERM; echo ready; while :; do sleep 0.05; done"
+    script = "trap 'setsid -f sleep 60; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
     parent = subprocess.Popen(
         ["sh", "-c", script],
         stdout=subprocess.PIPE,
