@@ -470,10 +470,12 @@ class _Watch:
         return not self._pid or self.asked > 1 or now - self._interrupted > GRACE
 
     def finish(self) -> None:
-        """After the run: no process of an interrupted one stays."""
+        """After the run: no process of an interrupted one stays, or it is said which."""
         self._channel.close()
-        if self._interrupted:
-            processes.end(self._doomed)
+        if self._interrupted and (left := processes.end(self._doomed)):
+            pids = " ".join(str(process.pid) for process in sorted(left, key=lambda p: p.pid))
+            text = f"processes of a cut-off step still run, as another user: sudo kill {pids}"
+            self._publish(Notice("warning", text))
 
     def _doomed(self) -> set[processes.Process]:
         """What an interruption ends: the family it found, and what that has started since.

@@ -74,11 +74,11 @@ def signal_all(processes: Iterable[Process], number: signal.Signals) -> None:
                 os.kill(process.pid, number)
 
 
-def end(find: Callable[[], set[Process]], patience: float = 3.0) -> None:
+def end(find: Callable[[], set[Process]], patience: float = 3.0) -> set[Process]:
     """Terminate all that ``find`` finds, those they start meanwhile too, and wait until none runs.
 
     Those that stay longer than ``patience`` seconds are killed, and waited for as long again: one
-    that hangs in the kernel must not keep the caller.
+    that hangs in the kernel must not keep the caller. Gives those that run even then.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + patience
@@ -89,3 +89,4 @@ def end(find: Callable[[], set[Process]], patience: float = 3.0) -> None:
             if time.monotonic() > deadline:
                 break
             time.sleep(0.02)
+    return alive

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from runbook import execute, processes
+from runbook import events, execute, processes
+from runbook.secrets import Redactor
 
 
 def test_foreign_settings_of_ansible_do_not_survive(
@@ -168,3 +169,32 @@ def test_what_is_started_while_all_are_ended_ends_too(tmp_path: Path) -> None:
     assert len(found) > 1
     assert not any(process.alive() for process in found)
     parent.communicate()
+
+
+def test_processes_that_may_not_be_ended_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step on this host that became another user, when the operator is not root."""
+
+    def refused(pid: int, number: int) -> None:
+        raise PermissionError(1, f"no signal {number} for {pid}")
+
+    published: list[events.Event] = []
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        (process,) = processes.family(child.pid)
+        monkeypatch.setattr(os, "kill", refused)
+        assert processes.end(lambda: {process}, patience=0.05) == {process}
+        monkeypatch.setattr(processes, "end", lambda _: {process})
+        watch = execute._Watch(published.append, Redactor(), execute._Channel(tmp_path), None)
+        watch.event({"pid": child.pid})
+        watch.asked = 1
+        watch.interrupted()
+        watch.finish()
+    finally:
+        monkeypatch.undo()
+        child.kill()
+        child.wait()
+    (notice,) = published
+    assert isinstance(notice, events.Notice)
+    assert notice.text.endswith(f" still run, as another user: sudo kill {child.pid}")
