@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 
 @dataclass(frozen=True)
@@ -21,29 +21,69 @@ class Process:
     pid: int
     started: int
 
+    @classmethod
+    def of(cls, pid: int) -> Process | None:
+        """The living process of this id; None when there is none, or only a zombie."""
+        stat = _stat(pid)
+        return None if stat is None or stat[0] in "ZX" else cls(pid, stat[2])
+
     def alive(self) -> bool:
-        """Whether it runs; a zombie does not."""
-        state = _stat(self.pid)
-        return state is not None and state[2] == self.started and state[0] != "Z"
+        """Whether it still runs."""
+        return Process.of(self.pid) == self
 
 
 def _stat(pid: int) -> tuple[str, int, int] | None:
     """State, parent and start of a process."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()
     return fields[0], int(fields[1]), int(fields[19])
 
 
+def commands() -> Iterator[tuple[int, list[str]]]:
+    """Id and command line of every process, as far as they may be read."""
+    for pid in _pids():
+        command = _read(pid, "cmdline")
+        if command:
+            yield pid, [os.fsdecode(part) for part in command[:-1].split(b"\0")]
+
+
+def working_folder(pid: int) -> str:
+    """The folder that a process works in; empty when it cannot be known."""
+    try:
+        return str(Path(f"/proc/{pid}/cwd").readlink()).removesuffix(" (deleted)")
+    except OSError:
+        return ""  # it has ended, or is of somebody else
+
+
+def with_variable(name: str, value: str) -> set[Process]:
+    """The processes that were started with an environment variable, as far as they may be read."""
+    entry = os.fsencode(f"{name}={value}")
+    return {
+        process
+        for pid in _pids()
+        if entry in _read(pid, "environ").split(b"\0") and (process := Process.of(pid))
+    }
+
+
+def _pids() -> Iterator[int]:
+    """The ids of all processes; none where there is no /proc."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        yield int(entry.name)
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""  # it has ended, or is of somebody else
+
+
 def family(pid: int) -> set[Process]:
     """A process and all its descendants; empty where there is no /proc."""
-    stats = {
-        int(entry.name): stat
-        for entry in Path("/proc").glob("[0-9]*")
-        if (stat := _stat(int(entry.name))) is not None
-    }
+    stats = {one: stat for one in _pids() if (stat := _stat(one)) is not None}
     found = {pid} & stats.keys()
     grown = True
     while grown:
@@ -51,19 +91,6 @@ def family(pid: int) -> set[Process]:
         found |= more
         grown = bool(more)
     return {Process(one, stats[one][2]) for one in found}
-
-
-def with_variable(name: str, value: str) -> set[Process]:
-    """The processes that were started with an environment variable, as far as one may look."""
-    entry = f"{name}={value}".encode()
-    found = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if entry in (folder / "environ").read_bytes().split(b"\0"):
-                pid = int(folder.name)
-                if stat := _stat(pid):
-                    found.add(Process(pid, stat[2]))
-    return found
 
 
 def signal_all(processes: Iterable[Process], number: signal.Signals) -> None:
@@ -74,7 +101,7 @@ def signal_all(processes: Iterable[Process], number: signal.Signals) -> None:
                 os.kill(process.pid, number)
 
 
-def end(find: Callable[[], set[Process]], patience: float = 3.0) -> set[Process]:
+def end(find: Callable[[], Iterable[Process]], patience: float = 3.0) -> set[Process]:
     """Terminate all that ``find`` finds, those they start meanwhile too, and wait until none runs.
 
     Those that stay longer than ``patience`` seconds are killed, and waited for as long again: one

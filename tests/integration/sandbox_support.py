@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
+from runbook.processes import Process
 from runbook.sandbox import cloud, grid, postgres, processes
-from runbook.sandbox.state import Home, Process, State
+from runbook.sandbox.state import Home, State
 
 if TYPE_CHECKING:
     from pathlib import Path

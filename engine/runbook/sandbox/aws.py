@@ -13,9 +13,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from runbook.processes import Process
 from runbook.sandbox import emr
 from runbook.sandbox.processes import end_with
-from runbook.sandbox.state import Home, Process, record, write_atomically
+from runbook.sandbox.state import Home, record, write_atomically
 
 # The instances come from the sandbox; the list of Amazon's images is long to read.
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from runbook.processes import Process
 from runbook.sandbox.processes import end_with
-from runbook.sandbox.state import Home, Process, record, write_atomically
+from runbook.sandbox.state import Home, record, write_atomically
 
 #: How often the file is looked at, in seconds.
 POLL = 0.2

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from runbook.errors import InvalidInputError, RefusedError, RunbookError
-from runbook.sandbox.state import Home, Process, State, write_atomically
+from runbook.processes import Process
+from runbook.sandbox.state import Home, State, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path

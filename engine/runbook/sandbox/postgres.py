@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runbook.errors import RunbookError
-from runbook.sandbox.state import Process, commands, working_folder
+from runbook.processes import Process, commands, working_folder
 
 NOBODY = 65534
 

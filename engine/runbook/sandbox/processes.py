@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -13,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from runbook.errors import RunbookError
+from runbook.processes import Process, commands, end, working_folder
 from runbook.sandbox import postgres
-from runbook.sandbox.state import Home, Process, commands, recorded, working_folder
+from runbook.sandbox.state import Home, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -104,23 +103,11 @@ def stop_one(home: Home, name: str) -> None:
     stop_all(lambda: [process] if (process := recorded(home, name)) else [])
 
 
-def stop_all(find: Callable[[], Iterable[Process]], patience: float = 5) -> None:
-    """End what ``find`` finds until it finds nothing; by force after ``patience`` seconds."""
-    asked: set[Process] = set()
-    begin = time.monotonic()
-    while running := list(find()):
-        passed = time.monotonic() - begin
-        if passed > 2 * patience:
-            numbers = ", ".join(str(process.pid) for process in running)
-            raise RunbookError(f"these processes of the sandbox do not end: {numbers}")
-        for process in running:
-            with contextlib.suppress(ProcessLookupError):
-                if passed > patience:
-                    os.kill(process.pid, signal.SIGKILL)
-                elif process not in asked:
-                    os.kill(process.pid, signal.SIGTERM)
-        asked.update(running)
-        time.sleep(0.01)
+def stop_all(find: Callable[[], Iterable[Process]]) -> None:
+    """End what ``find`` finds until it finds nothing."""
+    if left := end(find, patience=5):
+        numbers = ", ".join(str(process.pid) for process in left)
+        raise RunbookError(f"these processes of the sandbox do not end: {numbers}")
 
 
 def end_with(home: Home, name: str, me: Process) -> None:

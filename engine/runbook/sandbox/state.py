@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import runbook.home
 from runbook.errors import ExitCode, RunbookError
+from runbook.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,48 +106,6 @@ class Home:
                         ) from None
                     time.sleep(0.05)
             yield
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process, told from another that got the same number by its start time (clock ticks)."""
-
-    pid: int
-    started: int
-
-    @classmethod
-    def of(cls, pid: int) -> Process | None:
-        """The living process of this number; None when there is none, or only a zombie."""
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-        except OSError:
-            return None
-        fields = stat[stat.rindex(")") + 2 :].split()
-        return None if fields[0] in "ZX" else cls(pid, int(fields[19]))
-
-    def alive(self) -> bool:
-        """Whether it still runs."""
-        return Process.of(self.pid) == self
-
-
-def commands() -> Iterator[tuple[int, list[str]]]:
-    """Number and command line of every process, as far as they may be read."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue  # it has ended, or is of somebody else
-            if command:
-                yield int(entry.name), [os.fsdecode(part) for part in command[:-1].split(b"\0")]
-
-
-def working_folder(pid: int) -> str:
-    """The folder that a process works in; empty when it cannot be known."""
-    try:
-        return str(Path(f"/proc/{pid}/cwd").readlink()).removesuffix(" (deleted)")
-    except OSError:
-        return ""  # it has ended, or is of somebody else
 
 
 def record(home: Home, name: str, process: Process) -> None:
