@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runbook import collection, execute, parameters, targets
 from runbook.errors import ExitCode, InvalidInputError, RefusedError, RunbookError
 from runbook.events import Notice, Publisher, Result, RunFinished, RunStarted, Subscriber
+from runbook.home import expanded
 from runbook.journal import Journal, new_run_id
 from runbook.render import text
 from runbook.secrets import Redactor
@@ -249,7 +250,7 @@ class _Apply:
     def _extra_vars(option: str) -> str:
         """An ``-e`` as ansible takes it: typed values as JSON; a file, perhaps a vault, by name."""
         if option.startswith("@"):
-            return f"@{Path(option[1:]).expanduser().absolute()}"
+            return f"@{expanded(option[1:]).absolute()}"
         return json.dumps(dict(parameters.parse_extra_vars([option]).values), default=str)
 
     def _ask_passwords(self) -> None:

@@ -81,6 +81,14 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
+#: What the system may refuse for no fault of ours.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_OF_THE_MACHINE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG,
+    errno.ENOTDIR, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
+
+
 def run(command: Callable[[], Any]) -> int:
     """Call ``command``; gives the exit code, with the error's message on stderr."""
     try:
@@ -103,14 +111,23 @@ def run(command: Callable[[], Any]) -> int:
         click.echo(str(error), err=True)
         return error.exit_code
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return _bug(error)
-        _silence()
-        click.echo(f"Cannot write {error.filename or 'the output'}: {error.strerror}.", err=True)
-        return ExitCode.FAILED
+        return _refused(error)
     except Exception as error:  # noqa: BLE001 - the last resort; said to be a bug, kept in a file
         return _bug(error)
     return int(code or ExitCode.OK)
+
+
+def _refused(error: OSError) -> int:
+    """Say what the system refused; what it only refuses to faulty code is a bug."""
+    if error.errno in _FULL:
+        _silence()
+        what = f"Cannot write {error.filename or 'the output'}"
+    elif error.errno in _OF_THE_MACHINE and error.filename:
+        what = f"Cannot use {error.filename}"
+    else:
+        return _bug(error)
+    click.echo(f"{what}: {error.strerror}.", err=True)
+    return ExitCode.FAILED
 
 
 def _silence() -> None:
@@ -123,12 +140,16 @@ def _bug(error: Exception) -> int:
     from runbook import journal
 
     text = "".join(traceback.format_exception(error))
-    place = journal.keep_crash(text)
-    if os.environ.get("RUNBOOK_DEBUG"):
+    shown = bool(os.environ.get("RUNBOOK_DEBUG"))
+    try:
+        report = f"the file {journal.keep_crash(text)} (RUNBOOK_DEBUG=1 shows it here)"
+    except (OSError, RunbookError) as trouble:
+        shown, report = True, f"the lines above, which could not be kept: {trouble}"
+    if shown:
         click.echo(text, err=True)
     click.echo(
         f"This is a bug in runbook, not in your input: {type(error).__name__}.\n"
-        f"Please report it with the file {place} (RUNBOOK_DEBUG=1 shows it here).",
+        f"Please report it with {report}.",
         err=True,
     )
     return ExitCode.FAILED

@@ -39,7 +39,7 @@ from runbook.events import (
     TaskResult,
     TaskStarted,
 )
-from runbook.home import home
+from runbook.home import expanded, home, own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -119,7 +119,7 @@ class Request:
         for variables in self.extra_vars:
             arguments += ["--extra-vars", variables]
         for file in self.vault_password_files:
-            arguments += ["--vault-password-file", str(Path(file).expanduser().absolute())]
+            arguments += ["--vault-password-file", str(expanded(file).absolute())]
         for identity in self.vault_ids:
             arguments += ["--vault-id", identity]
         return [*arguments, str(self.playbook)]
@@ -335,8 +335,7 @@ def _answers(request: Request) -> Iterator[tuple[re.Pattern[str], str]]:
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
     """A new folder of this run, 0700; removed at the end, and with it what killed runs left."""
-    base = home() / "private"
-    base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    base = own_folder(home() / "private")
     folder = base / f"{os.getpid()}-{time.monotonic_ns()}"
     folder.mkdir(mode=0o700)
     with (folder / "alive").open("w") as lock:

@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
+from runbook.errors import RunbookError
+
 
 def home() -> Path:
-    """``RUNBOOK_HOME``, or ``runbook`` in the XDG state folder; not necessarily there yet."""
-    chosen = os.environ.get("RUNBOOK_HOME")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "runbook"
+    """``RUNBOOK_HOME``, or ``runbook`` in the XDG state folder; not necessarily there yet.
+
+    Raises RunbookError when neither is set and the user has no home.
+    """
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    found = expanded(os.environ.get("RUNBOOK_HOME") or f"{state}/runbook")
+    if str(found).startswith("~"):
+        raise RunbookError(f"there is no folder {found}; set RUNBOOK_HOME to a folder of your own")
+    return found.absolute()
+
+
+def own_folder(path: Path) -> Path:
+    """``path``, a folder in ``home()``, made for this user alone if it is not there.
+
+    Raises RunbookError when it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        effective = os.access in os.supports_effective_ids
+        if not os.access(path, os.W_OK | os.X_OK, effective_ids=effective):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise RunbookError(
+            f"cannot write to {path} ({error.strerror}); set RUNBOOK_HOME to a folder of your own"
+        ) from error
+    return path
+
+
+def expanded(path: str) -> Path:
+    """A path with ``~`` and ``~USER`` expanded; an unknown user's stays as it is written."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's fails of an unknown user

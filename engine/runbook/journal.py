@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runbook.errors import ExitCode
 from runbook.events import Event, Progress, Result
-from runbook.home import home
+from runbook.home import home, own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,7 @@ class Journal:
     """Subscribes to the events of one run."""
 
     def __init__(self, run_id: str) -> None:
-        self.folder = home() / "runs" / run_id
-        self.folder.mkdir(parents=True, mode=0o700)
+        self.folder = own_folder(path(run_id))
         self._events = self._create("events.jsonl")
 
     def __call__(self, event: Event) -> None:
@@ -104,9 +103,7 @@ def _backups(folder: Path) -> Iterator[tuple[tuple[str, str], str]]:
 
 def keep_crash(text: str) -> Path:
     """Keep the traceback of a bug in a file of its own; gives its path."""
-    folder = home() / "crashes"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    place = folder / f"{new_run_id()}.txt"
+    place = own_folder(home() / "crashes") / f"{new_run_id()}.txt"
     place.write_text(text, encoding="utf-8")
     place.chmod(0o600)
     return place

@@ -11,6 +11,7 @@ from typing import Any
 
 from . import positions
 from .diagnostics import Problem
+from .home import expanded
 from .positions import VAULT, Document
 from .targets import Target
 from .validate import inventory as inventories
@@ -93,7 +94,7 @@ def parse_extra_vars(options: Iterable[str]) -> ExtraVars:
 
 def _document(option: str) -> Document:
     if option.startswith("@"):
-        return positions.load(Path(option[1:]).expanduser(), f"-e {option}")
+        return positions.load(expanded(option[1:]), f"-e {option}")
     if option.startswith(("{", "[")) and not option.startswith("{{"):
         return positions.load_text(option, "-e")
     return _pairs(option)

@@ -10,6 +10,7 @@ from pathlib import Path
 from . import collection
 from .diagnostics import suggest
 from .errors import InvalidInputError
+from .home import expanded
 
 _YAML = (".yml", ".yaml")
 
@@ -104,7 +105,7 @@ def _find(
     places = [] if os.sep in name else [root / below for root in roots()]
     for place in [*places, Path.cwd()]:
         for ending in endings:
-            path = place / os.path.expanduser(name + ending)  # noqa: PTH111
+            path = place / expanded(name + ending)
             if name and (path.is_file() or (path.is_dir() and not files_only)):
                 return Path(os.path.normpath(path))
     return None

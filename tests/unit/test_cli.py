@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import time
@@ -82,6 +83,11 @@ def fail(error: BaseException) -> None:
     [
         (InvalidInputError("a\nb"), ExitCode.INVALID, "a\nb\n"),
         (RefusedError("no"), ExitCode.REFUSED, "no\n"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "inventories"),
+            ExitCode.FAILED,
+            "Cannot use inventories: Permission denied.\n",
+        ),
         (KeyboardInterrupt(), ExitCode.INTERRUPTED, "Interrupted.\n"),
         (click.Abort(), ExitCode.INTERRUPTED, "Interrupted.\n"),
     ],
@@ -108,6 +114,18 @@ def test_a_bug_is_said_to_be_one_and_kept(
     monkeypatch.setenv("RUNBOOK_DEBUG", "1")
     cli.run(lambda: fail(ZeroDivisionError("boom")))
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_bug_is_shown_where_it_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "file"))
+    monkeypatch.delenv("RUNBOOK_DEBUG", raising=False)
+    assert cli.run(lambda: fail(ZeroDivisionError("boom"))) == ExitCode.FAILED
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError: boom" in said
+    assert f"could not be kept: cannot write to {tmp_path}/file/crashes (Not a directory)" in said
 
 
 def test_run_ids_sort_by_time_and_differ() -> None:

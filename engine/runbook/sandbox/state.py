@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import runbook.home
 from runbook.errors import ExitCode, RunbookError
+from runbook.home import home, own_folder
 from runbook.processes import Process
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Home:
     @classmethod
     def current(cls) -> Home:
         """The sandbox of ``RUNBOOK_HOME``."""
-        return cls(runbook.home.home().absolute() / "sandbox")
+        return cls(home() / "sandbox")
 
     @property
     def state(self) -> Path:
@@ -85,15 +85,8 @@ class Home:
         """Only one command at a time makes, mends or removes this sandbox."""
         deadline = time.monotonic() + timeout
         # Beside the folder, not in it: removing the folder must not remove the lock.
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = self.path.with_suffix(".lock").open("w")
-        except OSError as error:
-            raise RunbookError(
-                f"cannot write to {self.path.parent} ({error.strerror}); set RUNBOOK_HOME to a "
-                "folder of your own"
-            ) from error
-        with lock as handle:
+        lock = own_folder(self.path.parent) / f"{self.path.name}.lock"
+        with lock.open("w") as handle:
             while True:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

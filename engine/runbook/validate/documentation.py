@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from runbook import collection
+from runbook.home import expanded
 
 #: Fragments that hold options of connections: a step of a transaction does not take them.
 CONNECTION_FRAGMENTS = (
@@ -80,7 +81,7 @@ def collection_root(name: str) -> Path | None:
         return collection.root()
     if not re.fullmatch(r"\w+\.\w+", name):
         return None
-    places = [Path.cwd() / "collections", Path.home() / ".ansible" / "collections"]
+    places = [Path.cwd() / "collections", expanded("~/.ansible/collections")]
     for place in [*places, Path("/usr/share/ansible/collections"), *map(Path, sys.path)]:
         folder = place / "ansible_collections" / Path(*name.split("."))
         if folder.is_dir():
