@@ -138,8 +138,9 @@ def _silence() -> None:
 def _bug(error: Exception) -> int:
     """Say that it is our fault and where the traceback is."""
     from runbook import journal
+    from runbook.secrets import without_secrets
 
-    text = "".join(traceback.format_exception(error))
+    text = without_secrets("".join(traceback.format_exception(error)))
     shown = bool(os.environ.get("RUNBOOK_DEBUG"))
     try:
         report = f"the file {journal.keep_crash(text)} (RUNBOOK_DEBUG=1 shows it here)"

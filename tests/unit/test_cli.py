@@ -13,6 +13,7 @@ import pytest
 
 from runbook import cli, journal
 from runbook.errors import ExitCode, InvalidInputError, RefusedError
+from runbook.secrets import Redactor
 
 HEAVY = ("ansible", "ansible_runner", "boto3", "jinja2", "jsonschema", "psycopg2", "rich", "yaml")
 
@@ -114,6 +115,23 @@ def test_a_bug_is_said_to_be_one_and_kept(
     monkeypatch.setenv("RUNBOOK_DEBUG", "1")
     cli.run(lambda: fail(ZeroDivisionError("boom")))
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_bug_is_told_without_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
+    monkeypatch.setenv("RUNBOOK_DEBUG", "1")
+
+    def faulty() -> None:
+        redactor = Redactor(["hunter22"])
+        raise KeyError("hunter22", redactor)
+
+    assert cli.run(faulty) == ExitCode.FAILED
+    [kept] = (tmp_path / "crashes").iterdir()
+    for text in (capsys.readouterr().err, kept.read_text()):
+        assert "hunter22" not in text
+        assert "KeyError: ('********', " in text
 
 
 def test_a_bug_is_shown_where_it_cannot_be_kept(
