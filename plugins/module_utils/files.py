@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import stat
 import tempfile
+from contextlib import suppress
 from typing import Sequence
 
 from .change import Change
@@ -28,15 +31,47 @@ def check_writable(path: str) -> None:
     """ModuleFailure when ``path`` cannot be replaced, said before anything is changed."""
     path = os.path.realpath(path)
     folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
+    around, found = _stat(folder), _stat(path)
+    if around is None:
         raise ModuleFailure("cannot write {}: there is no folder {}".format(path, folder))
-    if os.path.isdir(path):
+    if found and stat.S_ISDIR(found.st_mode):
         raise ModuleFailure("cannot write {}: it is a folder".format(path))
-    for place in (folder, path):
-        if os.path.exists(place) and not os.access(
+    for place, known in ((folder, around), (path, found)):
+        if known and not os.access(
             place, os.W_OK, effective_ids=os.access in os.supports_effective_ids
         ):
             raise ModuleFailure("cannot write {}: this user may not write {}".format(path, place))
+    groups = (os.getegid(), *os.getgroups())
+    if found and not (_is_own(found) and (os.geteuid() == 0 or found.st_gid in groups)):
+        raise ModuleFailure(
+            "cannot write {}: it belongs to {}, and would not any more; run the step as that user "
+            "or as root (become)".format(path, _owner(found))
+        )
+
+
+def _stat(path: str) -> os.stat_result | None:
+    """What is at ``path``, None for nothing; ModuleFailure when that cannot be known."""
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ModuleFailure("cannot look at {}: {}".format(path, error.strerror)) from error
+
+
+def _is_own(found: os.stat_result) -> bool:
+    """Whether this user may change a file's mode and owner."""
+    return os.geteuid() in (0, found.st_uid)
+
+
+def _owner(found: os.stat_result) -> str:
+    """User and group of a file, by name where they have one."""
+    user, group = str(found.st_uid), str(found.st_gid)
+    with suppress(KeyError):
+        user = pwd.getpwuid(found.st_uid).pw_name
+    with suppress(KeyError):
+        group = grp.getgrgid(found.st_gid).gr_name
+    return "{}:{}".format(user, group)
 
 
 def replace(path: str, content: bytes, mode: int | None = None) -> None:
@@ -75,12 +110,16 @@ def executable_changes(paths: Sequence[str]) -> list[Change]:
     """
     changes = []
     for path in paths:
-        if os.path.isfile(path):
-            mode = stat.S_IMODE(os.stat(path).st_mode)
-            text = "mode: {:04o}\n"
-            changes.append(
-                Change(path, "modify", text.format(mode), text.format(_with_execute(mode)))
-            )
+        found = _stat(path)
+        if found and stat.S_ISREG(found.st_mode):
+            mode, text = stat.S_IMODE(found.st_mode), "mode: {:04o}\n"
+            change = Change(path, "modify", text.format(mode), text.format(_with_execute(mode)))
+            if change.changed and not _is_own(found):
+                raise ModuleFailure(
+                    "cannot make {} executable: it belongs to {}; run the step as that user or as "
+                    "root (become)".format(path, _owner(found))
+                )
+            changes.append(change)
     return [change for change in changes if change.changed]
 
 

@@ -6,8 +6,10 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +21,6 @@ from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SCRIPTS = ["daemonNanny.sh", *(f"{name}.py" for name in crontab.PROFILES["no_n_notifier"])]
 
@@ -27,7 +28,11 @@ SCRIPTS = ["daemonNanny.sh", *(f"{name}.py" for name in crontab.PROFILES["no_n_n
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A labeller checkout with the modes that git gives its scripts."""
-    common = tmp_path / "labeller" / "common"
+    return checkout(tmp_path)
+
+
+def checkout(folder: Path) -> Path:
+    common = folder / "labeller" / "common"
     common.mkdir(parents=True)
     for name in SCRIPTS:
         (common / name).write_text("#!/bin/sh\n")
@@ -164,6 +169,42 @@ def test_a_file_that_may_not_be_written_stops_it_before_any_change(home: Path, c
 def test_permission_is_looked_at_with_the_rights_of_the_user() -> None:
     with as_nobody(), pytest.raises(ModuleFailure, match="may not write /etc"):
         crontab.CrontabFile("/etc/crontab").read()
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A checkout that everybody reaches and may write to."""
+    with tempfile.TemporaryDirectory(prefix="runbook-") as folder:
+        home = checkout(Path(folder))
+        for path in (Path(folder), home, home / "common"):
+            path.chmod(0o777)
+        yield home
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file somebody else's")
+def test_what_belongs_to_somebody_else_is_refused_before_it_is_changed(public: Path) -> None:
+    """A group may write it, but replaced by a member it would change hands."""
+    file, script = public / "crontab", public / "common" / "worker_notification_daemon.py"
+    file.write_text("0 3 * * * tidy\n")
+    file.chmod(0o666)
+    told = r"belongs to root:root, and would not any more; run the step as that user or as root"
+    with as_nobody(), pytest.raises(ModuleFailure, match=told):
+        profile(public, file)
+    os.chown(file, 65534, 1)
+    with as_nobody(), pytest.raises(ModuleFailure, match=r"crontab: it belongs to \w+:\w+, and"):
+        profile(public, file)
+    os.chown(file, 65534, 65534)
+    for check in (True, False):
+        with (
+            as_nobody(),
+            pytest.raises(ModuleFailure, match=r"executable: it belongs to root:root"),
+        ):
+            profile(public, file, check=check)
+    assert file.read_text() == "0 3 * * * tidy\n"
+    os.chown(script, 65534, 65534)
+    with as_nobody():
+        assert profile(public, file)["changed"]
+    assert os.access(script, os.X_OK)
 
 
 def test_the_lines_run_under_a_real_shell(home: Path) -> None:
