@@ -68,7 +68,7 @@ class LazyGroup(click.Group):
 @click.command(cls=LazyGroup, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="runbook")
 def cli() -> None:
-    """Declarative, checked, resumable operations for labeller and learner.
+    """Declarative, checked, repeatable operations for labeller and learner.
 
     Start with: runbook list; runbook apply regular.yml -i sandbox --check
     """
