@@ -4,11 +4,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping
+import os
+import select
+import signal
+import stat
+import threading
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
 from .errors import ModuleFailure
+
+_STDOUT = 1
 
 Logic = Callable[[Mapping[str, Any], bool], Mapping[str, Any]]
 
@@ -21,10 +29,41 @@ def run(argument_spec: Mapping[str, Any], logic: Logic, **options: Any) -> None:
     """
     module = AnsibleModule(argument_spec=dict(argument_spec), supports_check_mode=True, **options)
     try:
-        result = logic(module.params, module.check_mode)
+        with _ended_with_reader():
+            result = logic(module.params, module.check_mode)
     except ModuleFailure as error:
         module.fail_json(msg=str(error), error_kind=error.kind, **error.details)
     result = dict(result)
     for text in result.pop("warnings", ()):
         module.warn(text)
     module.exit_json(**result)
+
+
+@contextmanager
+def _ended_with_reader() -> Iterator[None]:
+    """End this process at once when nobody is left who could take its result.
+
+    An interrupted Ansible ends its ssh, which leaves the module running on the host: the operator
+    would be told that a transaction is rolled back, and it would go on to its commit.
+    """
+    mode = os.fstat(_STDOUT).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        yield
+        return
+    done, finish = os.pipe()
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(_STDOUT, 0)
+        poll.register(done, 0)
+        if done not in dict(poll.poll()):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        os.close(finish)
+        watching.join()
+        os.close(done)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sshd
-from command_line import PROJECT, Sandbox
+from command_line import PROJECT, RUNBOOK, Sandbox
 from held import UPLOAD, fill, halfway, play, until_told
 
 
@@ -84,3 +86,56 @@ def test_progress_of_a_module_that_runs_as_another_user(
     until_told(sandbox, UPLOAD, halfway("back up"), backup, "-i", str(inventory), "--yes", "--json")
     left = Path("/tmp").glob("runbook-progress-*")
     assert not [path for path in left if path.owner() == remote.user]
+
+
+CLEAR = """
+- name: Clear
+  hosts: all
+  gather_facts: false
+  roles:
+    - role: labeller.runbook.parameters
+  module_defaults:
+    group/labeller.runbook.postgres: "{{ postgres_login }}"
+  tasks:
+    - name: Clear the maps
+      labeller.runbook.pg_clear:
+        tables: [user_maps]
+        unprotected: true
+        lock_timeout: 600
+"""
+
+WAITING = "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted"
+
+
+@pytest.mark.parametrize("strategy", ["mitogen", "linear"])
+def test_an_interruption_ends_the_step_on_the_host(
+    sandbox: Sandbox, remote: sshd.Target, inventory: Path, tmp_path: Path, strategy: str
+) -> None:
+    """A transaction that waits for a lock when the operator thinks better of it."""
+    file = tmp_path / "clear.yml"
+    file.write_text(CLEAR)
+    before = sandbox.query("SELECT count(*) FROM user_maps")
+    with sandbox.database() as cursor:
+        cursor.execute("BEGIN; LOCK TABLE user_maps IN SHARE MODE")
+        run = subprocess.Popen(
+            [RUNBOOK, "apply", str(file), "-i", str(inventory), "--yes", "--strategy", strategy],
+            env=sandbox.environment, cwd=PROJECT, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        try:
+            until(lambda: bool(sandbox.query(WAITING)))
+            run.send_signal(signal.SIGINT)
+            out, _ = run.communicate(timeout=60)
+            assert run.returncode == 130, out
+            until(lambda: not sandbox.query(WAITING))
+        finally:
+            run.kill()
+            cursor.execute("COMMIT")
+    assert sandbox.query("SELECT count(*) FROM user_maps") == before
+
+
+def until(true: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
