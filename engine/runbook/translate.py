@@ -29,6 +29,22 @@ _LEVELS = {
     "warning": "warning",
 }
 
+#: Said of a connection that went away in the middle of a step.
+LOST = (
+    "the connection was lost while the step ran; what it had not committed is rolled back. "
+    "Run the same command again to finish"
+)
+
+#: Mitogen's words for it, and Ansible's where ssh had been let in, so that it says no more.
+_IN_THE_MIDDLE = re.compile(
+    r"Mitogen was disconnected from the remote environment while a call was in-progress"
+    r"|Data could not be sent to remote host \S+ Make sure this host can be reached over ssh:\s*"
+    r"((Shared )?[Cc]onnection to \S+ closed|client_loop: |Timeout, server |$)"
+)
+
+#: A warning of Mitogen's to its developers, about its own processes.
+_MITOGEN = re.compile(r"(\[WARNING\]: *)?\[\w+ +\d+\] [\d:.]+ W (ansible_)?mitogen\b")
+
 Raw = Mapping[str, Any]
 
 
@@ -39,6 +55,8 @@ def events(raw: Raw) -> list[Event]:
         text = _ANSI.sub("", raw.get("stdout", "")).replace("\r\n", "\n").strip()
         # What ansible says before its callbacks are there has no kind of its own.
         level = "error" if text.startswith("[ERROR]") else _LEVELS[kind]
+        if _MITOGEN.match(text):
+            level = "verbose"
         text = re.sub(r"^\[?(ERROR|WARNING|DEPRECATION WARNING)\]?(:|!)\s*", "", text)
         return [Notice(level, text)] if text else []
     translator = _TRANSLATORS.get(kind)
@@ -74,7 +92,7 @@ def _finished(status: Status) -> Callable[[Raw], Event]:
             changed=changed and ended in (Status.CHANGED, Status.IGNORED),
             diff=_gathered(result, "diff"),
             plan=_gathered(result, "plan"),
-            message=_message(result),
+            message=_lost(_message(result)) if status == Status.UNREACHABLE else _message(result),
             error_kind=_error_kind(result),
             output=_output(result) if status == Status.FAILED else "",
             seconds=round(float(data.get("duration") or 0), 3),
@@ -120,6 +138,11 @@ def _message(result: Raw) -> str:
         shown = {k: v for k, v in result.items() if not k.startswith("_") and k != "changed"}
         return json.dumps(shown, ensure_ascii=False, default=str)
     return _text(result.get("msg")) or _text(result.get("censored"))
+
+
+def _lost(message: str) -> str:
+    """Why a host is unreachable, where only Ansible's internals are told of."""
+    return LOST if _IN_THE_MIDDLE.search(message) else message
 
 
 def _label(item: Raw) -> str:

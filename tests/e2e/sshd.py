@@ -49,6 +49,12 @@ class Target:
             "ansible_python_interpreter": str(self.python),
         }
 
+    def disconnect(self) -> None:
+        """End every connection of the user, as a network does that goes away."""
+        subprocess.run(
+            ["pkill", "--signal", "KILL", "--full", f"^sshd: {self.user}\\b"], check=True
+        )
+
     def run(self, *command: str, input: bytes = b"") -> str:  # noqa: A002 - as subprocess.run
         """What a command run as the target's user prints."""
         return subprocess.run(

@@ -15,6 +15,8 @@ import sshd
 from command_line import PROJECT, RUNBOOK, Sandbox
 from held import UPLOAD, fill, halfway, play, until_told
 
+from runbook.translate import LOST
+
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[sshd.Target]:
@@ -108,30 +110,37 @@ WAITING = "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT 
 
 
 @pytest.mark.parametrize("strategy", ["mitogen", "linear"])
-def test_an_interruption_ends_the_step_on_the_host(
+def test_a_step_ends_on_the_host_when_it_is_interrupted_or_its_connection_lost(
     sandbox: Sandbox, remote: sshd.Target, inventory: Path, tmp_path: Path, strategy: str
 ) -> None:
     """A transaction that waits for a lock when the operator thinks better of it."""
     file = tmp_path / "clear.yml"
     file.write_text(CLEAR)
+    arguments = ["apply", str(file), "-i", str(inventory), "--yes", "--strategy", strategy]
     before = sandbox.query("SELECT count(*) FROM user_maps")
-    with sandbox.database() as cursor:
-        cursor.execute("BEGIN; LOCK TABLE user_maps IN SHARE MODE")
-        run = subprocess.Popen(
-            [RUNBOOK, "apply", str(file), "-i", str(inventory), "--yes", "--strategy", strategy],
-            env=sandbox.environment, cwd=PROJECT, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        try:
-            until(lambda: bool(sandbox.query(WAITING)))
-            run.send_signal(signal.SIGINT)
-            out, _ = run.communicate(timeout=60)
-            assert run.returncode == 130, out
-            until(lambda: not sandbox.query(WAITING))
-        finally:
-            run.kill()
-            cursor.execute("COMMIT")
-    assert sandbox.query("SELECT count(*) FROM user_maps") == before
+    for ended, exit_code, said in (
+        (lambda run: run.send_signal(signal.SIGINT), 130, "Cut off: Clear the maps."),
+        (lambda _: remote.disconnect(), 4, f"{LOST}\n"),
+    ):
+        with sandbox.database() as cursor:
+            cursor.execute("BEGIN; LOCK TABLE user_maps IN SHARE MODE")
+            run = subprocess.Popen(
+                [RUNBOOK, *arguments], env=sandbox.environment, cwd=PROJECT,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                text=True,
+            )  # fmt: skip
+            try:
+                until(lambda: bool(sandbox.query(WAITING)))
+                ended(run)
+                out, _ = run.communicate(timeout=60)
+                assert run.returncode == exit_code, out
+                assert said in out
+                assert "warning" not in out
+                until(lambda: not sandbox.query(WAITING))
+            finally:
+                run.kill()
+                cursor.execute("COMMIT")
+        assert sandbox.query("SELECT count(*) FROM user_maps") == before
 
 
 def until(true: Callable[[], bool], seconds: float = 20) -> None:
