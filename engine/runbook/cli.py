@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import importlib
@@ -14,6 +15,7 @@ import click
 
 from runbook import __version__
 from runbook.errors import ExitCode, RunbookError
+from runbook.home import home
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +91,10 @@ _OF_THE_MACHINE = (
 )  # fmt: skip
 
 
+#: Bytes; with fewer left, a disk is taken to be full.
+_LITTLE = 1 << 20
+
+
 def run(command: Callable[[], Any]) -> int:
     """Call ``command``; gives the exit code, with the error's message on stderr."""
     try:
@@ -121,13 +127,22 @@ def _refused(error: OSError) -> int:
     """Say what the system refused; what it only refuses to faulty code is a bug."""
     if error.errno in _FULL:
         _silence()
-        what = f"Cannot write {error.filename or 'the output'}"
+        what = f"Cannot write {error.filename or _full_place()}"
     elif error.errno in _OF_THE_MACHINE and error.filename:
         what = f"Cannot use {error.filename}"
     else:
         return _bug(error)
     click.echo(f"{what}: {error.strerror}.", err=True)
     return ExitCode.FAILED
+
+
+def _full_place() -> str:
+    """What cannot be written where an error does not say: the state folder, if its disk is full."""
+    with contextlib.suppress(OSError, RunbookError):
+        found = os.statvfs(home())
+        if found.f_bavail * found.f_frsize < _LITTLE:
+            return f"below {home()}"
+    return "the output"
 
 
 def _silence() -> None:

@@ -407,6 +407,7 @@ class _Watch:
         self.asked = 0
         self.asking = False
         self.unchecked: list[str] = []
+        self.broken = False
         self._publish, self._redactor, self._channel, self._ask = publish, redactor, channel, ask
         self._pid = 0
         self._family: set[processes.Process] = set()
@@ -418,7 +419,7 @@ class _Watch:
         self._listen()
         self._pid = raw.get("pid", self._pid)
         for event in translate.events(raw):
-            if self.asked and isinstance(event, Notice):
+            if (self.asked or self.broken) and isinstance(event, Notice):
                 continue  # ansible's own words about the interruption
             match event:
                 case TaskStarted():
@@ -440,8 +441,19 @@ class _Watch:
                 self.unchecked.append(message["unchecked"])
             if "progress" in message:
                 self._publish(Progress(**message["progress"]))
+            if "broken" in message and not self.broken:
+                self._cut_off(message["broken"])
             if "question" in message:
                 self._channel.answer(self._answer(message["question"]))
+
+    def _cut_off(self, reason: str) -> None:
+        """End a run that can be followed no longer."""
+        self.broken = True
+        self.errors.append(
+            f"cannot write below {home()} ({reason}), so what happens cannot be followed: the run "
+            "was cut off. Make room, and run the same command again to finish"
+        )
+        self._publish(Notice("error", self.errors[-1]))
 
     def _answer(self, question: str) -> str:
         """What the operator answers; an interruption is no, and ends the run."""
@@ -456,7 +468,7 @@ class _Watch:
     def interrupted(self) -> bool:
         """ansible-runner's cancel callback: True makes it kill the process group."""
         self._listen()
-        if not self.asked:
+        if not (self.asked or self.broken):
             return False
         now = time.monotonic()
         if not self._interrupted and self._pid:
@@ -560,6 +572,8 @@ def _outcome(watch: _Watch, code: int | None) -> Outcome:
 
 def _exit_code(watch: _Watch, code: int | None) -> ExitCode:
     """The exit code that a run's end means; ansible's own code only says whether all went well."""
+    if watch.broken:
+        return ExitCode.FAILED
     if code == 0:
         return ExitCode.OK
     if watch.asked:

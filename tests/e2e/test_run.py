@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import resource
 import select
 import signal
 import subprocess
@@ -491,6 +492,28 @@ def test_an_interruption_stops_cleanly_and_says_what_was_done(
     assert not list((repository.home / "private").iterdir())
     repository.playbook(touch(file, "First"))
     assert " changed=0 " in repository.apply("--yes").stdout
+
+
+@pytest.mark.parametrize("loop", [[1, 2, 3], None])
+def test_a_run_that_cannot_be_followed_is_cut_off(
+    repository: Repository, loop: list[int] | None
+) -> None:
+    """Files may be of 400 kB at most, in place of a full disk; the event of a step is larger."""
+    large = {"name": "Large", "ansible.builtin.debug": {"msg": "{{ 'x' * 600000 }}"}}
+    repository.playbook({**large, **({"loop": loop} if loop else {})},
+                        touch(repository.folder / "never", "Never"))  # fmt: skip
+    done = subprocess.run(
+        [PROGRAM, "apply", "p.yml", "-i", "here", "--yes"],
+        cwd=repository.folder, env=repository.environment, text=True, timeout=60,
+        capture_output=True, stdin=subprocess.DEVNULL,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000)),
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    said = f"cannot write below {repository.home} (File too large)"
+    assert said in done.stdout + done.stderr
+    assert "run the same command again" in done.stdout + done.stderr
+    assert not (repository.folder / "never").exists()
+    assert processes_of(repository) == []
 
 
 @pytest.mark.parametrize("strategy", ["mitogen", "linear"])

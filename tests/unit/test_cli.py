@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 import time
@@ -98,6 +99,18 @@ def test_errors_become_messages(
 ) -> None:
     assert cli.run(lambda: fail(error)) == code
     assert capsys.readouterr().err == said
+
+
+def test_a_full_disk_of_the_state_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
+    room = os.statvfs(tmp_path)
+    full = os.statvfs_result((*room[:4], 0, *room[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    monkeypatch.setattr(cli, "_silence", lambda: None)
+    assert cli.run(lambda: fail(OSError(errno.ENOSPC, "No space left"))) == ExitCode.FAILED
+    assert capfd.readouterr().err == f"Cannot write below {tmp_path}: No space left.\n"
 
 
 def test_a_bug_is_said_to_be_one_and_kept(

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ short_description: Base of the engine's event callback
 description:
   - Prints nothing.
   - Tells the engine which values are secret and which steps a check could not check.
+  - Has the engine end the run when an event cannot be kept for it.
 version_added: "0.1.0"
 extends_documentation_fragment:
   - default_callback
@@ -44,6 +48,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "stdout"
     CALLBACK_NAME = "runbook_quiet"
+
+    def __init__(self) -> None:
+        super().__init__()
+        derived = sys.modules.get(type(self).__module__)
+        events = getattr(derived, "event_context", None)
+        if events is not None:
+            events.cache.set = _or_cut_off(events.cache.set)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Hand over the secrets of the play's hosts before its first task."""
@@ -70,6 +81,23 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_runner_item_on_skipped(self, result: Any) -> None:
         """As ``v2_runner_on_skipped``, for an item of a loop."""
         self.v2_runner_on_skipped(result)
+
+
+def _or_cut_off(keep: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
+    """Have the engine end the run when an event cannot be kept for it, as on a full disk.
+
+    Ansible would only warn of it, so that the engine never hears of a change, or lose the thread
+    that takes results, and wait for them for ever.
+    """
+
+    def kept(key: str, event: Any) -> None:
+        try:
+            keep(key, event)
+        except OSError as error:
+            _tell({"broken": str(error.strerror)})
+            threading.Event().wait()  # nothing more may happen that nobody hears of
+
+    return kept
 
 
 #: Magic variables that hold all others once more.
