@@ -7,12 +7,13 @@ import io
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import PROJECT, Sandbox, events
+
+from waiting import until
 
 #: What a check and the apply after it must agree on: every plan item and every diff.
 Steps = dict[str, tuple[Any, Any]]
@@ -39,10 +40,7 @@ def test_check_shows_what_apply_then_does_and_writes_nothing(sandbox: Sandbox) -
 def test_second_apply_changes_nothing(sandbox: Sandbox) -> None:
     first = sandbox.apply()
     assert "failed=0" in first.stdout
-    deadline = time.monotonic() + 30
-    while len(running_daemons(sandbox)) < 3:  # cron's first calls are starting them
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: len(running_daemons(sandbox)) >= 3)  # cron's first calls are starting them
     daemons, before = running_daemons(sandbox), sandbox.snapshot()
     second = sandbox.apply()
     assert "changed=0" in second.stdout

@@ -21,6 +21,7 @@ import yaml
 
 from runbook import processes
 from runbook.collection import root
+from waiting import until
 
 PROGRAM = Path(sys.executable).parent / "runbook"
 LOCAL = {
@@ -525,10 +526,7 @@ def test_an_interruption_leaves_what_a_done_step_started_and_ends_what_starts_la
                         {"name": "Wait", "ansible.builtin.command": {"argv": ["sh", "-c", late]}})  # fmt: skip
     process = repository.start("--yes", "--json", "--strategy", strategy)
     wait_for(process, "Wait")
-    deadline = time.monotonic() + 20
-    while not any("trap" in line for line in processes_of(repository)):
-        assert time.monotonic() < deadline, "the shell never ran"
-        time.sleep(0.02)
+    until(lambda: any("trap" in line for line in processes_of(repository)))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
@@ -563,10 +561,7 @@ def test_a_killed_run_leaves_no_ansible_behind_and_no_lock(repository: Repositor
     wait_for(process, "Wait")
     process.kill()
     process.communicate(timeout=30)
-    deadline = time.monotonic() + 10
-    while processes_of(repository) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert processes_of(repository) == []
+    until(lambda: processes_of(repository) == [])
     repository.playbook(touch(file))
     assert repository.apply("--yes").returncode == 0
     assert not list((repository.home / "private").iterdir())

@@ -6,8 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from command_line import PROJECT, RUNBOOK, Sandbox
 from held import UPLOAD, fill, halfway, play, until_told
 
 from runbook.translate import LOST
+from waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +141,3 @@ def test_a_step_ends_on_the_host_when_it_is_interrupted_or_its_connection_lost(
                 run.kill()
                 cursor.execute("COMMIT")
         assert sandbox.query("SELECT count(*) FROM user_maps") == before
-
-
-def until(true: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

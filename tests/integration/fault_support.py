@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import threading
-import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -41,14 +40,6 @@ def absent(reason: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for what must become true."""
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def waiting(labeller: Labeller, table: str) -> bool:

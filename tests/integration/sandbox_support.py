@@ -6,7 +6,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,10 +87,3 @@ def squares(path: Path, *corners: tuple[int, int]) -> Path:
     """A GeoJSON file of areas of 900 cells each."""
     path.write_bytes(grid.geojson([grid.rectangle(column, row, 3, 3) for column, row in corners]))
     return path
-
-
-def wait_until(condition: Any, seconds: float = 60) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.01)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import zstandard
 from ansible_collections.labeller.runbook.plugins.module_utils import backup_load, errors, s3
-from fault_support import until
+
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

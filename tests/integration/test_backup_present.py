@@ -32,7 +32,8 @@ from backup_support import (
     stored_rows,
     url,
 )
-from fault_support import until
+
+from waiting import until
 
 VALIDATOR = jsonschema.Draft202012Validator(
     json.loads((Path(__file__).parents[2] / "schemas/backup_manifest.schema.json").read_text())

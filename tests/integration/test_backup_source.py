@@ -16,7 +16,9 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     postgres,
 )
 from backup_support import execute, parameters, url
-from fault_support import Background, until
+from fault_support import Background
+
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

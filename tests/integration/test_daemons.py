@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     InvalidInput,
     ModuleFailure,
 )
+
+from waiting import until
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -184,7 +185,7 @@ def test_started_detached_once_with_pid_and_output(home: Path) -> None:
     assert (home / "log" / "worker_notification_daemon.pid").read_text() == f"{process.pid}\n"
     assert os.getsid(process.pid) == process.pid
     assert Path(f"/proc/{process.pid}/cwd").resolve() == home / "log"
-    _wait_for(lambda: (home / "log" / "worker_notification_daemon.oe.log").read_text() == "up\n")
+    until(lambda: (home / "log" / "worker_notification_daemon.oe.log").read_text() == "up\n")
 
     again = module(home, "started", **names)
     assert not again["changed"]
@@ -205,13 +206,6 @@ def test_a_check_of_stop_and_start_shows_what_both_do(home: Path, started: Start
         module(home, "started", names=[name], taken_down=True),
     ] == checked
     assert all(each["changed"] for each in checked)
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.02)
 
 
 def test_a_daemon_that_ends_at_once_is_a_failure_that_names_its_log(home: Path) -> None:

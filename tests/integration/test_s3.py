@@ -18,8 +18,9 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
 )
 from backup_support import content
 from backup_support import s3 as client
-from fault_support import until
 from faulty import Fault, Proxy, on
+
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sandbox_support import Box, squares, wait_until
+from sandbox_support import Box, squares
 
 from runbook.errors import InvalidInputError, RefusedError
 from runbook.sandbox import checkout, cloud, lifecycle, processes
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,7 +195,7 @@ def test_looking_that_it_is_up_is_quick_and_imports_little(here: Box) -> None:
 def test_postgresql_that_was_killed_runs_again_with_its_data(here: Box) -> None:
     here.query("CREATE TABLE kept AS SELECT 42 AS answer")
     os.kill(here.state.processes["postgres"].pid, signal.SIGKILL)
-    wait_until(lambda: here.state.dead() == ["postgres"])
+    until(lambda: here.state.dead() == ["postgres"])
     said: list[str] = []
     lifecycle.ensure_up(said.append)
     assert here.query("SELECT answer FROM kept") == [(42,)]
@@ -204,7 +205,7 @@ def test_postgresql_that_was_killed_runs_again_with_its_data(here: Box) -> None:
 
 def test_cron_that_was_killed_runs_again(here: Box) -> None:
     os.kill(here.state.processes["cron"].pid, signal.SIGKILL)
-    wait_until(lambda: here.state.dead() == ["cron"])
+    until(lambda: here.state.dead() == ["cron"])
     lifecycle.ensure_up()
     assert not here.state.dead()
 
@@ -213,7 +214,7 @@ def test_without_its_bucket_it_is_made_anew_and_says_so(here: Box) -> None:
     before = here.fingerprints()
     here.query("DELETE FROM accuracy_data")
     os.kill(here.state.processes["aws"].pid, signal.SIGKILL)
-    wait_until(lambda: here.state.dead() == ["aws"])
+    until(lambda: here.state.dead() == ["aws"])
     said: list[str] = []
     lifecycle.ensure_up(said.append)
     assert any("made anew" in sentence for sentence in said)
@@ -224,7 +225,7 @@ def test_without_its_bucket_it_is_made_anew_and_says_so(here: Box) -> None:
 def test_one_that_was_killed_half_made_is_remade(tmp_path: Path, seen: str) -> None:
     box = Box(tmp_path)
     first = box.command("up", "--seed", "3")
-    wait_until((box.home.path / seen).exists)
+    until((box.home.path / seen).exists)
     first.kill()
     first.communicate()
     assert not box.home.state.exists(), "the test was too late"
@@ -260,9 +261,9 @@ def test_processes_end_when_the_folder_is_removed(tmp_path: Path) -> None:
     own = [*box.state.processes.values(), *box.daemons()]
     postgresql = own.pop(0)
     shutil.rmtree(box.runbook_home)
-    wait_until(lambda: not [process for process in own if process.alive()])
+    until(lambda: not [process for process in own if process.alive()])
     os.kill(postgresql.pid, signal.SIGQUIT)  # it looks only once a minute
-    wait_until(lambda: not postgresql.alive())
+    until(lambda: not postgresql.alive())
 
 
 def test_other_options_need_a_reset(here: Box, tmp_path: Path) -> None:
@@ -293,7 +294,7 @@ def test_given_areas_are_the_grid_and_come_back_after_a_fault(
         assert box.objects()["grid/image_target_aois.geojson"] == given.read_bytes()
         given.unlink()
         os.kill(state.processes["aws"].pid, signal.SIGKILL)
-        wait_until(lambda: box.state.dead() == ["aws"])
+        until(lambda: box.state.dead() == ["aws"])
         assert lifecycle.ensure_up().cells == 1800
     finally:
         lifecycle.down()
@@ -317,7 +318,7 @@ def test_the_old_run_is_in_service_and_a_new_crontab_is_served(here: Box) -> Non
     nanny = here.home.labeller / "common/daemonNanny.sh"
     line = f"0 0 1 1 * {nanny} {here.home.labeller}/common/select_n_sites.py\n"
     here.home.crontab.write_text(here.home.crontab.read_text() + line)
-    wait_until(lambda: len(here.daemons()) == len(old) + 1)
+    until(lambda: len(here.daemons()) == len(old) + 1)
     assert old < here.daemons()
     lifecycle.reset()
     assert len(here.daemons()) == len(checkout.OLD_PROFILE)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
-from sandbox_support import Box, squares, wait_until
+from sandbox_support import Box, squares
 
 from runbook.errors import InvalidInputError
 from runbook.sandbox import cloud, emr, processes, work
 from runbook.sandbox.grid import CELL, NORTH, WEST
 from runbook.sandbox.landscape import Landscape, mask
 from runbook.sandbox.learner import images, iteration, model, storage
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -298,7 +299,7 @@ class Cluster:
         return [step["Status"]["State"] for step in self.steps]
 
     def finish(self) -> tuple[str, str]:
-        wait_until(lambda: self.status["State"].startswith("TERMINATED"), 90)
+        until(lambda: self.status["State"].startswith("TERMINATED"), 90)
         return self.status["State"], self.status["StateChangeReason"]["Code"]
 
     def stderr(self, step: dict[str, Any]) -> str:
@@ -382,12 +383,12 @@ def test_a_cluster_that_somebody_ends(box: Box) -> None:
         "KeepJobFlowAliveWhenNoSteps": True,
     }
     cluster = Cluster(box, request={"Steps": sleepy, "Instances": instances})
-    wait_until(lambda: cluster.status["State"] == "WAITING", 30)
+    until(lambda: cluster.status["State"] == "WAITING", 30)
     more = [
         {**sleepy[0], "HadoopJarStep": {"Jar": "command-runner.jar", "Args": ["rm", "-rf", "/"]}}
     ]
     cluster.emr.add_job_flow_steps(JobFlowId=cluster.id, Steps=more)
-    wait_until(lambda: cluster.states == ["COMPLETED", "FAILED"], 30)
+    until(lambda: cluster.states == ["COMPLETED", "FAILED"], 30)
     assert "only carry out the learner's steps" in cluster.stderr(cluster.steps[1])
     cluster.emr.terminate_job_flows(JobFlowIds=[cluster.id])
     assert cluster.finish() == ("TERMINATED", "USER_REQUEST")
@@ -412,8 +413,8 @@ def test_an_unknown_fault_is_refused(box: Box) -> None:
 def test_a_step_does_not_outlive_the_cluster(mapped: Box) -> None:
     export(mapped)
     cluster = Cluster(mapped)
-    wait_until(lambda: cluster.states[1] == "RUNNING" and bool(processes.steps(mapped.home)), 30)
+    until(lambda: cluster.states[1] == "RUNNING" and bool(processes.steps(mapped.home)), 30)
     cluster.emr.terminate_job_flows(JobFlowIds=[cluster.id])
     assert cluster.finish() == ("TERMINATED", "USER_REQUEST")
     assert cluster.states == ["COMPLETED", "CANCELLED", "CANCELLED"]
-    wait_until(lambda: not processes.steps(mapped.home))
+    until(lambda: not processes.steps(mapped.home))

@@ -24,6 +24,7 @@ from backup_support import HASH64, ROWS, parameters
 from labeller_support import Labeller, admin
 
 from runbook.sandbox import postgres, seed
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -463,10 +464,10 @@ def test_a_deadlock_that_we_lose(
     )  # fmt: skip
     gate = faults.Held(labeller, "UPDATE hit_data SET reward = reward")
     run = faults.Background(lambda: support.apply(labeller, *support.regular(), lock_timeout=60))
-    faults.until(lambda: faults.waiting(labeller, "hit_data"))
+    until(lambda: faults.waiting(labeller, "hit_data"))
     # It holds assignment_data by now, and will want kml_data.
     wanting = faults.Background(lambda: daemon.execute("UPDATE assignment_data SET score = score"))
-    faults.until(lambda: faults.waiting(labeller, "assignment_data"))
+    until(lambda: faults.waiting(labeller, "assignment_data"))
     gate.let_go()
     with pytest.raises(errors.Locked) as caught:
         run.result()
@@ -487,7 +488,7 @@ def test_a_deadlock_that_the_daemon_loses(
         labeller, "SET deadlock_timeout = '50ms'", "UPDATE kml_data SET hint = hint"
     )
     run = faults.Background(lambda: support.apply(labeller, *support.regular(), lock_timeout=60))
-    faults.until(lambda: faults.waiting(labeller, "kml_data"))
+    until(lambda: faults.waiting(labeller, "kml_data"))
     with pytest.raises(psycopg2.errors.DeadlockDetected):
         daemon.execute("UPDATE assignment_data SET score = score")
     daemon.let_go()
