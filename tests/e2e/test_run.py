@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -19,7 +20,6 @@ import jsonschema
 import pytest
 import yaml
 
-from runbook import processes
 from runbook.collection import root
 from waiting import until
 
@@ -79,14 +79,19 @@ class Repository:
         )  # fmt: skip
 
     def files_with(self, *secrets: str) -> list[Path]:
-        """What below the home and the temporary folder holds one of ``secrets``."""
-        places = [self.home, self.folder / "tmp"]
-        files = [path for place in places for path in place.rglob("*") if path.is_file()]
-        return [
-            path
-            for path in files
-            if any(secret in path.read_text(errors="replace") for secret in secrets)
-        ]
+        """What below the home and the temporary folder holds one of ``secrets``.
+
+        While a run goes on files vanish between two looks, and folders with them.
+        """
+        found = []
+        for place in (self.home, self.folder / "tmp"):
+            for folder, _, names in os.walk(place):
+                for path in (Path(folder) / name for name in names):
+                    with contextlib.suppress(FileNotFoundError):
+                        if path.is_file():  # no pipe, which one would wait for
+                            text = path.read_text(errors="replace")
+                            found += [path for secret in secrets if secret in text]
+        return found
 
 
 @pytest.fixture
@@ -458,12 +463,18 @@ def wait_for(process: subprocess.Popen[str], task: str) -> None:
 
 def processes_of(repository: Repository) -> list[str]:
     """Command lines of the processes that run in the repository's environment."""
+    return list(numbered(repository).values())
+
+
+def numbered(repository: Repository) -> dict[int, str]:
+    """Their command lines by process id."""
     mark = f"RUNBOOK_HOME={repository.home}".encode()
-    found = []
+    found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             if mark in (entry / "environ").read_bytes().split(b"\0"):
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                command = (entry / "cmdline").read_bytes()
+                found[int(entry.name)] = command.replace(b"\0", b" ").decode()
         except OSError:
             continue
     return found
@@ -533,8 +544,8 @@ def test_an_interruption_leaves_what_a_done_step_started_and_ends_what_starts_la
     try:
         assert processes_of(repository) == ["sleep 61 "]
     finally:
-        for daemon in processes.with_variable("RUNBOOK_HOME", str(repository.home)):
-            os.kill(daemon.pid, signal.SIGKILL)
+        for pid in numbered(repository):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_an_interruption_tells_people_what_was_done(repository: Repository) -> None:
