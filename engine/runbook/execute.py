@@ -196,6 +196,7 @@ def run(
         runner = Runner(config, event_handler=watch.event, cancel_callback=watch.interrupted)
         gc.freeze()
         gc.enable()
+        processes.adopt_orphans()
         sender = _Sender(folder / "launch", given, request.arguments(), ready)
         with _interruptible(watch):
             sender.start()
@@ -366,7 +367,6 @@ class _Channel:
     """Pipes to the ansible process: what its callback tells, JSON a line, and answers to it."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "channel"
         # Open for both: then neither side waits for the other, and no end of file is seen.
         self._pipes = {}
         for name in ("channel", "answers"):
@@ -410,8 +410,7 @@ class _Watch:
         self.broken = False
         self._publish, self._redactor, self._channel, self._ask = publish, redactor, channel, ask
         self._pid = 0
-        self._family: set[processes.Process] = set()
-        self._started: set[processes.Process] = set()
+        self._others: set[processes.Process] = set()
         self._interrupted = 0.0
 
     def event(self, raw: Mapping[str, Any]) -> bool:
@@ -472,9 +471,9 @@ class _Watch:
             return False
         now = time.monotonic()
         if not self._interrupted and self._pid:
-            self._family = processes.family(self._pid)
-            self._started = self._of_the_run() - self._family
-            processes.signal_all({p for p in self._family if p.pid == self._pid}, signal.SIGINT)
+            main = {found for found in [processes.Process.of(self._pid)] if found}
+            self._others = processes.descendants(os.getpid(), but=main)
+            processes.signal_all(main, signal.SIGINT)
         self._interrupted = self._interrupted or now
         if now - self._interrupted > MODULE_GRACE:
             processes.signal_all({p for p in self._doomed() if p.pid != self._pid}, signal.SIGTERM)
@@ -483,21 +482,18 @@ class _Watch:
     def finish(self) -> None:
         """After the run: no process of an interrupted one stays, or it is said which."""
         self._channel.close()
-        if self._interrupted and (left := processes.end(self._doomed)):
+        if self._interrupted and self._pid and (left := processes.end(self._doomed)):
             pids = " ".join(str(process.pid) for process in sorted(left, key=lambda p: p.pid))
             text = f"processes of a cut-off step still run, as another user: sudo kill {pids}"
             self._publish(Notice("warning", text))
 
     def _doomed(self) -> set[processes.Process]:
-        """What an interruption ends: the family it found, and what that has started since.
+        """What an interruption ends: ansible's process, and all that it starts even now.
 
-        The latter may have lost its parent already, so it is known by the run's own variable.
-        What steps had started before, to stay (a daemon), stays.
+        What steps had started before, to stay (a daemon), is not among its descendants any more,
+        and stays.
         """
-        return self._family | (self._of_the_run() - self._started)
-
-    def _of_the_run(self) -> set[processes.Process]:
-        return processes.with_variable("RUNBOOK_CHANNEL", str(self._channel.path))
+        return processes.descendants(os.getpid(), but=self._others)
 
 
 @contextlib.contextmanager

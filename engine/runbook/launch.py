@@ -18,12 +18,13 @@ import sys
 from pathlib import Path
 
 from runbook import module_server, precompiled
+from runbook.processes import die_with_parent
 
 
 def main() -> None:
     """Become ``ansible-playbook``."""
     engine = os.getppid()
-    module_server.die_with_parent()
+    die_with_parent()
     _register_children(os.getpid())
     with Path(sys.argv[1]).open(encoding="utf-8") as pipe:
         os.environ.update(json.loads(pipe.readline() or "{}"))
@@ -61,7 +62,7 @@ def _register_children(parent: int) -> None:
             # The parent's handler must not meet what is meant for this one: it looks after workers,
             # fails here, and the signal would be lost before the worker's own handler is there.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            module_server.die_with_parent()
+            die_with_parent()
             if os.getppid() != parent:  # it died before prctl could tell us
                 os._exit(1)
 

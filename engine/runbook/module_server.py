@@ -13,7 +13,6 @@ The hook uses internals of ansible-core, so it is there for the versions it was 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import gc
 import importlib
@@ -29,6 +28,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runbook.processes import die_with_parent
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -41,14 +42,6 @@ PACKAGE = "ansible_collections.labeller.runbook.plugins.modules"
 FIRST = ("ansible.module_utils.basic", "psycopg2", f"{PACKAGE}.pg_transaction")
 SERVICES = ("s3", "ec2", "emr")
 GO = b"go"
-
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent() -> None:
-    """Be ended when the parent is, however it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def start(collections: Path) -> socket.socket:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,10 @@ def _stat(pid: int) -> tuple[str, int, int] | None:
 def commands() -> Iterator[tuple[int, list[str]]]:
     """Id and command line of every process, as far as they may be read."""
     for pid in _pids():
-        command = _read(pid, "cmdline")
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue  # it has ended, or is of somebody else
         if command:
             yield pid, [os.fsdecode(part) for part in command[:-1].split(b"\0")]
 
@@ -58,39 +62,49 @@ def working_folder(pid: int) -> str:
         return ""  # it has ended, or is of somebody else
 
 
-def with_variable(name: str, value: str) -> set[Process]:
-    """The processes that were started with an environment variable, as far as they may be read."""
-    entry = os.fsencode(f"{name}={value}")
-    return {
-        process
-        for pid in _pids()
-        if entry in _read(pid, "environ").split(b"\0") and (process := Process.of(pid))
-    }
-
-
 def _pids() -> Iterator[int]:
     """The ids of all processes; none where there is no /proc."""
     for entry in Path("/proc").glob("[0-9]*"):
         yield int(entry.name)
 
 
-def _read(pid: int, name: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
-    except OSError:
-        return b""  # it has ended, or is of somebody else
+def die_with_parent() -> None:
+    """Be ended when the parent is, however it ends; on Linux only."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def family(pid: int) -> set[Process]:
-    """A process and all its descendants; empty where there is no /proc."""
-    stats = {one: stat for one in _pids() if (stat := _stat(one)) is not None}
-    found = {pid} & stats.keys()
+def adopt_orphans() -> None:
+    """Be the parent of descendants that lose theirs, in place of init; on Linux only.
+
+    So ``descendants`` finds them wherever their own parents have gone.
+    """
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def descendants(pid: int, but: Collection[Process] = ()) -> set[Process]:
+    """All that descend from a process, except ``but`` and theirs; none where there is no /proc."""
+    stats = {
+        one: stat
+        for one in _pids()
+        if (stat := _stat(one)) is not None and Process(one, stat[2]) not in but
+    }
+    found = {pid}
     grown = True
     while grown:
         more = {child for child, stat in stats.items() if stat[1] in found} - found
         found |= more
         grown = bool(more)
-    return {Process(one, stats[one][2]) for one in found}
+    return {Process(one, stats[one][2]) for one in found - {pid}}
 
 
 def signal_all(processes: Iterable[Process], number: signal.Signals) -> None:
@@ -107,12 +121,18 @@ def end(find: Callable[[], Iterable[Process]], patience: float = 3.0) -> set[Pro
     Those that stay longer than ``patience`` seconds are killed, and waited for as long again: one
     that hangs in the kernel must not keep the caller. Gives those that run even then.
     """
+    nobody = 0
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + patience
         told: set[Process] = set()
-        while alive := {process for process in find() if process.alive()}:
+        while True:
+            alive = {process for process in find() if process.alive()}
             signal_all(alive - told, number)
             told |= alive
+            # One look may miss what was started in its middle by somebody who then ended.
+            nobody = 0 if alive else nobody + 1
+            if nobody == 2:
+                return set()
             if time.monotonic() > deadline:
                 break
             time.sleep(0.02)

@@ -138,8 +138,9 @@ def test_a_family_is_ended_whole() -> None:
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     grandchild = int(parent.stdout.readline())
-    family = processes.family(parent.pid)
-    assert {process.pid for process in family} == {parent.pid, grandchild}
+    family = processes.descendants(os.getpid())
+    assert {process.pid for process in family} >= {parent.pid, grandchild}
+    family = {process for process in family if process.pid in (parent.pid, grandchild)}
     begun = time.monotonic()
     processes.end(lambda: family, patience=0.2)
     assert parent.wait(5) == -signal.SIGKILL
@@ -148,27 +149,33 @@ def test_a_family_is_ended_whole() -> None:
     assert not any(process.alive() for process in family)
 
 
-def test_what_is_started_while_all_are_ended_ends_too(tmp_path: Path) -> None:
-    script = "trap 'setsid -f sleep 60; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
-    parent = subprocess.Popen(
-        ["sh", "-c", script],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "MARK": str(tmp_path)},
-    )
-    assert parent.stdout is not None
-    assert parent.stdout.readline() == b"ready\n"
-    found: set[processes.Process] = set()
+ORPHANS = """
+import os, subprocess
+from runbook import processes
+processes.adopt_orphans()
+late = "trap 'setsid -f sleep 60; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+stays = subprocess.Popen(["sleep", "60"])
+others = processes.descendants(os.getpid())
+ends = subprocess.Popen(["sh", "-c", late], stdout=subprocess.PIPE)
+ends.stdout.readline()
+found = set()
+def find():
+    global found
+    now = processes.descendants(os.getpid(), but=others)
+    found |= now
+    return now
+assert processes.end(find, patience=5) == set()
+assert ends.wait() == 0
+assert len(found) > 1 and not any(process.alive() for process in found)
+assert stays.poll() is None
+stays.kill()
+"""
 
-    def find() -> set[processes.Process]:
-        nonlocal found
-        found |= (now := processes.with_variable("MARK", str(tmp_path)))
-        return now
 
-    processes.end(find, patience=2)
-    assert parent.wait(5) == 0
-    assert len(found) > 1
-    assert not any(process.alive() for process in found)
-    parent.communicate()
+def test_what_is_started_while_all_are_ended_ends_too() -> None:
+    """Its parent has ended, so that only its adoption tells whose it is; others stay."""
+    done = subprocess.run([sys.executable, "-c", ORPHANS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_processes_that_may_not_be_ended_are_named(
@@ -182,7 +189,8 @@ def test_processes_that_may_not_be_ended_are_named(
     published: list[events.Event] = []
     child = subprocess.Popen(["sleep", "60"])
     try:
-        (process,) = processes.family(child.pid)
+        process = processes.Process.of(child.pid)
+        assert process is not None
         monkeypatch.setattr(os, "kill", refused)
         assert processes.end(lambda: {process}, patience=0.05) == {process}
         monkeypatch.setattr(processes, "end", lambda _: {process})
