@@ -16,6 +16,7 @@ from typing import Any
 import boto3
 import psycopg2
 import pytest
+import yaml
 
 from runbook.sandbox import postgres
 
@@ -119,6 +120,23 @@ class Sandbox:
             "crontab": crontab.read_bytes() if crontab.exists() else None,
             "config": config.read_bytes() if config.exists() else None,
         }
+
+
+def playbook(file: Path, name: str, **module: Mapping[str, Any]) -> Path:
+    """Write a playbook of one step, with the parameters and logins that the packaged ones have."""
+    play = {
+        "name": "Test",
+        "hosts": "all",
+        "gather_facts": False,
+        "roles": [{"role": "labeller.runbook.parameters"}],
+        "module_defaults": {
+            "group/labeller.runbook.postgres": "{{ postgres_login }}",
+            "group/labeller.runbook.aws": "{{ aws_login }}",
+        },
+        "tasks": [{"name": name, **module}],
+    }
+    file.write_text(yaml.safe_dump([play], sort_keys=False))
+    return file
 
 
 def events(done: subprocess.CompletedProcess[str]) -> list[Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from command_line import PROJECT, RUNBOOK, Sandbox
+from command_line import PROJECT, RUNBOOK, Sandbox, playbook
 from gate import gate
 
 #: Seconds after which a run that shows no progress is ended, and with it the test.
@@ -22,26 +22,6 @@ ROWS = 30_000
 BACKUPS = "backups/progress"
 #: A chunk's upload, and the load of one in the middle.
 UPLOAD, DOWNLOAD = r"(PUT|POST) /\w+/backups/progress", r"GET /\w+/backups/progress/.*/0002"
-
-PLAY = """
-- name: Progress
-  hosts: all
-  gather_facts: false
-  roles:
-    - role: labeller.runbook.parameters
-  module_defaults:
-    group/labeller.runbook.postgres: "{{{{ postgres_login }}}}"
-    group/labeller.runbook.aws: "{{{{ aws_login }}}}"
-  tasks:
-    - name: Copy the table
-      labeller.runbook.s3_table_backup:
-        state: {state}
-        bucket: "{{{{ bucket }}}}"
-        prefix: {prefix}
-        tables: [long_table]
-        chunk_size: 1
-        jobs: 1
-"""
 
 
 def fill(sandbox: Sandbox) -> None:
@@ -58,9 +38,16 @@ def fill(sandbox: Sandbox) -> None:
 
 def play(folder: Path, state: str, prefix: str = BACKUPS) -> Path:
     """A playbook that backs the table up, or restores it."""
+    step = {
+        "state": state,
+        "bucket": "{{ bucket }}",
+        "prefix": prefix,
+        "tables": ["long_table"],
+        "chunk_size": 1,
+        "jobs": 1,
+    }
     file = folder / f"{state}.yml"
-    file.write_text(PLAY.format(state=state, prefix=prefix))
-    return file
+    return playbook(file, "Copy the table", **{"labeller.runbook.s3_table_backup": step})
 
 
 def until_told(

@@ -40,7 +40,7 @@ def test_check_shows_what_apply_then_does_and_writes_nothing(sandbox: Sandbox) -
 def test_second_apply_changes_nothing(sandbox: Sandbox) -> None:
     first = sandbox.apply()
     assert "failed=0" in first.stdout
-    until(lambda: len(running_daemons(sandbox)) >= 3)  # cron's first calls are starting them
+    until(lambda: len(running_daemons(sandbox)) >= 3, 30)  # cron's first calls are starting them
     daemons, before = running_daemons(sandbox), sandbox.snapshot()
     second = sandbox.apply()
     assert "changed=0" in second.stdout

@@ -572,7 +572,7 @@ def test_a_killed_run_leaves_no_ansible_behind_and_no_lock(repository: Repositor
     wait_for(process, "Wait")
     process.kill()
     process.communicate(timeout=30)
-    until(lambda: processes_of(repository) == [])
+    until(lambda: processes_of(repository) == [], 10)
     repository.playbook(touch(file))
     assert repository.apply("--yes").returncode == 0
     assert not list((repository.home / "private").iterdir())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import sshd
-from command_line import PROJECT, RUNBOOK, Sandbox
+from command_line import PROJECT, RUNBOOK, Sandbox, playbook
 from held import UPLOAD, fill, halfway, play, until_told
 
 from runbook.translate import LOST
@@ -90,22 +90,6 @@ def test_progress_of_a_module_that_runs_as_another_user(
     assert not [path for path in left if path.owner() == remote.user]
 
 
-CLEAR = """
-- name: Clear
-  hosts: all
-  gather_facts: false
-  roles:
-    - role: labeller.runbook.parameters
-  module_defaults:
-    group/labeller.runbook.postgres: "{{ postgres_login }}"
-  tasks:
-    - name: Clear the maps
-      labeller.runbook.pg_clear:
-        tables: [user_maps]
-        unprotected: true
-        lock_timeout: 600
-"""
-
 WAITING = "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted"
 
 
@@ -114,8 +98,8 @@ def test_a_step_ends_on_the_host_when_it_is_interrupted_or_its_connection_lost(
     sandbox: Sandbox, remote: sshd.Target, inventory: Path, tmp_path: Path, strategy: str
 ) -> None:
     """A transaction that waits for a lock when the operator thinks better of it."""
-    file = tmp_path / "clear.yml"
-    file.write_text(CLEAR)
+    step = {"tables": ["user_maps"], "unprotected": True, "lock_timeout": 600}
+    file = playbook(tmp_path / "clear.yml", "Clear the maps", **{"labeller.runbook.pg_clear": step})
     arguments = ["apply", str(file), "-i", str(inventory), "--yes", "--strategy", strategy]
     before = sandbox.query("SELECT count(*) FROM user_maps")
     for ended, exit_code, said in (

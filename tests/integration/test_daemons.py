@@ -185,7 +185,7 @@ def test_started_detached_once_with_pid_and_output(home: Path) -> None:
     assert (home / "log" / "worker_notification_daemon.pid").read_text() == f"{process.pid}\n"
     assert os.getsid(process.pid) == process.pid
     assert Path(f"/proc/{process.pid}/cwd").resolve() == home / "log"
-    until(lambda: (home / "log" / "worker_notification_daemon.oe.log").read_text() == "up\n")
+    until(lambda: (home / "log" / "worker_notification_daemon.oe.log").read_text() == "up\n", 10)
 
     again = module(home, "started", **names)
     assert not again["changed"]

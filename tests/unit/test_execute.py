@@ -138,9 +138,10 @@ def test_a_family_is_ended_whole() -> None:
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     grandchild = int(parent.stdout.readline())
-    family = processes.descendants(os.getpid())
-    assert {process.pid for process in family} >= {parent.pid, grandchild}
-    family = {process for process in family if process.pid in (parent.pid, grandchild)}
+    family = processes.descendants(parent.pid)
+    assert {process.pid for process in family} == {grandchild}
+    family |= {found for found in [processes.Process.of(parent.pid)] if found}
+    assert {process.pid for process in family} == {parent.pid, grandchild}
     begun = time.monotonic()
     processes.end(lambda: family, patience=0.2)
     assert parent.wait(5) == -signal.SIGKILL
