@@ -89,8 +89,6 @@ _OF_THE_MACHINE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG,
     errno.ENOTDIR, errno.EMFILE, errno.ENFILE,
 )  # fmt: skip
-
-
 #: Bytes; with fewer left, a disk is taken to be full.
 _LITTLE = 1 << 20
 

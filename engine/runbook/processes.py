@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
 
 @dataclass(frozen=True)
 class Process:
@@ -79,9 +81,6 @@ def adopt_orphans() -> None:
     So ``descendants`` finds them wherever their own parents have gone.
     """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def _prctl(option: int, value: int) -> None:

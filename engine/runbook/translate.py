@@ -82,6 +82,7 @@ def _module(data: Raw) -> str:
 def _finished(status: Status) -> Callable[[Raw], Event]:
     def translate(data: Raw) -> Event:
         result: Raw = data.get("res") or {}
+        message = _message(result)
         changed = result.get("changed") is True
         ended = _status(status, data, changed=changed)
         return TaskResult(
@@ -92,7 +93,7 @@ def _finished(status: Status) -> Callable[[Raw], Event]:
             changed=changed and ended in (Status.CHANGED, Status.IGNORED),
             diff=_gathered(result, "diff"),
             plan=_gathered(result, "plan"),
-            message=_lost(_message(result)) if status == Status.UNREACHABLE else _message(result),
+            message=_lost(message) if status == Status.UNREACHABLE else message,
             error_kind=_error_kind(result),
             output=_output(result) if status == Status.FAILED else "",
             seconds=round(float(data.get("duration") or 0), 3),
