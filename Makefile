@@ -4,14 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNBOOK := $(BIN)/runbook
 
-.PHONY: demo test check bench clean
+.PHONY: demo test campaign check bench clean
 
 demo: $(VENV)/.sandbox
 	@$(RUNBOOK) apply regular.yml -i sandbox --yes
 	@echo "Try next: $(RUNBOOK) apply regular.yml -i sandbox -e run_id=1 --check"
 
 test: $(VENV)/.test
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not campaign"
+
+# What takes minutes: crash, contest and sequence campaigns, other versions of what we stand on.
+campaign: $(VENV)/.test
+	$(BIN)/pytest -m campaign
 
 check: $(VENV)/.dev
 	.ci/check
