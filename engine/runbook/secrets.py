@@ -18,10 +18,15 @@ Three layers, each enough for what it knows:
 
 from __future__ import annotations
 
+import base64
+import html
 import json
-from collections.abc import Iterable, Mapping
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
+from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import quote, quote_plus
 from weakref import WeakSet
@@ -45,7 +50,7 @@ class Redactor:
     def __init__(self, values: Iterable[object] = ()) -> None:
         _redactors.add(self)
         self._whole: set[str] = set()
-        self._parts: list[str] = []
+        self._parts: set[str] = set()
         self.learn(values)
 
     def learn(self, values: Iterable[object]) -> None:
@@ -56,19 +61,21 @@ class Redactor:
             elif isinstance(value, list | tuple | set | frozenset):
                 self.learn(value)
             elif value is not None and not isinstance(value, bool) and str(value).strip():
-                self._whole |= _spellings(str(value))
-        parts = {text for text in self._whole if len(text) >= SHORTEST_PART}
-        # The longest first: a secret that contains another must go as a whole.
-        self._parts = sorted(parts, key=lambda text: (-len(text), text))
+                for text in _texts(str(value)):
+                    self._whole |= _spellings(text)
+                    self._parts |= _spellings(text) if len(text) >= SHORTEST_PART else set()
 
     def text(self, text: str) -> str:
-        """``text`` without secrets."""
+        """``text`` without secrets. Where several overlap, all that they cover is masked."""
         if text in self._whole:
             return MASK
-        for part in self._parts:
-            if part in text:
-                text = text.replace(part, MASK)
-        return text
+        found = [part for part in self._parts if part in text]
+        clear, end = [], 0
+        for start, stop in sorted(span for part in found for span in _places(part, text)):
+            if start >= end:
+                clear.append(text[end:start])
+            end = max(end, stop)
+        return MASK.join([*clear, text[end:]])
 
     def value(self, value: Any) -> Any:
         """A JSON-like value without secrets, keys of mappings included."""
@@ -104,18 +111,81 @@ def without_secrets(text: str) -> str:
     return text
 
 
-def _spellings(value: str) -> set[str]:
-    """A secret as it may stand in JSON, in a URL, and line by line."""
-    texts = {value, value.strip()}
-    lines = value.splitlines()
-    if len(lines) > 1:
-        texts |= {line.strip() for line in lines if len(line.strip()) >= SHORTEST_LINE}
-    for text in list(texts):
-        texts |= {
-            json.dumps(text)[1:-1],
-            json.dumps(text, ensure_ascii=False)[1:-1],
-            quote(text, safe=""),
-            quote(text),
-            quote_plus(text),
-        }
-    return texts
+def _places(part: str, text: str) -> Iterator[tuple[int, int]]:
+    """Where ``part`` is in ``text``: beginnings and ends, overlapping ones too."""
+    start = text.find(part)
+    while start >= 0:
+        yield start, start + len(part)
+        start = text.find(part, start + 1)
+
+
+def _texts(value: str) -> set[str]:
+    """A secret as a whole, without the blanks around it, and line by line."""
+    lines = [line.strip() for line in value.splitlines()]
+    return {value, value.strip(), *(line for line in lines if len(line) >= SHORTEST_LINE)}
+
+
+@lru_cache(maxsize=1024)
+def _spellings(text: str) -> frozenset[str]:
+    """A text as it may appear: itself, quoted for other languages, in base64.
+
+    Quoted twice too: a command in JSON, JSON in the ``repr`` of a result.
+    """
+    once = _quoted(text)
+    encoded = {form for text in once for form in _base64(text.encode(errors="surrogateescape"))}
+    twice = {form for text in once for form in _quoted(text)}
+    return frozenset(twice | encoded | {quote(form, safe="") for form in encoded})
+
+
+def _quoted(text: str) -> set[str]:
+    """What ``text`` becomes inside the quotation marks of other languages."""
+    return {text, *(form(text) for form in _QUOTED)}
+
+
+def _url(safe: str) -> Callable[[str], str]:
+    return lambda text: quote(text, safe=safe, errors="surrogateescape")
+
+
+def _backslashed(special: str) -> Callable[[str], str]:
+    return lambda text: re.sub(special, r"\\\g<0>", text)
+
+
+_QUOTED: tuple[Callable[[str], str], ...] = (
+    # JSON, also as Jinja's tojson writes it into HTML, and Python
+    lambda text: json.dumps(text)[1:-1],
+    lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    lambda text: re.sub(r"[<>&']", lambda c: f"\\u{ord(c[0]):04x}", json.dumps(text)[1:-1]),
+    lambda text: repr(text)[1:-1],
+    lambda text: repr(text.encode(errors="surrogateescape"))[2:-1],
+    # URLs
+    _url(""),
+    _url("/"),
+    lambda text: quote_plus(text, errors="surrogateescape"),
+    # shells: in single quotes, in double quotes, bare
+    lambda text: shlex.quote(f"{text} ")[1:-2],
+    lambda text: text.replace("'", r"'\''"),
+    _backslashed(r'[\\"$`]'),
+    _backslashed(r"[^\w@%+=:,./-]"),
+    # SQL and YAML in single quotes; SQL's E'' and connection strings
+    lambda text: text.replace("'", "''"),
+    lambda text: text.replace("\\", r"\\").replace("'", "''"),
+    _backslashed(r"[\\']"),
+    # HTML and XML
+    html.escape,
+    lambda text: html.escape(text, quote=False),
+    lambda text: html.escape(text).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
+    lambda text: html.escape(text).replace("&#x27;", "&apos;"),
+)
+
+
+def _base64(data: bytes) -> Iterator[str]:
+    """What base64 makes of ``data`` inside other data, wherever it begins among groups of three.
+
+    Without the characters at the ends that depend on what is around: they hold 4 bits at most.
+    """
+    for before in range(3):
+        text = base64.b64encode(b"\0" * before + data).decode()
+        after = (before + len(data)) % 3
+        inner = text[(0, 2, 3)[before] : len(text) - (0, 3, 2)[after]]
+        if len(inner) >= SHORTEST_PART:
+            yield from (inner, inner.translate(str.maketrans("+/", "-_")))
