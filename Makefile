@@ -11,10 +11,12 @@ demo: $(VENV)/.sandbox
 	@echo "Try next: $(RUNBOOK) apply regular.yml -i sandbox -e run_id=1 --check"
 
 test: $(VENV)/.test
+	@.ci/apt
 	$(BIN)/pytest -m "not campaign"
 
 # What takes minutes: crash, contest and sequence campaigns, other versions of what we stand on.
 campaign: $(VENV)/.test
+	@.ci/apt
 	$(BIN)/pytest -m campaign
 
 check: $(VENV)/.dev

@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import psycopg2
 import pytest
 
+import servers
 from runbook import collection
 from runbook.sandbox import emr, postgres
 
@@ -29,13 +31,8 @@ sys.path.insert(0, str(_COLLECTIONS))
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.PostgresServer]:
     """A PostgreSQL 18 of this test process, gone with it."""
-    server = postgres.PostgresServer(
-        tmp_path_factory.mktemp("postgres"), postgres.free_port(), "test", postgres.binaries()
-    )
-    server.create()
-    server.start()
-    yield server
-    server.stop("immediate")
+    with servers.running(tmp_path_factory.mktemp("postgres"), postgres.binaries()) as server:
+        yield server
 
 
 _numbers = itertools.count()
@@ -121,3 +118,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if report.skipped and os.environ.get("CI"):
         report.outcome = "failed"
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what this machine could not run: each reason once, in one line."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        each = (f"{reason} ({count})" for reason, count in sorted(reasons.items()))
+        terminalreporter.write_line(f"Skipped here: {'; '.join(each)}")

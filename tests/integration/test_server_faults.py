@@ -23,6 +23,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
 from backup_support import HASH64, ROWS, parameters
 from labeller_support import Labeller, admin
 
+import servers
 from runbook.sandbox import postgres, seed
 from waiting import until
 
@@ -31,37 +32,31 @@ if TYPE_CHECKING:
 
     from ansible_collections.labeller.runbook.plugins.module_utils.transaction import Transaction
 
-DEBIAN = Path("/usr/lib/postgresql/15/bin")
+DEBIAN = servers.debian()
 _numbers = itertools.count()
 
 WRITTEN = {support.POOL, support.QS, support.CATALOG}
 
 
-@pytest.fixture(scope="module", params=["PostgreSQL 15 with PostGIS", "PostgreSQL 18"])
+@pytest.fixture(scope="module", params=["Debian's PostgreSQL with PostGIS", "PostgreSQL 18"])
 def server(
     request: pytest.FixtureRequest,
     labeller_template: Any,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[postgres.PostgresServer]:
     """A server that a test may stop: Debian's with real geometry columns, and the wheel's."""
-    debian = "15" in request.param
-    if debian and not (DEBIAN / "postgres").exists():
-        faults.absent(f"{DEBIAN} is not there; .ci/apt installs it")
-    made = postgres.PostgresServer(
-        tmp_path_factory.mktemp("server"), postgres.free_port(), "test",
-        DEBIAN if debian else postgres.binaries(),
-    )  # fmt: skip
-    made.create()
-    made.start()
-    admin(made, "CREATE DATABASE template_labeller")
-    if debian:
-        admin(made, "CREATE EXTENSION postgis", database="template_labeller")
-    session = psycopg2.connect(made.url("template_labeller"))
-    geography = seed.Geography(labeller_template.objects[support.AOI], "areas")
-    seed.fill_database(session, geography, 1, "bucket", made.folder / "full.csv")
-    session.close()
-    yield made
-    made.stop("immediate")
+    programs = DEBIAN if "PostGIS" in request.param else postgres.binaries()
+    if programs is None:
+        pytest.skip("needs the package postgresql-postgis")
+    with servers.running(tmp_path_factory.mktemp("server"), programs) as made:
+        admin(made, "CREATE DATABASE template_labeller")
+        if programs == DEBIAN:
+            admin(made, "CREATE EXTENSION postgis", database="template_labeller")
+        session = psycopg2.connect(made.url("template_labeller"))
+        geography = seed.Geography(labeller_template.objects[support.AOI], "areas")
+        seed.fill_database(session, geography, 1, "bucket", made.folder / "full.csv")
+        session.close()
+        yield made
 
 
 @pytest.fixture

@@ -1,0 +1,29 @@
+"""PostgreSQL servers of the tests: each ends with the block that it was started in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runbook.sandbox.postgres import PostgresServer, free_port
+
+
+@contextmanager
+def running(folder: Path, programs: Path) -> Iterator[PostgresServer]:
+    """A new server with its data in ``folder``, run from the folder ``programs``."""
+    server = PostgresServer(folder, free_port(), "test", programs)
+    try:
+        server.create()
+        server.start()
+        yield server
+    finally:
+        server.stop("immediate")
+
+
+def debian() -> Path | None:
+    """The programs of Debian's newest PostgreSQL that has PostGIS; None where there is none."""
+    controls = Path("/usr/share/postgresql").glob("*/extension/postgis.control")
+    versions = sorted((control.parents[1].name for control in controls), key=float, reverse=True)
+    folders = [Path("/usr/lib/postgresql", version, "bin") for version in versions]
+    return next((folder for folder in folders if (folder / "postgres").exists()), None)
