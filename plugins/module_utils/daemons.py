@@ -189,11 +189,8 @@ def _stopped(home: str, params: Mapping[str, Any], check_mode: bool) -> dict[str
     lines = [str(process) for process in running] + pid_files
     if not check_mode:
         stop(home, names, params["timeout"])
-        for path in pid_files:
-            try:
-                os.unlink(path)
-            except OSError as error:
-                raise ModuleFailure("cannot remove {}: {}".format(path, error.strerror)) from error
+        for name in names:
+            _remove(_pid_file(home, name))
     change = Change(
         "daemons of {}".format(home),
         "stop",
@@ -204,6 +201,16 @@ def _stopped(home: str, params: Mapping[str, Any], check_mode: bool) -> dict[str
         hashlib.sha256(repr([(each.name, each.role) for each in running]).encode()).hexdigest(),
     )
     return result([change], stopped=[each.name for each in running if each.role == "daemon"])
+
+
+def _remove(path: str) -> None:
+    """Remove a pid file; a daemon that ends, or another operator, may have done so already."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ModuleFailure("cannot remove {}: {}".format(path, error.strerror)) from error
 
 
 def _started(home: str, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,32 @@ def test_a_stale_pid_file_goes(home: Path) -> None:
     assert stale.exists()
     assert module(home, "stopped")["changed"]
     assert not stale.exists()
+
+
+def test_a_daemon_may_remove_its_own_pid_file(home: Path, started: Start) -> None:
+    script, pid_file = home / "common" / "create_hit_daemon.py", home / "log/create_hit_daemon.pid"
+    script.write_text(
+        f"#!{sys.executable}\nimport os, signal, sys, time\n"
+        f"def end(*_):\n    os.unlink({str(pid_file)!r})\n    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end)\nprint('up', flush=True)\ntime.sleep(600)\n"
+    )
+    pid_file.write_text(f"{started(str(script)).pid}\n")
+    result = module(home, "stopped")
+    assert result["stopped"] == ["create_hit_daemon"]
+    assert str(pid_file) in result["diff"][0]["before"]
+    assert not pid_file.exists()
+
+
+def test_two_stops_at_once_both_succeed(home: Path, started: Start) -> None:
+    for round_ in range(10):
+        for name in daemons.NAMES:
+            (home / "log" / f"{name}.pid").write_text("4194304\n")
+        if not round_:
+            started(str(home / "common" / "create_hit_daemon.py"))
+        with ThreadPoolExecutor(2) as executor:
+            both = [executor.submit(module, home, "stopped") for _ in range(2)]
+        assert all(future.result() is not None for future in both)
+        assert not list((home / "log").glob("*.pid"))
 
 
 def test_the_fingerprint_knows_names_not_pids(home: Path, started: Start) -> None:
