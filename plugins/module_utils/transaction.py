@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence
 
-from . import aws, marker, postgres, shadow, staged_upload
+from . import aws, guard, marker, postgres, shadow, staged_upload
 from .change import Change, result
 from .errors import InvalidInput, Locked, ModuleFailure, Unreachable
 
@@ -61,8 +62,9 @@ class Step:
     """One part of a transaction. A subclass says which tables it needs and does its work in run.
 
     ``emptied`` tables lose all rows (``Transaction.empty``) before anything else reads them,
-    ``changed`` ones are written, ``read`` ones only read. ``produces_objects``: it stages uploads,
-    and may be run again later for them alone.
+    ``changed`` ones are written, ``read`` ones only read. ``deleted`` are those of the changed ones
+    that lose rows, with the condition of these rows (None for all), in the order of the deletion.
+    ``produces_objects``: it stages uploads, and may be run again later for them alone.
     """
 
     name: ClassVar[str]
@@ -71,6 +73,7 @@ class Step:
     emptied: Sequence[str] = ()
     changed: Sequence[str] = ()
     read: Sequence[str] = ()
+    deleted: Mapping[str, Optional[str]] = MappingProxyType({})
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.params = params
@@ -246,6 +249,8 @@ def _check(tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]) 
     if any(step.in_place(tx) for step in steps):
         tx.cursor.connection.rollback()
         return result(changes, in_place=True)
+    _prepare(tx, steps)
+    _guard(tx, steps)
     changes += _simulate(tx, steps)
     if observe:
         observe(tx)
@@ -253,10 +258,23 @@ def _check(tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]) 
     return result(changes, in_place=False, warnings=tx.warnings)
 
 
-def _simulate(tx: Transaction, steps: Sequence[Step]) -> List[Change]:
-    """Run the steps on shadow tables, the server refusing every write to a real one."""
+def _prepare(tx: Transaction, steps: Sequence[Step]) -> None:
     for step in steps:
         step.prepare(tx)
+
+
+def _guard(tx: Transaction, steps: Sequence[Step]) -> None:
+    """Refuse what a check cannot show; the real tables are those on the search path."""
+    deleted = [
+        loss
+        for step in steps
+        for loss in (*((table, None) for table in step.emptied), *step.deleted.items())
+    ]
+    guard.require_no_cascade(tx.cursor, tx.database, deleted)
+
+
+def _simulate(tx: Transaction, steps: Sequence[Step]) -> List[Change]:
+    """Run the steps on shadow tables, the server refusing every write to a real one."""
     empty, copied = _shadowed(steps)
     tx.real_only |= shadow.create(tx.cursor, empty, copied, SEARCH_PATH)
     tx.execute("SET TRANSACTION READ ONLY")
@@ -278,9 +296,9 @@ def _apply(
 
     tx.execute("SET LOCAL search_path = {}, pg_temp".format(SEARCH_PATH))
     try:
-        for step in steps:
-            step.prepare(tx)
+        _prepare(tx, steps)
         _lock(session, tx, steps)
+        _guard(tx, steps)
         changes += _run_steps(tx, steps)
         staged = staged_upload.stage(tx.s3, tx.uploads) if tx.uploads else []
         row = tx.shared.get("marker")
@@ -367,7 +385,9 @@ def _regenerate(
     session.set_session(isolation_level="REPEATABLE READ")
     try:
         again.execute("SET LOCAL search_path = {}".format(SEARCH_PATH))
-        _simulate(again, [step for step in steps if step.produces_objects])
+        producing = [step for step in steps if step.produces_objects]
+        _prepare(again, producing)
+        _simulate(again, producing)
     finally:
         session.rollback()
         session.set_session(isolation_level="DEFAULT")

@@ -15,7 +15,8 @@ description:
     and the reference data.
   - Refused unless O(backup) proves that every row that it deletes is on S3, by row count and
     content fingerprint computed in the same transaction, and by the objects' sizes.
-  - Refused while a table outside O(tables) has rows that refer to one of them.
+  - Refused while rows of another table, in any schema, refer to rows that are deleted, whatever
+    the foreign key does on delete.
 options:
   backup:
     description:

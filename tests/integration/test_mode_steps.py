@@ -359,6 +359,30 @@ def test_geography_without_a_backup_is_refused(labeller: Labeller) -> None:
 
 
 @pytest.mark.usefixtures("unproven")
+def test_geography_takes_no_row_along(labeller: Labeller) -> None:
+    """Neither by a cascade, nor of a table that is emptied only later in the transaction."""
+    chain = geography(labeller)
+    labeller.sql(
+        "CREATE UNIQUE INDEX ON master_grid (name);"
+        "CREATE TABLE notes (cell varchar(13) REFERENCES master_grid (name) ON DELETE CASCADE);"
+        "INSERT INTO notes SELECT name FROM master_grid LIMIT 7"
+    )
+    before = support.state(labeller)
+    for run in (support.check, support.apply):
+        with pytest.raises(errors.Refused, match=r"7 rows of public\.notes .* public\.master_grid"):
+            run(labeller, *chain)
+    assert support.state(labeller) == before
+    labeller.sql(
+        "DROP TABLE notes; ALTER TABLE hit_data ADD COLUMN cell varchar(13)"
+        " REFERENCES master_grid (name) ON DELETE CASCADE;"
+        "UPDATE hit_data SET cell = (SELECT min(name) FROM master_grid)"
+    )
+    for run in (support.check, support.apply):
+        with pytest.raises(errors.Refused, match=r"rows of public\.hit_data .* be deleted"):
+            run(labeller, *chain)
+
+
+@pytest.mark.usefixtures("unproven")
 def test_geography_is_replaced_once(labeller: Labeller) -> None:
     support.apply(labeller, *support.regular())
     before = support.state(labeller)

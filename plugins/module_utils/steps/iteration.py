@@ -99,6 +99,7 @@ class Iteration(Step):
         if params["state"] == "advanced":
             self.changed = ("iteration_metrics", "incoming_names", "kml_data", "system_data")
             self.read = ("master_grid",)
+            self.deleted = {"incoming_names": "NOT processed"}
         self.outcome: Dict[str, Any] = {}
 
     @property

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, NamedTuple, Sequence, Set
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from .. import fingerprint, proof, shadow
-from ..errors import InvalidInput, Refused
+from ..errors import InvalidInput
 from ..transaction import Step
 from . import availability
 from .f_sites import queue_text
@@ -82,8 +82,10 @@ class PgClear(Step):
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         super().__init__(params)
+        self.deleted: Mapping[str, Optional[str]] = {"incoming_names": "NOT processed"}
         if params["metrics"] == "clear":
             self.changed = (*self.changed, "iteration_metrics")
+            self.deleted = {"incoming_names": None, "iteration_metrics": None}
 
     def prepare(self, tx: Transaction) -> None:
         """Raises InvalidInput for tables that are not there or are not cleared this way."""
@@ -101,8 +103,7 @@ class PgClear(Step):
             self.read = ("kml_data_static",)
 
     def guard(self, tx: Transaction) -> None:
-        """Raises Refused for rows that no backup proves, or that others refer to."""
-        self._refuse_orphans(tx)
+        """Raises Refused for rows that no backup proves."""
         self.live = {name: fingerprint.of_table(tx.cursor, "public", name) for name in self.emptied}
         unprocessed = tx.value(
             "SELECT EXISTS (SELECT 1 FROM public.incoming_names WHERE NOT processed)"
@@ -145,18 +146,6 @@ class PgClear(Step):
             self._system_data(tx),
             *self._master_grid(tx),
         ]
-
-    def _refuse_orphans(self, tx: Transaction) -> None:
-        """No row may be left that refers to a deleted one, nor be deleted by a cascade."""
-        for key in _references(tx, [*self.emptied, "incoming_names"]):
-            query = _sql.SQL("SELECT EXISTS (SELECT 1 FROM {})").format(
-                _sql.Identifier(key.schema, key.child)
-            )
-            if key.child not in self.emptied and tx.value(query):
-                raise Refused(
-                    "{}: table {} has rows that refer to {}, from which rows are deleted; add it "
-                    "to tables".format(tx.database, key.child, key.parent)
-                )
 
     def _refill(self, tx: Transaction, before: str, deleted: int) -> Change:
         inserted = tx.execute(
@@ -257,40 +246,30 @@ def _restart(tx: Transaction, table: str) -> str:
     return _next_gid(tx, table)
 
 
-class _Reference(NamedTuple):
-    """A foreign key of one real table to another; ``parent`` is in schema public."""
-
-    schema: str
-    child: str
-    parent: str
-
-
-def _references(tx: Transaction, tables: Sequence[str]) -> List[_Reference]:
-    """The foreign keys that refer to the tables, of other tables than themselves."""
-    rows = tx.rows(
+def _references(tx: Transaction, tables: Sequence[str]) -> List[Tuple[str, str]]:
+    """(child, parent) of the foreign keys between two of the tables."""
+    return tx.rows(
         """
-        SELECT DISTINCT n.nspname, c.relname, p.relname
+        SELECT DISTINCT c.relname, p.relname
         FROM pg_constraint f
         JOIN pg_class p ON p.oid = f.confrelid
         JOIN pg_class c ON c.oid = f.conrelid
-        JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE f.contype = 'f' AND p.relnamespace = 'public'::regnamespace
-        AND p.relname = ANY (%s) AND c.oid <> p.oid ORDER BY 1, 2, 3
+        WHERE f.contype = 'f' AND c.oid <> p.oid
+        AND pg_table_is_visible(p.oid) AND p.relname = ANY (%(tables)s)
+        AND pg_table_is_visible(c.oid) AND c.relname = ANY (%(tables)s)
         """,
-        (list(tables),),
+        {"tables": list(tables)},
     )
-    return [_Reference(*row) for row in rows]
 
 
-def _children_first(tables: Sequence[str], references: Sequence[_Reference]) -> List[str]:
+def _children_first(tables: Sequence[str], references: Sequence[Tuple[str, str]]) -> List[str]:
     """The tables so that each stands before those it refers to; otherwise as given.
 
     Raises InvalidInput for tables that refer to each other in a circle.
     """
     order: List[str] = []
     waiting: Dict[str, Set[str]] = {
-        table: {key.child for key in references if key.parent == table and key.child in tables}
-        for table in tables
+        table: {child for child, parent in references if parent == table} for table in tables
     }
     while waiting:
         ready = [table for table, children in waiting.items() if children <= set(order)]
