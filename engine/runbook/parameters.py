@@ -85,8 +85,10 @@ def parse_extra_vars(options: Iterable[str]) -> ExtraVars:
             continue
         for name, value in document.value.items():
             if not isinstance(name, str) or not _NAME.fullmatch(name):
-                message = f"{name!r} is no name for a variable"
-                problems.append(document.problem((name,), message, key=True))
+                # Not repeated: {db_pwd:VALUE}, without a blank, is one long name.
+                mark = document.mark((name,), key=True)
+                message = "a key that is no name for a variable; NAME: VALUE wants a blank"
+                problems.append(Problem(document.file, mark.line, mark.col, "", message))
                 continue
             values[name], documents[name] = value, document
     return ExtraVars(values, documents, tuple(problems), sealed)
@@ -101,29 +103,23 @@ def _document(option: str) -> Document:
 
 
 def _pairs(option: str) -> Document:
+    """``NAME=VALUE`` and more of them; no error repeats a word, which may be part of a secret."""
     try:
         words = shlex.split(option)
     except ValueError as error:
-        message = f"{_without_secrets(option)} cannot be split into words: {error}"
-        problem = Problem("-e", 0, 0, "", message)
-        return Document("-e", {}, problems=(problem,))
-    values: dict[str, Any] = {}
-    problems = []
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not equals:
-            shown = repr(word) if _without_secrets(option) == repr(option) else "a word"
-            message = f"{shown} is neither NAME=VALUE, @FILE nor a mapping"
-            problems.append(Problem("-e", 0, 0, "", message))
-        else:
-            values[name] = typed(name, text)
-    return Document("-e", values, problems=tuple(problems))
+        return _malformed(f"the text cannot be split into words: {error}")
+    pairs = [word.partition("=") for word in words]
+    for number, (name, equals, _) in enumerate(pairs, 1):
+        if not equals or not _NAME.fullmatch(name):
+            which = f"word {number} of {len(words)}" if len(words) > 1 else "the text"
+            known = name.partition(":")[0]
+            hint = f"; write {known}=VALUE" if known in schemas.parameters() else ""
+            return _malformed(f"{which} is neither NAME=VALUE, @FILE nor a mapping{hint}")
+    return Document("-e", {name: typed(name, text) for name, _, text in pairs})
 
 
-def _without_secrets(option: str) -> str:
-    """The option for an error, or a stand-in if it sets a secret (perhaps with spaces in it)."""
-    secrets = [name for name, schema in schemas.parameters().items() if schema.get("writeOnly")]
-    return "the text" if any(f"{name}=" in option for name in secrets) else repr(option)
+def _malformed(message: str) -> Document:
+    return Document("-e", {}, problems=(Problem("-e", 0, 0, "", message),))
 
 
 def typed(name: str, text: str) -> Any:

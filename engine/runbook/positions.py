@@ -22,6 +22,8 @@ MAX_DEPTH = 60
 MAX_NODES = 50_000
 
 _TAG = "tag:yaml.org,2002:"
+#: It is not repeated, nor is an alias: it may be an unquoted password.
+_UNKNOWN_TAG = "a tag that is not known {}; quote text that begins with !"
 _UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _RESOLVERS: dict[str | None, list[tuple[str, re.Pattern[str]]]] = (
     yaml.CSafeLoader.yaml_implicit_resolvers
@@ -249,7 +251,7 @@ class _Composer:
     def _alias(self, anchor: str | None, mark: Mark) -> _Node:
         node = self.anchors.get(anchor)
         if node is None:
-            raise _BrokenError(mark, f"alias *{anchor} has no anchor before it")
+            raise _BrokenError(mark, "an alias without an anchor before it; quote text that begins with *")
         return _Node(mark, node.value, node.kind, node.size, node.height)
 
     def _attach(self, node: _Node) -> None:
@@ -276,7 +278,7 @@ def _collection(event: Any, mark: Mark) -> _Node:
     kind = "sequence" if isinstance(event, yaml.SequenceStartEvent) else "mapping"
     expected = _TAG + ("seq" if kind == "sequence" else "map")
     if event.tag not in (None, "!", expected):
-        raise _BrokenError(mark, f"tag {event.tag.replace(_TAG, '!!')} is not known for a {kind}")
+        raise _BrokenError(mark, _UNKNOWN_TAG.format(f"for a {kind}"))
     return _Node(mark, [], kind, anchor=event.anchor)
 
 
@@ -311,7 +313,7 @@ def _scalar(event: Any, mark: Mark) -> Any:
     if name == "merge":
         return _MERGE
     if name not in _SCALARS or not tag.startswith(_TAG):
-        raise _BrokenError(mark, f"tag {tag.replace(_TAG, '!!')} is not known")
+        raise _BrokenError(mark, _UNKNOWN_TAG.format("here"))
     try:
         value = _SCALARS[name](yaml.ScalarNode(tag, text))
     except (ValueError, KeyError, IndexError, AttributeError, OverflowError):

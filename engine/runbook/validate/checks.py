@@ -180,6 +180,8 @@ def _unused_extra(walk: Walk, playbook: Path, extra: ExtraVars | None) -> Iterab
             continue
         document = extra.documents[name]
         if name in schemas.parameters():
+            if document.file.startswith("-e @"):
+                continue  # a file of parameters serves several playbooks
             message = f"nothing in {playbook.name} uses this parameter"
             yield document.problem((name,), message, key=True)
         else:
