@@ -181,12 +181,18 @@ class _Apply:
     ) -> execute.Outcome:
         """One run of ansible with its beginning and its end; ``before`` may still stop it."""
         self._check = check
+        started = False
 
         def ready() -> None:
             before()
-            name, target = self._playbook.name, self._target.name
-            shown = self._shown_parameters
-            self._publisher.publish(RunStarted(self._run_id, name, target, check, shown))
+            _ = self._shown_parameters  # worked out while ansible is being imported
+
+        def start(parameters: dict[str, Any]) -> None:
+            nonlocal started
+            if not started:
+                name, target = self._playbook.name, self._target.name
+                self._publisher.publish(RunStarted(self._run_id, name, target, check, parameters))
+            started = True
 
         begun = time.monotonic()
         outcome = self._outcome = execute.run(
@@ -195,7 +201,9 @@ class _Apply:
             self._redactor,
             (self._secret, self._public),
             ready,
+            lambda: start(self._shown_parameters),
         )
+        start({})  # ansible ended before it knew which values are secret
         self._publisher.publish(
             RunFinished(
                 check,

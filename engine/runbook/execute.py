@@ -157,19 +157,21 @@ def run(
     redactor: Redactor,
     secret_names: tuple[set[str], set[str]] = (set(), set()),
     ready: Callable[[], None] = lambda: None,
+    begun: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run ansible-playbook as ``request`` says, publishing events as they come.
 
     ``secret_names``: the names of secret parameters, and of those known to be public. ``ready`` is
     called, in a thread, while ansible is being imported; nothing is done before it has returned,
-    and nothing at all if it raises: that is raised here. An interruption (SIGINT, SIGTERM, SIGHUP)
-    ends ansible, and the outcome says so.
+    and nothing at all if it raises: that is raised here. ``begun`` is called when ansible has read
+    all variables, so that the redactor knows the secret ones, before the first play. An
+    interruption (SIGINT, SIGTERM, SIGHUP) ends ansible, and the outcome says so.
     """
     from ansible_runner import Runner, RunnerConfig
 
     _close_at_once()
     with private_folder() as folder:
-        watch = _Watch(publish, redactor, _Channel(folder), request.ask)
+        watch = _Watch(publish, redactor, _Channel(folder), request.ask, begun)
         plugin = strategy(request.strategy, local=request.local)
         chosen = settings(plugin, folder)
         config = RunnerConfig(
@@ -399,6 +401,7 @@ class _Watch:
         redactor: Redactor,
         channel: _Channel,
         ask: Callable[[str], str] | None,
+        begun: Callable[[], None],
     ) -> None:
         self.results: list[TaskResult] = []
         self.errors: list[str] = []
@@ -409,6 +412,7 @@ class _Watch:
         self.unchecked: list[str] = []
         self.broken = False
         self._publish, self._redactor, self._channel, self._ask = publish, redactor, channel, ask
+        self._begun: Callable[[], None] | None = begun
         self._pid = 0
         self._others: set[processes.Process] = set()
         self._interrupted = 0.0
@@ -435,7 +439,11 @@ class _Watch:
     def _listen(self) -> None:
         """Take in what ansible's process has told, and answer what it asks."""
         for message in self._channel.read():
-            self._redactor.learn(message.get("secrets", ()))
+            if "secrets" in message:
+                self._redactor.learn(message["secrets"])
+                begun, self._begun = self._begun, None
+                if begun:
+                    begun()
             if "unchecked" in message and message["unchecked"] not in self.unchecked:
                 self.unchecked.append(message["unchecked"])
             if "progress" in message:

@@ -251,7 +251,9 @@ class _Composer:
     def _alias(self, anchor: str | None, mark: Mark) -> _Node:
         node = self.anchors.get(anchor)
         if node is None:
-            raise _BrokenError(mark, "an alias without an anchor before it; quote text that begins with *")
+            raise _BrokenError(
+                mark, "an alias without an anchor before it; quote text that begins with *"
+            )
         return _Node(mark, node.value, node.kind, node.size, node.height)
 
     def _attach(self, node: _Node) -> None:

@@ -374,6 +374,7 @@ def with_secrets(repository: Repository) -> tuple[str, ...]:
     group_vars.mkdir()
     (group_vars / "all.yml").write_text(
         f"db_pwd: {SECRETS['inventory']}\n"
+        f"github_api_url: https://u:{SECRETS['vault']}@h\n"  # what holds a secret is shown masked
         f"slack_url: \"{{{{ '{SECRETS['template'][:9]}' ~ '{SECRETS['template'][9:]}' }}}}\"\n"
         + "".join(
             f"{name}: !vault |\n  "
@@ -382,7 +383,7 @@ def with_secrets(repository: Repository) -> tuple[str, ...]:
             for name, key in (("github_token", "vault"), ("my_own", "unknown"))
         )
     )
-    shown = "{{ db_pwd }} {{ slack_url }} {{ github_token }} {{ my_own }} {{ api_key }} {{ environment }}"
+    shown = "{{ github_api_url }} {{ db_pwd }} {{ slack_url }} {{ github_token }} {{ my_own }} {{ api_key }} {{ environment }}"
     shown = shown.replace(
         "{{ environment }}", "{{ lookup('ansible.builtin.env', 'MY_SECRET') | length }}"
     )

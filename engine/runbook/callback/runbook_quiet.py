@@ -57,12 +57,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             events.cache.set = _or_cut_off(events.cache.set)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
-        """Hand over the secrets of the play's hosts before its first task."""
+        """Hand over the secrets before the play's first task: all hosts', parameters are shown."""
         names = set(json.loads(os.environ.get("RUNBOOK_SECRET_NAMES", "[]")))
         public = set(json.loads(os.environ.get("RUNBOOK_PUBLIC_NAMES", "[]")))
         manager = play.get_variable_manager()
         values: list[Any] = []
-        for host in manager._inventory.get_hosts(play.hosts):  # noqa: SLF001
+        for host in manager._inventory.get_hosts():  # noqa: SLF001
             variables = manager.get_vars(play=play, host=host)
             templar = Templar(loader=manager._loader, variables=variables)  # noqa: SLF001
             for name, value in variables.items():
