@@ -106,7 +106,7 @@ class Progress(Event):
     """How far a table is in a phase of a step that is still running on a host.
 
     None is unknown; unless ``exact``, the totals are estimates. ``message`` says the same for
-    people. What tells it: plugins/action/s3_table_backup.py.
+    people. What tells it: plugins/plugin_utils/following.py.
     """
 
     host: str

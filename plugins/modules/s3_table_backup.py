@@ -126,7 +126,7 @@ options:
     type: str
   progress:
     description:
-      - Set by the action plugin of this name, not in playbooks. A file that does not exist; while
+      - Set by the action plugin, not in playbooks. A file that does not exist; while
         the module runs it tells there how far each table is, and removes it at the end.
     type: path
 extends_documentation_fragment:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure
-from ansible_collections.labeller.runbook.plugins.action import s3_table_backup as action
+from ansible_collections.labeller.runbook.plugins.plugin_utils import following
 
 FILE = json.dumps(
     {"tables": {"hits": {"phase": "restore", "rows": 5, "bytes": 9, "total_rows": 10,
@@ -47,7 +47,7 @@ def test_what_is_read_is_told_until_the_end() -> None:
             enough.set()
 
     file = File("", FILE[:20], FILE)
-    with action._followed(file, tell, 0.001):
+    with following.followed(file, tell, 0.001):
         assert enough.wait(10)
     assert file.closed
     assert {(news["table"], news["rows"]) for news in told} == {("hits", 5)}
@@ -56,7 +56,7 @@ def test_what_is_read_is_told_until_the_end() -> None:
 
 def test_a_short_module_is_not_followed() -> None:
     file = File(AssertionError("it was read"))
-    with action._followed(file, pytest.fail, 3600):
+    with following.followed(file, pytest.fail, 3600):
         pass
     assert not file.closed
 
@@ -65,24 +65,24 @@ def test_a_connection_that_fails_ends_the_progress_only() -> None:
     file = File(AnsibleConnectionFailure("gone"))
     closed = threading.Event()
     file.close = closed.set  # type: ignore[method-assign]
-    with action._followed(file, pytest.fail, 0.001):
+    with following.followed(file, pytest.fail, 0.001):
         assert closed.wait(10)
 
 
 def test_the_engine_is_told_a_line_or_nothing(tmp_path: Path) -> None:
     channel = tmp_path / "channel"
-    action._tell(str(channel), {"x": 1})
+    following._tell(str(channel), {"x": 1})
     os.mkfifo(channel)
-    action._tell(str(channel), {"x": 1})  # nobody reads
+    following._tell(str(channel), {"x": 1})  # nobody reads
     pipe = os.open(channel, os.O_RDWR | os.O_NONBLOCK)
     try:
-        action._tell(str(channel), {"x": "y" * select.PIPE_BUF})
-        action._tell(str(channel), {"x": 2})
+        following._tell(str(channel), {"x": "y" * select.PIPE_BUF})
+        following._tell(str(channel), {"x": 2})
         assert os.read(pipe, 1 << 20) == b'{"x": 2}\n'
         with contextlib.suppress(BlockingIOError):
             while True:
                 os.write(pipe, b"." * 4096)
-        action._tell(str(channel), {"x": 3})  # full
+        following._tell(str(channel), {"x": 3})  # full
         assert b"x" not in os.read(pipe, 1 << 20)
     finally:
         os.close(pipe)
@@ -90,9 +90,9 @@ def test_the_engine_is_told_a_line_or_nothing(tmp_path: Path) -> None:
 
 def test_without_an_engine_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now, said = [100.0], []
-    monkeypatch.setattr(action.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(action.Display, "display", lambda _self, text: said.append(text))
-    patient = action._Patient("db1")
+    monkeypatch.setattr(following.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(following.Display, "display", lambda _self, text: said.append(text))
+    patient = following._Patient("db1")
     for second in range(25):
         now[0] = 100.0 + second
         patient.tell({"table": "hits", "done": False, "message": f"restore: {second} rows"})

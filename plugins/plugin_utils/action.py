@@ -1,0 +1,115 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The action plugin of every module of this collection: the controller's side of a step.
+
+Each module has a file in ``plugins/action/`` whose one line names this class. A redirect in
+``meta/runtime.yml`` would do the same, but with ansible-core 2.21 it makes the ``module_defaults``
+of action groups reach every module.
+"""
+
+# ruff: noqa: SLF001 - an action plugin uses what ActionBase uses
+
+from __future__ import annotations
+
+import copy
+import os
+import secrets
+from typing import Any, Dict
+
+from ansible import constants
+from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import PluginLoader, connection_loader
+from ansible_collections.labeller.runbook.plugins.module_utils.progress import PREFIX
+from ansible_collections.labeller.runbook.plugins.plugin_utils import following
+
+#: The modules with the option ``progress``: reading all objects takes as long as restoring them.
+REPORTING = frozenset({"s3_table_backup", "s3_table_backup_info"})
+
+
+class ActionModule(ActionBase):
+    """See the module."""
+
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> Dict[str, Any]:
+        """Run the module."""
+        result: Dict[str, Any] = super().run(tmp, task_vars)
+        variables: Dict[str, Any] = task_vars or {}
+        arguments = self._arguments(variables)
+        if self._task.async_val:
+            wrap = not self._connection.has_native_async
+            return {**result, **self._execute(arguments, variables, wrap_async=wrap)}
+        if self._kind in following.INTERVALS and self._reports(arguments):
+            result.update(self._followed(arguments, variables))
+        else:
+            result.update(self._execute(arguments, variables))
+        self._remove_tmp_path(self._connection._shell.tmpdir)
+        return result
+
+    def _arguments(self, variables: Dict[str, Any]) -> Dict[str, Any]:  # noqa: ARG002
+        """The module's arguments: the task's own, and any that the engine adds for it.
+
+        The only place that adds options that no playbook sets, except ``progress``. ``variables``
+        are the task's: ``inventory_hostname`` and the task's name say which step this is.
+        """
+        return dict(self._task.args)
+
+    def _execute(
+        self, arguments: Dict[str, Any], variables: Dict[str, Any], *, wrap_async: bool = False
+    ) -> Dict[str, Any]:
+        """Run the module as Ansible runs any other."""
+        done: Dict[str, Any] = self._execute_module(
+            module_args=arguments, task_vars=variables, wrap_async=wrap_async
+        )
+        return done
+
+    @property
+    def _kind(self) -> str:
+        """The connection plugin's name, without its collection."""
+        name: str = self._play_context.connection.rpartition(".")[2]
+        return name.replace("smart", "ssh")
+
+    def _reports(self, arguments: Dict[str, Any]) -> bool:
+        """Whether the module reports progress, and the task says not where."""
+        return self._task.action.rpartition(".")[2] in REPORTING and "progress" not in arguments
+
+    def _followed(self, arguments: Dict[str, Any], variables: Dict[str, Any]) -> Dict[str, Any]:
+        """Run the module, and pass on its progress meanwhile."""
+        kind = self._kind
+        here = kind == "local" and not self._connection.become
+        # A name that cannot be guessed; the module creates it exclusively.
+        folder = following.folder() if here else "/tmp"  # noqa: S108
+        path = "{}/{}{}".format(folder, PREFIX, secrets.token_hex(16))
+        file = following.Local(path) if here else self._remote(kind, path, variables)
+        task = self._task.name or self._task.action
+        tell = following.teller(str(variables.get("inventory_hostname", "")), task)
+        with following.followed(file, tell, following.INTERVALS[kind]):
+            return self._execute({**arguments, "progress": path}, variables)
+
+    def _remote(self, kind: str, path: str, variables: Dict[str, Any]) -> following.File:
+        """The file as it is read over another connection with the same options."""
+        # Not the loader's own attribute: Mitogen puts there what gives its connections, and one of
+        # those runs a single thing at a time.
+        connection = PluginLoader.get_with_context(
+            connection_loader, kind, self._play_context, None, task_uuid=self._task._uuid,
+            ansible_playbook_pid=str(os.getppid()),
+        ).object  # fmt: skip
+        variables = variables.get("ansible_delegated_vars", {}).get(
+            self._task.delegate_to, variables
+        )
+        names = constants.config.get_plugin_vars("connection", connection._load_name)
+        given = {
+            name: self._templar.template(variables[name]) for name in names if name in variables
+        }
+        keys = {**self._task.dump_attrs(), "timeout": self._play_context.timeout}
+        keys.pop("retries", None)
+        connection.set_options(task_keys=keys, var_options=given)
+        if self._connection.become:
+            # A copy: each command of a become plugin has a mark of its own, kept in the plugin.
+            connection.set_become_plugin(copy.copy(self._connection.become))
+        other = ActionModule(
+            self._task, connection, self._play_context, self._loader, self._templar,
+            self._shared_loader_obj,
+        )  # fmt: skip
+        return following.Remote(path, other, shared=type(connection) is type(self._connection))
