@@ -10,7 +10,10 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 HOME = "ansible_collections/labeller/runbook"
-PARTS = ("galaxy.yml", "meta", "playbooks", "plugins", "roles", "schemas", "inventories")
+PARTS = (
+    "galaxy.yml", "README.md", "docs", "meta", "playbooks", "plugins", "roles", "schemas",
+    "inventories",
+)  # fmt: skip
 
 
 class CollectionHook(BuildHookInterface):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ def test_the_wheel_holds_the_collection(installed: Path) -> None:
         "playbooks/regular.yml",
         "plugins/modules/pg_clear.py",
         "inventories/labeller3/hosts.yml",
+        "docs/operations.md",
     ):
         assert (collection / part).is_file()
     assert json.loads((collection / "schemas" / "parameters.schema.json").read_text())
@@ -65,3 +67,17 @@ def test_the_engine_works_from_the_wheel(installed: Path, tmp_path: Path) -> Non
 def test_ansible_finds_the_collection_in_site_packages(installed: Path, tmp_path: Path) -> None:
     listed = run(installed, tmp_path, "-m", "ansible", "doc", "--list", "labeller.runbook")
     assert "labeller.runbook.pg_clear" in listed
+
+
+def test_the_collection_holds_what_its_users_need(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "ansible", "galaxy", "collection", "build", "--output-path", tmp_path, PROJECT],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (tarball,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(tarball) as packed:
+        tops = {name.split("/")[0] for name in packed.getnames()}
+    assert tops == {
+        "CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md",
+        "docs", "inventories", "meta", "playbooks", "plugins", "roles", "schemas",
+    }  # fmt: skip
