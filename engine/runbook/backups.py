@@ -104,10 +104,13 @@ def show(backup_id: str, **options: Any) -> int:
         click.echo(f"{host}: s3://{manifest['bucket']}/{manifest['prefix']}")
         if manifest.get("label"):
             click.echo(f"  {manifest['label']}")
-        click.echo(
-            f"  {manifest['created']}, database {manifest['database']}, "
-            f"PostgreSQL {manifest['server_version']}, at {manifest['snapshot_lsn']}"
-        )
+        if "database" in manifest:
+            click.echo(
+                f"  {manifest['created']}, database {manifest['database']}, "
+                f"PostgreSQL {manifest['server_version']}, at {manifest['snapshot_lsn']}"
+            )
+        else:
+            click.echo(f"  {manifest['created']}, TABLE.sql files of the old scripts")
         for line in _contents(manifest["tables"]):
             click.echo(f"  {line}")
     return ExitCode.OK
@@ -232,6 +235,8 @@ def _show(options: Mapping[str, Any], answers: Mapping[str, Any], *, verified: b
         return
     for host, rows in found.items():
         click.echo(f"{host}: {'' if rows else 'no backup below '}{answers[host]['where']}")
+        if other := answers[host].get("elsewhere"):
+            click.echo(f"  files of the old scripts are below {other}: -e restore_from={other}")
         if rows:
             _print_backups(rows, verified=verified)
 
@@ -262,7 +267,8 @@ def _contents(tables: Mapping[str, Any]) -> list[str]:
     sequences = [["sequence", "last value"]]
     for name, table in tables.items():
         size = _size(sum(entry["size"] for entry in table["objects"]))
-        numbers = [f"{table['rows']:,}", size, f"{len(table['objects']):,}"]
+        rows = "" if table["rows"] is None else f"{table['rows']:,}"
+        numbers = [rows, size, f"{len(table['objects']):,}"]
         held.append([name, *numbers, table["fingerprint"]])
         sequences += [[key, str(entry["last_value"])] for key, entry in table["sequences"].items()]
     return _aligned(held) + (_aligned(sequences) if sequences[1:] else [])
@@ -271,6 +277,8 @@ def _contents(tables: Mapping[str, Any]) -> list[str]:
 def _cell(row: Mapping[str, Any], column: str) -> str:
     if column == "whole":
         return "yes" if row["whole"] else "no"
+    if row[column if column != "size" else "bytes"] is None:
+        return ""  # rows of the old scripts' files, which were not read
     if column != "backup_id" and not row["created"]:
         return ""  # without a manifest nothing is known
     if column == "size":

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Where a restore's rows come from: one of our backups, or a folder of old TABLE.sql files."""
+"""Where a restore's rows come from: a backup in runbook's format, or the old TABLE.sql files."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Sequence
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Union
 
 from . import backup_catalog as catalog
 from . import backup_dump as dumps
@@ -43,7 +43,7 @@ class Origin:
 
 
 class WholeBackup(Origin):
-    """One of ours."""
+    """A backup in runbook's own format."""
 
     def __init__(self, bucket: Bucket, manifest: Manifest) -> None:
         self._bucket, self._manifest = bucket, manifest
@@ -78,12 +78,27 @@ class WholeBackup(Origin):
         )
 
 
-class OldBackup(Origin):
-    """A folder of TABLE.sql files."""
+def cut_off(bucket: Bucket, folder: store.OldFolder, names: Sequence[str]) -> List[str]:
+    """The files of some tables that pg_dump did not write to their end."""
+    found = []
+    for name in names:
+        where = bucket.url(folder.keys[name])
+        if not folder.sizes[name]:
+            found.append("{} is empty: pg_dump failed".format(where))
+        elif dumps.COMPLETE not in bucket.tail(folder.keys[name], 400):
+            found.append("{} was cut off: it does not end as pg_dump ends a file".format(where))
+    return found
 
-    def __init__(self, bucket: Bucket, prefix: str, backup_id: str, names: Sequence[str]) -> None:
-        self._bucket, self.backup_id, self.label = bucket, backup_id, bucket.url(prefix)
-        self._keys = dumps.tables(bucket.keys(prefix), prefix)
+
+class OldBackup(Origin):
+    """A folder of TABLE.sql files; without ``names``, all of them."""
+
+    def __init__(
+        self, bucket: Bucket, root: str, folder: store.OldFolder, names: Sequence[str]
+    ) -> None:
+        self._bucket, self.backup_id, self._folder = bucket, folder.backup_id, folder
+        self.label = bucket.url(store.prefix_of(root, folder.backup_id))
+        self._keys = folder.keys
         self.tables = {}
         for name in names or self._keys:
             if name in self._keys:
@@ -91,16 +106,17 @@ class OldBackup(Origin):
 
     def problems(self, names: Sequence[str]) -> List[str]:
         """Files that were cut off."""
-        found = []
-        for name in names:
-            tail = self._bucket.tail(self._keys[name], 400)
-            if dumps.COMPLETE not in tail:
-                found.append(
-                    "{} was cut off: it does not end as pg_dump ends a file".format(
-                        self._bucket.url(self._keys[name])
-                    )
-                )
-        return found
+        return cut_off(self._bucket, self._folder, names)
+
+    def count(self, name: str) -> int:
+        """The rows of a table, by reading its file to the end."""
+        dump = self._dump(name)
+        self._block(dump, name)
+        rows = sum(piece.count(b"\n") for piece in dump.rows())
+        dump.rest()
+        if not dump.complete:
+            raise ModuleFailure("{} was cut off".format(dump.where))
+        return rows
 
     def load(self, cursor: Cursor, name: str, stages: Mapping[str, str]) -> None:
         """The rows of its COPY block; then the values of its sequences are known."""
@@ -153,14 +169,33 @@ class OldBackup(Origin):
                 pass
 
 
-def find(bucket: Bucket, root: str, params: Mapping[str, Any]) -> Origin:
-    """The backup that ``params`` name. Raises InvalidInput when there is none."""
-    backup_id = params["backup_id"]
-    prefix = store.prefix_of(root, backup_id)
-    old = store.load(bucket, root, backup_id) is None and dumps.tables(bucket.keys(prefix), prefix)
-    if old:
-        return OldBackup(bucket, prefix, backup_id, params["tables"] or [])
-    return WholeBackup(bucket, store.named(bucket, root, backup_id))
+def find(bucket: Bucket, root: str, backup_id: str, names: Sequence[str]) -> Origin:
+    """The backup of this id, to restore some of its tables. Raises InvalidInput without one."""
+    found = located(bucket, root, backup_id)
+    if isinstance(found, store.OldFolder):
+        return OldBackup(bucket, root, found, names)
+    return WholeBackup(bucket, found)
+
+
+def located(bucket: Bucket, root: str, backup_id: str) -> Union[Manifest, store.OldFolder]:
+    """The backup of this id; for ``newest`` and for a date, the newest one of either format.
+
+    Raises InvalidInput when there is none.
+    """
+    held: Optional[Manifest] = None
+    old: Optional[store.OldFolder] = None
+    if backup_id == "newest":
+        held = store.newest(bucket, root)
+        old = next(iter(store.old_folders(bucket, root)), None)
+    elif store.is_day(backup_id):
+        held = store.newest(bucket, root, backup_id)
+        old = store.old_folder(bucket, root, backup_id)
+    else:
+        held = store.load(bucket, root, backup_id)
+        old = store.old_folder(bucket, root, backup_id) if held is None else None
+    if old is not None and (held is None or store.precedes(held["backup_id"], old)):
+        return old
+    return held or store.named(bucket, root, backup_id)
 
 
 def wanted(origin: Origin, names: Sequence[str]) -> List[str]:

@@ -53,7 +53,7 @@ def restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
     """The live tables hold what the backup holds; those that do already are left alone."""
     bucket, root = Bucket(params["bucket"], params), manifests.root(params["prefix"])
     bucket.check()
-    origin = origins.find(bucket, root, params)
+    origin = origins.find(bucket, root, params["backup_id"], params["tables"] or [])
     names = origins.wanted(origin, params["tables"])
     mapping = mappings(params["mapping"], names)
     damage = origin.problems(names)

@@ -7,10 +7,12 @@ from __future__ import annotations
 import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional
 
+from . import backup_dump as dumps
 from . import manifest as manifests
 from .errors import InvalidInput
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 #: Leftovers of another database's run are removed when nothing was added to them for this long.
 OTHERS_LEFTOVERS = timedelta(days=1)
 _AT_ONCE = 16
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
 
 
 class Leftovers(NamedTuple):
@@ -28,6 +31,19 @@ class Leftovers(NamedTuple):
 
     keys: List[str]
     uploads: List[Upload]
+
+
+class OldFolder(NamedTuple):
+    """TABLE.sql files that the old scripts uploaded: below the backups' root, named by a date.
+
+    ``written`` is when the last file was, at the latest the end of that day: copies are younger.
+    ``keys`` and ``sizes`` are by table.
+    """
+
+    backup_id: str
+    written: datetime
+    keys: Dict[str, str]
+    sizes: Dict[str, int]
 
 
 def prefix_of(root: str, backup_id: str) -> str:
@@ -63,6 +79,52 @@ def newest(bucket: Bucket, root: str, day: str = "") -> Optional[Manifest]:
     return None
 
 
+def is_day(backup_id: str) -> bool:
+    """Whether this is a date (``2026-01-14``)."""
+    return _DAY.match(backup_id) is not None
+
+
+def precedes(backup_id: str, folder: OldFolder) -> bool:
+    """Whether a backup was begun before an old folder was written, by S3's times, whole seconds."""
+    begun = manifests.time_of(backup_id)
+    return begun is None or begun.replace(microsecond=0) <= folder.written
+
+
+def old_folder(bucket: Bucket, root: str, backup_id: str) -> Optional[OldFolder]:
+    """The folder of this name, None when no TABLE.sql files lie in it."""
+    prefix = prefix_of(root, backup_id)
+    found = bucket.keys(prefix)
+    keys = dumps.tables(found, prefix)
+    if not keys:
+        return None
+    written = max(found[key][1] for key in keys.values())
+    if is_day(backup_id):
+        with suppress(ValueError):  # 2026-13-41 is a name like any other
+            day = datetime.strptime(backup_id + "+0000", "%Y-%m-%d%z")
+            written = min(written, day + timedelta(days=1))
+    return OldFolder(backup_id, written, keys, {name: found[key][0] for name, key in keys.items()})
+
+
+def old_folders(bucket: Bucket, root: str) -> List[OldFolder]:
+    """The folders of the old scripts directly below ``root``, the newest first."""
+    folders = [old_folder(bucket, root, name) for name in bucket.folders(root) if is_day(name)]
+    found = [folder for folder in folders if folder is not None]
+    return sorted(found, key=lambda folder: (folder.written, folder.backup_id), reverse=True)
+
+
+def elsewhere(bucket: Bucket, root: str) -> str:
+    """Where the old scripts put this host's files, if not below ``root``; empty when nowhere.
+
+    Their last version wrote ``HOST/DATE/``, earlier ones ``backups/database/HOST/DATE/``.
+    """
+    parent, _, name = root.strip("/").rpartition("/")
+    places = [name + "/", "backups/database/{}/".format(name), parent + "/"]
+    for place in places:
+        if place not in (root, "/") and old_folders(bucket, place):
+            return bucket.url(place).rstrip("/")
+    return ""
+
+
 def named(bucket: Bucket, root: str, backup_id: str) -> Manifest:
     """The backup of this id, the newest one for ``newest``, of a day for ``2026-01-14``.
 
@@ -71,12 +133,17 @@ def named(bucket: Bucket, root: str, backup_id: str) -> Manifest:
     if backup_id == "newest":
         found = newest(bucket, root)
         if found is None:
-            raise InvalidInput("there is no backup below {}".format(bucket.url(root)))
+            others = elsewhere(bucket, root)
+            raise InvalidInput(
+                "there is no backup below {}{}".format(
+                    bucket.url(root),
+                    "; files of the old scripts are below {0}: give restore_from={0}".format(others)
+                    if others
+                    else "",
+                )
+            )
         return found
-    if re.match(r"\d{4}-\d{2}-\d{2}\Z", backup_id):
-        found = newest(bucket, root, backup_id)
-    else:
-        found = load(bucket, root, backup_id)
+    found = newest(bucket, root, backup_id) if is_day(backup_id) else load(bucket, root, backup_id)
     if found is None:
         every = ids(bucket, root)
         whole = (each for each in every if bucket.attested(manifest_key(root, each)) is not None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping
 
 from . import backup_load as loading
+from . import backup_origin as origins
 from . import backup_store as store
 from . import change, fingerprint, postgres, progress
 from . import manifest as manifests
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from .fingerprint import Fingerprint
     from .manifest import Manifest
+
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def problems(
@@ -72,9 +75,11 @@ def info(params: Mapping[str, Any], _check_mode: bool) -> Mapping[str, Any]:
     bucket, root = Bucket(params["bucket"], params), manifests.root(params["prefix"])
     bucket.check()
     if params["backup_id"]:
-        manifest = store.named(bucket, root, params["backup_id"])
-        found = [_row(params, bucket, manifest)]
-        return change.result([], backups=found, manifest=manifest)
+        found = origins.located(bucket, root, params["backup_id"])
+        if isinstance(found, store.OldFolder):
+            row, manifest = _old_row(params, bucket, root, found), _described(bucket, root, found)
+            return change.result([], backups=[row], manifest=manifest)
+        return change.result([], backups=[_row(params, bucket, found)], manifest=found)
     rows = []
     for backup_id in store.ids(bucket, root):
         try:
@@ -87,7 +92,11 @@ def info(params: Mapping[str, Any], _check_mode: bool) -> Mapping[str, Any]:
             rows.append(_broken(backup_id, problem, finished=False))
         else:
             rows.append(_row(params, bucket, held))
-    return change.result([], backups=rows)
+    for folder in reversed(store.old_folders(bucket, root)):
+        later = [row for row in rows if not store.precedes(row["backup_id"], folder)]
+        rows.insert(len(later), _old_row(params, bucket, root, folder))
+    where = "" if rows else store.elsewhere(bucket, root)
+    return change.result([], backups=rows, elsewhere=where)
 
 
 def _row(params: Mapping[str, Any], bucket: Bucket, manifest: Manifest) -> Dict[str, Any]:
@@ -104,6 +113,53 @@ def _row(params: Mapping[str, Any], bucket: Bucket, manifest: Manifest) -> Dict[
         "rows": sum(table["rows"] for table in tables),
         "bytes": sum(entry["size"] for table in tables for entry in table["objects"]),
         "problems": wrong,
+    }
+
+
+def _old_row(
+    params: Mapping[str, Any], bucket: Bucket, root: str, folder: store.OldFolder
+) -> Dict[str, Any]:
+    """A folder of the old scripts; how many rows it holds is known only after a deep look."""
+    names, verify, rows = list(folder.keys), params["verify"], None
+    wrong = [] if verify == "none" else origins.cut_off(bucket, folder, names)
+    if verify == "deep" and not wrong:
+        rows = 0
+        for name in names:
+            try:
+                rows += origins.OldBackup(bucket, root, folder, [name]).count(name)
+            except Unreachable:
+                raise
+            except ModuleFailure as error:
+                wrong.append("table {}: {}".format(name, error))
+    return {
+        "backup_id": folder.backup_id,
+        "finished": True,
+        "whole": None if verify == "none" else not wrong,
+        "created": folder.written.strftime(_TIME),
+        "database": "",
+        "tables": len(names),
+        "rows": rows,
+        "bytes": sum(folder.sizes.values()),
+        "problems": wrong,
+    }
+
+
+def _described(bucket: Bucket, root: str, folder: store.OldFolder) -> Dict[str, Any]:
+    """What is known of a folder of the old scripts without reading it, in a manifest's words."""
+    return {
+        "backup_id": folder.backup_id,
+        "bucket": bucket.name,
+        "prefix": store.prefix_of(root, folder.backup_id),
+        "created": folder.written.strftime(_TIME),
+        "tables": {
+            name: {
+                "rows": None,
+                "fingerprint": "",
+                "sequences": {},
+                "objects": [{"key": key, "size": folder.sizes[name]}],
+            }
+            for name, key in folder.keys.items()
+        },
     }
 
 

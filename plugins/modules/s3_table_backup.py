@@ -44,8 +44,8 @@ options:
       - The backup to restore or to remove. V(newest) is the newest whole one; to remove, it
         means no particular one. A date such as V(2026-01-14) is the newest one of that day, to
         restore.
-      - The name of a folder with TABLE.sql files of C(pg_dump -a), as the old scripts made them,
-        can be restored too.
+      - Folders of TABLE.sql files of C(pg_dump -a), which the old scripts named by the date, can
+        be restored too, by their name, and count for V(newest) and the date.
     type: str
     default: newest
   label:

@@ -8,8 +8,8 @@ DOCUMENTATION = r"""
 module: s3_table_backup_info
 short_description: Which backups of database tables are on S3, and whether they are whole
 description:
-  - Lists the backups that M(labeller.runbook.s3_table_backup) made below a prefix, the newest
-    first, and verifies them. It changes nothing.
+  - Lists the backups that M(labeller.runbook.s3_table_backup) and the old scripts made below a
+    prefix, the newest first, and verifies them. It changes nothing.
 options:
   bucket:
     description: S3 bucket of the backups.
@@ -27,6 +27,8 @@ options:
       - V(none) reads manifests only. V(head) compares size and checksum of every object as S3
         reports them. V(deep) also reads all objects, loads them into temporary tables of the
         database, counts and fingerprints the rows there.
+      - Of TABLE.sql files of the old scripts, V(head) reads whether C(pg_dump) wrote them to their
+        end; V(deep) reads them through and counts their rows.
     type: str
     choices: [none, head, deep]
     default: none
@@ -60,12 +62,19 @@ backups:
       C(database), C(tables) (their number), C(rows), C(bytes) on S3, and C(problems), what is wrong
       with it.
     - One without manifest is not C(finished); the next backup removes it.
+    - Those of the old scripts have a date as C(backup_id); their C(rows) are null unless O(verify=deep).
     - What nobody has looked at, with O(verify=none), is neither whole nor damaged, C(whole) is null.
   returned: success
   type: list
   elements: dict
+elsewhere:
+  description: Where the old scripts put backups of this host, when there is none below O(prefix).
+  returned: without O(backup_id)
+  type: str
 manifest:
-  description: The manifest of the backup (schemas/backup_manifest.schema.json).
+  description:
+    - The manifest of the backup (schemas/backup_manifest.schema.json); of the old scripts' files,
+      their keys and sizes in the same form.
   returned: with O(backup_id)
   type: dict
 plan:

@@ -192,8 +192,7 @@ def test_tables_of_another_instance_are_restored(sandbox: Sandbox) -> None:
     """The page's own example: kml_data_static, qaqcfields and scenes_data from another instance."""
     tables = ["kml_data_static", "qaqcfields", "scenes_data"]
     contents = [sandbox.query(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4") for table in tables]
-    names = json.dumps({"backup_tables": tables})
-    apply(sandbox, "backup.yml", "-e", names)
+    apply(sandbox, "backup.yml")
     move(sandbox, "backups/database/sandbox/", "backups/database/ghana0/")
     with sandbox.database() as cursor:
         cursor.execute("DELETE FROM scenes_data; DELETE FROM kml_data_static WHERE kml_type = 'I'")
@@ -209,6 +208,9 @@ def test_tables_of_another_instance_are_restored(sandbox: Sandbox) -> None:
     day = f"{newest[:4]}-{newest[4:6]}-{newest[6:8]}"
     of_day = json.dumps({"restore_from": "ghana0", "restore_backup": day, "restore_tables": tables})
     assert changed(apply(sandbox, "restore.yml", "-e", of_day)[-1]) == []
+    address = "s3://activemapper/backups/database/ghana0"
+    by_address = json.dumps({"restore_from": address, "restore_tables": tables})
+    assert changed(apply(sandbox, "restore.yml", "-e", by_address)[-1]) == []
     nobody = json.dumps({"restore_from": "nobody"})
     missing = sandbox.run(
         "apply", "restore.yml", "-i", "sandbox", "--yes", "-e", nobody, exit_code=3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg2
@@ -11,9 +12,10 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     backup,
     backup_restore,
     backup_store,
+    backup_verify,
     errors,
 )
-from backup_support import PREFIX, SCHEMA, TABLES, content, execute, parameters, s3, url
+from backup_support import PREFIX, SCHEMA, TABLES, content, execute, keys, parameters, s3, url
 
 
 @pytest.fixture
@@ -418,6 +420,61 @@ def test_old_dumps_restore_through_the_same_path(
     assert not backup_restore.restored(given, False)["changed"]
 
 
+@pytest.mark.parametrize("root", ["labeller3", "backups/database/labeller3"])
+def test_the_newest_backup_may_be_one_of_the_old_scripts(
+    params: dict[str, Any], database: Any, aws: Any, bucket: str, old_dump: str, root: str
+) -> None:
+    """Their two layouts; beside runbook's own backups the later one is the newest."""
+    before = everything(database)
+    if root != "labeller3":
+        for key in keys(aws, bucket, "labeller3/"):
+            source = {"Bucket": bucket, "Key": key}
+            s3(aws).copy_object(Bucket=bucket, Key=f"backups/database/{key}", CopySource=source)
+            s3(aws).delete_object(**source)
+    given = {**params, "prefix": root, "tables": None}
+
+    def info(**more: Any) -> Any:
+        return backup_verify.info({**given, "backup_id": "", "verify": "none", **more}, False)
+
+    (row,) = info()["backups"]
+    assert (row["backup_id"], row["created"], row["tables"], row["rows"], row["whole"]) == (
+        old_dump, "2019-03-02T00:00:00Z", 3, None, None,
+    )  # fmt: skip
+    assert info(verify="head")["backups"][0]["whole"]
+    assert info(verify="deep", backup_id="newest")["backups"][0]["rows"] == 2340
+    shown = info(backup_id="newest")["manifest"]
+    assert shown["prefix"] == f"{root}/{old_dump}/"
+    assert sorted(shown["tables"]) == sorted(TABLES)
+    execute(database, SPOIL)
+    other = "labeller3" if root != "labeller3" else "backups/database/labeller3"
+    assert info(prefix=other) == {**info(prefix=other), "backups": []}
+    assert info(prefix=other)["elsewhere"] == f"s3://{bucket}/{root}"
+    with pytest.raises(errors.InvalidInput, match=f"give restore_from=s3://{bucket}/{root}$"):
+        backup_restore.restored({**given, "prefix": other}, True)
+    done = backup_restore.restored(given, False)
+    assert (done["backup_id"], everything(database)) == (old_dump, before)
+
+    execute(database, SPOIL)
+    own = backup.present({**params, "prefix": root}, False)["backup_id"]
+    assert [row["backup_id"] for row in info()["backups"]] == [own, old_dump]
+    assert backup_restore.restored(given, True)["backup_id"] == own
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    for key in keys(aws, bucket, f"{root}/2019"):
+        again = key.replace(old_dump, today)
+        source = {"Bucket": bucket, "Key": key}
+        s3(aws).copy_object(Bucket=bucket, Key=again, CopySource=source)
+    assert [row["backup_id"] for row in info()["backups"]] == [today, own, old_dump]
+    for newest in ("newest", today):
+        named = {**given, "backup_id": newest}
+        assert backup_restore.restored(named, True)["backup_id"] == today
+    assert backup.present({**params, "prefix": root}, False)["backup_id"] == own
+    s3(aws).put_object(Bucket=bucket, Key=f"{root}/{today}/hit_data.sql", Body=b"")
+    (damaged, *_) = info(verify="head")["backups"]
+    assert damaged["problems"] == [
+        f"s3://{bucket}/{root}/{today}/hit_data.sql is empty: pg_dump failed"
+    ]
+
+
 def test_no_sql_of_an_old_dump_is_executed(
     params: dict[str, Any], database: Any, aws: Any, bucket: str, old_dump: str
 ) -> None:
@@ -459,7 +516,6 @@ def test_an_old_dump_that_was_cut_off_is_refused(
 def test_deep_verification_reads_every_row(params: dict[str, Any], aws: Any, bucket: str) -> None:
     done = backup.present({**params, "verify": "deep"}, False)
     assert done["changed"]
-    from ansible_collections.labeller.runbook.plugins.module_utils import backup_verify
     from ansible_collections.labeller.runbook.plugins.module_utils.s3 import Bucket
 
     held = done["manifest"]

@@ -234,3 +234,27 @@ def test_prune_asks_for_the_name_of_a_target_that_is_given_as_a_path(
     inventory.touch()
     monkeypatch.setattr("runbook.apply.ask", lambda _question: "labeller9")
     assert "OLD removed" in call("prune", "--keep", "2", target=str(inventory))[1]
+
+
+def test_folders_of_the_old_scripts_are_listed_and_shown(
+    asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their rows are unknown, and so is the database they are from."""
+    old = {**ROW, "backup_id": "2023-07-20", "database": "", "rows": None, "whole": None}
+    table = {"rows": None, "fingerprint": "", "objects": [{"size": 5}], "sequences": {}}
+    manifest = {"bucket": "b", "prefix": "labeller0/2023-07-20/", "created": "then"}
+    answer = {
+        "backups": [old], "where": "s3://b/labeller0/", "elsewhere": "",
+        "manifest": {**manifest, "tables": {"hit_data": table}},
+    }  # fmt: skip
+    monkeypatch.setattr(backups, "_ask", lambda _options, **_: {"host1": answer})
+    listed = call("list")[1].splitlines()
+    assert listed[2].split() == ["2023-07-20", "2026-01-14T09:30:12Z", "2", "1.2", "kB"]
+    assert call("show")[1].splitlines()[:2] == [
+        "host1: s3://b/labeller0/2023-07-20/", "  then, TABLE.sql files of the old scripts"
+    ]  # fmt: skip
+    nothing = {"backups": [], "where": "s3://b/x/", "elsewhere": "s3://b/labeller0"}
+    monkeypatch.setattr(backups, "_ask", lambda _options, **_: {"host1": nothing})
+    assert call("list")[1].splitlines()[1] == (
+        "  files of the old scripts are below s3://b/labeller0: -e restore_from=s3://b/labeller0"
+    )
