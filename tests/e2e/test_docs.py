@@ -43,6 +43,15 @@ def test_commands_work(sandbox: Sandbox, document: Path) -> None:
         assert exit_code == 0, f"{command}\n{output}"
 
 
+def test_the_example_playbook_is_the_one_that_is_run() -> None:
+    (shown,) = re.findall(
+        r"^```yaml\n(.*?)^```$",
+        (PROJECT / "docs/own-playbooks.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert shown == (PROJECT / "docs/examples/nightly.yml").read_text()
+
+
 def typed(command: str, sandbox: Sandbox) -> tuple[str, int | None]:
     """Run a command at a terminal, confirming what it asks; gives what it showed, and its exit."""
     environment = {**sandbox.environment, "PATH": f"{RUNBOOK.parent}:{sandbox.environment['PATH']}"}
