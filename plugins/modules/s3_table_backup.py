@@ -118,11 +118,11 @@ options:
     type: str
     choices: [STANDARD, STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING, GLACIER_IR]
   server_side_encryption:
-    description: Encryption of the objects at rest; without it the bucket's default.
+    description: Encryption of the objects at rest; without it V(aws:kms) if O(sse_kms_key_id) is set, else V(AES256).
     type: str
     choices: [AES256, "aws:kms", "aws:kms:dsse"]
   sse_kms_key_id:
-    description: Key of the encryption by KMS; without it the account's default key.
+    description: Key of the encryption by KMS, its id, ARN or alias; without it the account's default key.
     type: str
   progress:
     description:

@@ -338,23 +338,28 @@ def test_gzip(params: dict[str, Any], aws: Any, bucket: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "encryption",
+    ("given", "encryption"),
     [
-        {"ServerSideEncryption": "AES256"},
-        {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "arn:aws:kms:us-east-1:1:key/k"},
+        ({}, {"ServerSideEncryption": "AES256"}),
+        (
+            {"sse_kms_key_id": "arn:aws:kms:us-east-1:1:key/k"},
+            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "arn:aws:kms:us-east-1:1:key/k"},
+        ),
+        (
+            {"server_side_encryption": "aws:kms:dsse"},
+            {"ServerSideEncryption": "aws:kms:dsse"},
+        ),
     ],
-    ids=lambda options: options["ServerSideEncryption"],
+    ids=["default", "key", "chosen"],
 )
 def test_storage_class_and_encryption_reach_s3(
-    params: dict[str, Any], aws: Any, bucket: str, encryption: dict[str, str]
+    params: dict[str, Any],
+    aws: Any,
+    bucket: str,
+    given: dict[str, str],
+    encryption: dict[str, str],
 ) -> None:
-    given = {
-        **params,
-        "storage_class": "STANDARD_IA",
-        "server_side_encryption": encryption["ServerSideEncryption"],
-        "sse_kms_key_id": encryption.get("SSEKMSKeyId"),
-    }
-    made = backup.present(given, False)["manifest"]
+    made = backup.present({**params, "storage_class": "STANDARD_IA", **given}, False)["manifest"]
     names = [made["tables"]["hit_data"]["objects"][0]["key"], made["prefix"] + manifest.FILE]
     heads = [s3(aws).head_object(Bucket=bucket, Key=name) for name in names]
     for head in heads:
