@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook import collection, execute, parameters, targets
+from runbook import collection, execute, parameters, targets, vault
 from runbook.errors import ExitCode, InvalidInputError, RefusedError, RunbookError
 from runbook.events import Notice, Publisher, Result, RunFinished, RunStarted, Subscriber
 from runbook.home import expanded
@@ -111,7 +111,8 @@ class _Apply:
         self._secret = {name for name, schema in known.items() if schema.get("writeOnly")}
         self._public = set(known) - self._secret
         self._extra = parameters.ExtraVars()
-        self._passwords: dict[str, str] = {}
+        self._become_password: str | None = None
+        self._vault_passwords: dict[str, str] = {}
         self._outcome: execute.Outcome | None = None
         self._check = True
 
@@ -170,6 +171,9 @@ class _Apply:
             tags=options.tags,
             skip_tags=options.skip_tags,
             limit=options.limit or None,
+            passwords=vault.passwords(
+                self._vault_passwords, options.vault_password_file, options.vault_id
+            ),
         )
         for warning in warnings:
             self._publisher.publish(Notice("warning", str(warning)))
@@ -230,8 +234,8 @@ class _Apply:
             forks=options.forks or 0,
             verbosity=options.verbose,
             become=options.become,
-            become_password=self._passwords.get("become"),
-            vault_password=self._passwords.get("vault"),
+            become_password=self._become_password,
+            vault_passwords=self._vault_passwords,
             vault_password_files=options.vault_password_file,
             vault_ids=options.vault_id,
             start_at_task=options.start_at_task,
@@ -262,10 +266,20 @@ class _Apply:
         return json.dumps(dict(parameters.parse_extra_vars([option]).values), default=str)
 
     def _ask_passwords(self) -> None:
-        asked = {"become": self._options.ask_become_pass, "vault": self._options.ask_vault_password}
-        for name in [name for name, wanted in asked.items() if wanted]:
-            self._passwords[name] = ask(f"{name.capitalize()} password", hidden=True)
-        self._redactor.learn(self._passwords.values())
+        options = self._options
+        if options.ask_become_pass:
+            self._become_password = ask("Become password", hidden=True)
+        self._vault_passwords = ask_vault_passwords(options.ask_vault_password, options.vault_id)
+        self._redactor.learn([self._become_password, self._vault_passwords])
+
+
+def ask_vault_passwords(wanted: bool, identities: Sequence[str]) -> dict[str, str]:  # noqa: FBT001
+    """The passwords of ``-J`` and of ``--vault-id ID@prompt``, typed at the terminal."""
+    names = [vault.ASKED] if wanted else []
+    return {
+        name: ask("Vault password" + (f" ({name})" if name != vault.ASKED else ""), hidden=True)
+        for name in [*names, *vault.prompts(identities)]
+    }
 
 
 def validated(

@@ -23,11 +23,11 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook import collection, processes, translate
+from runbook import collection, processes, translate, vault
 from runbook.errors import EXIT_OF_KIND, ExitCode
 from runbook.events import (
     Event,
@@ -86,7 +86,7 @@ class Request:
     verbosity: int = 0
     become: bool = False
     become_password: str | None = None
-    vault_password: str | None = None
+    vault_passwords: Mapping[str, str] = field(default_factory=dict)  # asked for: by -J or by id
     vault_password_files: tuple[str, ...] = ()
     vault_ids: tuple[str, ...] = ()
     start_at_task: str = ""
@@ -110,7 +110,7 @@ class Request:
             "--become": self.become,
             "--step": self.ask is not None,
             "--ask-become-pass": self.become_password is not None,
-            "--ask-vault-pass": self.vault_password is not None,
+            "--ask-vault-pass": vault.ASKED in self.vault_passwords,
             f"-{'v' * self.verbosity}": self.verbosity > 0,
         }
         arguments = [flag for flag, wanted in flags.items() if wanted]
@@ -121,7 +121,9 @@ class Request:
         for file in self.vault_password_files:
             arguments += ["--vault-password-file", str(expanded(file).absolute())]
         for identity in self.vault_ids:
-            arguments += ["--vault-id", identity]
+            name, _, source = identity.rpartition("@")
+            source = source if source == "prompt" else str(expanded(source).absolute())
+            arguments += ["--vault-id", f"{name or 'default'}@{source}"]
         return [*arguments, str(self.playbook)]
 
 
@@ -331,8 +333,9 @@ def _answers(request: Request) -> Iterator[tuple[re.Pattern[str], str]]:
     yield re.compile(r"continue connecting \(yes/no[^)]*\)\? ?$", re.MULTILINE), "no"
     if request.become_password is not None:
         yield re.compile(r"BECOME password.*:\s*$", re.MULTILINE), request.become_password
-    if request.vault_password is not None:
-        yield re.compile(r"Vault password.*:\s*$", re.MULTILINE), request.vault_password
+    for name, password in request.vault_passwords.items():
+        asked = "" if name == vault.ASKED else re.escape(f" ({name})")
+        yield re.compile(rf"Vault password{asked}:\s*$", re.MULTILINE), password
 
 
 @contextlib.contextmanager
@@ -401,7 +404,7 @@ class _Watch:
         redactor: Redactor,
         channel: _Channel,
         ask: Callable[[str], str] | None,
-        begun: Callable[[], None],
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
         self.results: list[TaskResult] = []
         self.errors: list[str] = []

@@ -31,12 +31,14 @@ class ExtraVars:
     """The variables of all ``-e`` options, later ones winning, and what is wrong with them.
 
     ``sealed``: a file was encrypted as a whole, so that more names may be given than are known.
+    ``read``: every option as a document.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     documents: Mapping[str, Document] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     sealed: bool = False
+    read: tuple[Document, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,9 @@ def parse_extra_vars(options: Iterable[str]) -> ExtraVars:
     values: dict[str, Any] = {}
     documents: dict[str, Document] = {}
     problems: list[Problem] = []
+    read = [_document(option.strip()) for option in options]
     sealed = False
-    for option in options:
-        document = _document(option.strip())
+    for document in read:
         problems += document.problems
         sealed = sealed or document.value is VAULT
         if document.value is None or document.value is VAULT:
@@ -91,7 +93,7 @@ def parse_extra_vars(options: Iterable[str]) -> ExtraVars:
                 problems.append(Problem(document.file, mark.line, mark.col, "", message))
                 continue
             values[name], documents[name] = value, document
-    return ExtraVars(values, documents, tuple(problems), sealed)
+    return ExtraVars(values, documents, tuple(problems), sealed, tuple(read))
 
 
 def _document(option: str) -> Document:

@@ -68,6 +68,7 @@ class Document:
     keys: dict[Path, Mark] = field(default_factory=dict)
     comment: str = ""
     problems: tuple[Problem, ...] = ()
+    vaults: dict[Path, str] = field(default_factory=dict)  # the encrypted texts
 
     def mark(self, path: Path, *, key: bool = False) -> Mark:
         """Where the value at ``path`` begins, or its key; the nearest one around it otherwise.
@@ -104,6 +105,7 @@ class _Node:
     size: int = 1
     height: int = 1
     anchor: str | None = None
+    sealed: str = ""  # the text of a vault
 
 
 def load(path: FilePath, shown: str | None = None) -> Document:
@@ -143,7 +145,7 @@ def load_bytes(data: bytes, file: str) -> Document:
 def load_text(text: str, file: str) -> Document:
     """The document that ``text`` holds; ``file`` is the name to show."""
     if text.startswith("$ANSIBLE_VAULT;"):
-        return Document(file, VAULT, {(): _START})
+        return Document(file, VAULT, {(): _START}, vaults={(): text})
     bad = _UNPRINTABLE.search(text)
     if bad:
         return _failed(
@@ -161,7 +163,8 @@ def load_text(text: str, file: str) -> Document:
     except _BrokenError as error:
         return _failed(file, error.mark, error.message)
     marks = flat.marks or {(): _START}
-    return Document(file, value, marks, flat.keys, _comment(text), tuple(problems))
+    comment = _comment(text)
+    return Document(file, value, marks, flat.keys, comment, tuple(problems), flat.vaults)
 
 
 def _failed(file: str, mark: Mark, message: str) -> Document:
@@ -237,6 +240,7 @@ class _Composer:
             node = self._alias(event.anchor, mark)
         elif isinstance(event, yaml.ScalarEvent):
             node = _Node(mark, _scalar(event, mark), anchor=event.anchor)
+            node.sealed = event.value if node.value is VAULT else ""
         else:
             node = self.open.pop()
             self.waiting.pop()
@@ -254,7 +258,7 @@ class _Composer:
             raise _BrokenError(
                 mark, "an alias without an anchor before it; quote text that begins with *"
             )
-        return _Node(mark, node.value, node.kind, node.size, node.height)
+        return _Node(mark, node.value, node.kind, node.size, node.height, sealed=node.sealed)
 
     def _attach(self, node: _Node) -> None:
         if not self.open:
@@ -340,9 +344,12 @@ class _Flattener:
         self.report = report
         self.marks: dict[Path, Mark] = {}
         self.keys: dict[Path, Mark] = {}
+        self.vaults: dict[Path, str] = {}
 
     def flatten(self, node: _Node, path: Path) -> Any:
         self.marks[path] = node.mark
+        if node.sealed:
+            self.vaults[path] = node.sealed
         if node.kind == "sequence":
             return [self.flatten(item, (*path, index)) for index, item in enumerate(node.value)]
         if node.kind == "mapping":
@@ -376,6 +383,7 @@ class _Flattener:
                 own[key] = value
                 self.marks.update(inner.marks)
                 self.keys.update(inner.keys)
+                self.vaults.update(inner.vaults)
         return own
 
     def _key(self, node: _Node, path: Path) -> str | int | None:
@@ -405,7 +413,7 @@ class _Flattener:
     def by_key(self, depth: int) -> dict[Any, _Flattener]:
         """The tables of places, divided by the part of the paths at ``depth``."""
         parts: dict[Any, _Flattener] = {}
-        for name in ("marks", "keys"):
+        for name in ("marks", "keys", "vaults"):
             for path, mark in getattr(self, name).items():
                 if len(path) > depth:
                     part = parts.setdefault(path[depth], _Flattener(self.report))

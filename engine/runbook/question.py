@@ -50,9 +50,8 @@ def ask(
     check: bool = False,
 ) -> dict[str, Any]:
     """What each host answers, without secrets. Failures are raised with the module's exit code."""
-    from runbook import execute, parameters, targets
-    from runbook.apply import ask as ask_person
-    from runbook.apply import bring_up, validated
+    from runbook import execute, parameters, targets, vault
+    from runbook.apply import ask_vault_passwords, bring_up, validated
     from runbook.secrets import Redactor
     from runbook.validate import inventory, schemas
 
@@ -65,12 +64,14 @@ def ask(
         extra = parameters.parse_extra_vars(given)
         redactor.learn(value for name, value in extra.values.items() if name in secret)
 
-        vault = None
-        if options["ask_vault_password"]:
-            vault = ask_person("Vault password", hidden=True)
+        asked = ask_vault_passwords(options["ask_vault_password"], options["vault_id"])
+        redactor.learn(asked.values())
 
         def prepare() -> None:
-            validated(playbook, target, extra, limit=options["limit"] or None)
+            files, identities = options["vault_password_file"], options["vault_id"]
+            passwords = vault.passwords(asked, files, identities)
+            limit = options["limit"] or None
+            validated(playbook, target, extra, limit=limit, passwords=passwords)
             bring_up(target)
 
         request = execute.Request(
@@ -79,7 +80,7 @@ def ask(
             check=check,
             extra_vars=given,
             limit=options["limit"],
-            vault_password=vault,
+            vault_passwords=asked,
             vault_password_files=options["vault_password_file"],
             vault_ids=options["vault_id"],
             local=inventory.read(target).local,

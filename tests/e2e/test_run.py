@@ -432,6 +432,23 @@ def test_no_secret_is_shown_or_stays_on_disk(
     assert repository.files_with(*SECRETS.values()) == []
 
 
+def test_a_vault_opens_by_a_prompt_or_nothing_is_done(repository: Repository) -> None:
+    _, password, *_ = with_secrets(repository)
+    wrong = repository.folder / "wrong"
+    wrong.write_text("wrong\n")
+    done = repository.apply("--yes", "--vault-password-file", str(wrong), "-e", "api_key=k")
+    assert done.returncode == 3
+    assert (
+        f"my_own: encrypted, and not with the password given by --vault-password-file {wrong}"
+        in done.stderr
+    )
+    assert "Check" not in done.stdout
+    command = repository.command("--check", "--vault-id", "dev@prompt", "-e", "api_key=k")
+    code, shown = at_terminal(repository, command, Path(password).read_text())
+    assert code == 0, shown
+    assert "Vault password (dev)" in shown
+
+
 def test_no_secret_is_on_disk_while_it_runs_nor_in_the_process_table(
     repository: Repository,
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runbook import collection, positions, targets
+from runbook.diagnostics import Path as DocumentPath
 from runbook.diagnostics import Problem, ordered, suggest
 from runbook.positions import Document
 from runbook.targets import Target
@@ -18,6 +19,7 @@ from .playbook import MAGIC, Definition, Walk, known_tags
 
 if TYPE_CHECKING:
     from runbook.parameters import ExtraVars
+    from runbook.vault import Passwords
 
 
 def check(
@@ -27,10 +29,12 @@ def check(
     tags: Sequence[str] = (),
     skip_tags: Sequence[str] = (),
     limit: str | None = None,
+    passwords: Passwords | None = None,
 ) -> list[Problem]:
     """Everything that is wrong with a run of ``playbook`` on ``target``, before anything is done.
 
-    Warnings are among the problems (``Problem.warning``); they do not stop a run.
+    Vaults are looked at only with ``passwords``. Warnings are among the problems
+    (``Problem.warning``); they do not stop a run.
     """
     folder = playbook.parent if playbook else None
     inventory = read(target, folder) if target else None
@@ -54,6 +58,9 @@ def check(
         _add(walk, inventory)
     walk.finish()
     problems = [*walk.problems, *_types(walk)]
+    if passwords is not None:
+        hosts = _hosts(walk, inventory, limit) if inventory else set()
+        problems += _closed_vaults(walk, inventory, hosts, extra, passwords)
     if playbook:
         problems += _tag_problems(walk, playbook, {"--tags": tags, "--skip-tags": skip_tags})
         problems += _unused_extra(walk, playbook, extra)
@@ -252,6 +259,32 @@ def _host_problems(walk: Walk, inventory: Inventory, limit: str | None) -> Itera
     if limit and not limit.startswith("@") and not inventory.match(limit):
         message = f"matches no host of {inventory.target.name}"
         yield Problem("--limit", 0, 0, limit, message, suggest(limit, known))
+
+
+def _closed_vaults(
+    walk: Walk,
+    inventory: Inventory | None,
+    hosts: Iterable[str],
+    extra: ExtraVars | None,
+    passwords: Passwords,
+) -> Iterable[Problem]:
+    """What the run reads and no password opens: whole files, and variables that it uses."""
+    read = [*walk.documents.values(), *(extra.read if extra else ())]
+    places: list[tuple[Document, DocumentPath, bool]] = [(each, (), False) for each in read]
+    if inventory:
+        used = {id(layer) for host in hosts for layer in inventory.of_host(host)}
+        layers = [layer for layer in inventory.layers if id(layer) in used]
+        if not inventory.static:  # of its hosts none may be known
+            layers += [layer for layer in inventory.layers if layer.group == "all"]
+        places += [(layer.document, layer.path, True) for layer in layers]
+    for document, start, only_used in places:
+        for path, text in document.vaults.items():
+            inside = path[: len(start)] == start
+            name = path[len(start)] if len(path) > len(start) else None
+            if inside and (name is None or not only_used or name in walk.used):
+                problem = passwords.problem(text)
+                if problem:
+                    yield document.problem(path, problem)
 
 
 def _missing(
