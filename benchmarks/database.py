@@ -1,7 +1,8 @@
 """The reset transaction at the size of a country, beside bare SQL, the old way and its own check.
 
     python -m benchmarks database
-    LARGE=10000000 python -m benchmarks database     also a grid of so many cells
+    LARGE=10000000,50000000 python -m benchmarks database     also grids of so many cells
+    ONLY_LARGE=1 LARGE=10000000 python -m benchmarks database     and nothing else
 
 The grid is that of ``../shared/data/ghana_aois.geojson``, 811,600 cells with 1.6 million catalogue
 rows; the area is its third, 50,100 cells. The server is as durable as a live one (``fsync``), all
@@ -25,10 +26,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import psycopg2
 
@@ -36,12 +38,13 @@ from benchmarks.backup import Bench, timed
 from runbook.sandbox import grid, postgres, seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 PROJECT = Path(__file__).resolve().parent.parent
 GEOJSON = PROJECT.parent / "shared" / "data" / "ghana_aois.geojson"
 TIMES = int(os.environ.get("TIMES", "3"))
-LARGE = int(os.environ.get("LARGE", "0"))
+LARGE = [int(cells) for cells in os.environ.get("LARGE", "").split(",") if cells]
+ONLY_LARGE = bool(os.environ.get("ONLY_LARGE"))
 OLD_FRACTION = int(os.environ.get("OLD_FRACTION", "1"))
 LATENCY_FRACTION = int(os.environ.get("LATENCY_FRACTION", "10"))
 COMMIT_LATENCY_MS = float(os.environ.get("COMMIT_LATENCY_MS", "2"))
@@ -177,6 +180,27 @@ class Country(Bench):
         self.sql("DROP DATABASE IF EXISTS bench", create, "CHECKPOINT")
         for name in ("pool", "qs", "image_catalog"):
             self.s3().delete_object(Bucket=BUCKET, Key=KEYS[name])
+
+    def rows(self, query: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        session = psycopg2.connect(self.server.url(database))
+        with session.cursor() as cursor:
+            cursor.execute(query)
+            found = cursor.fetchall()
+        session.close()
+        return found
+
+    def scans(self) -> float:
+        """How often the rows of master_grid were read by sequential scans.
+
+        Not seq_scan, which counts every process of a parallel scan.
+        """
+        time.sleep(1)  # statistics of a session that has ended
+        query = (
+            "SELECT seq_tup_read::float / (SELECT reltuples FROM pg_class WHERE oid = relid)"
+            " FROM pg_stat_user_tables WHERE relname = 'master_grid'"
+        )
+        return float(self.rows(query, "bench")[0][0])
 
     def chain(self, *, check: bool, aoi: int = AOI) -> tuple[float, float]:
         """Seconds and peak MB of regular.yml's transaction."""
@@ -316,25 +340,94 @@ def growing(bench: Country) -> None:
         print(f"| {times} | {cells:,} | {check[0]:.1f} | {apply[0]:.1f} | {peak:.0f} |")
 
 
-def large(bench: Country) -> None:
-    """A grid of LARGE cells, most of them outside of every area."""
-    bench.sql("CREATE DATABASE template_large TEMPLATE template_bench")
-    session = psycopg2.connect(bench.server.url("template_large"))
-    with session, session.cursor() as cursor:
+class Space:
+    """The most bytes of temporary tables and of sorts that a database had meanwhile."""
+
+    def __init__(self, bench: Country) -> None:
+        ((oid,),) = bench.rows("SELECT oid FROM pg_database WHERE datname = 'bench'")
+        base = bench.server.pgdata / "base"
+        self.folders = [(base / str(oid), "t*_*"), (base / "pgsql_tmp", "*")]
+        self.peak = 0
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while not self.done.wait(0.05):
+            self.peak = max(self.peak, sum(self._sizes()))
+
+    def _sizes(self) -> Iterator[int]:
+        for folder, pattern in self.folders:
+            for path in folder.glob(pattern):
+                with suppress(FileNotFoundError):
+                    yield path.stat().st_size
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join()
+
+
+def large(bench: Country, cells: int) -> None:
+    """A grid of so many cells, most of them outside of every area.
+
+    Check and apply work in one database, which a check leaves as it is, so that it is on the disk
+    once; the apply comes last and is undone by nothing.
+    """
+    bench.fresh()
+    session = psycopg2.connect(bench.server.url("bench"))
+    session.autocommit = True
+    with session.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = off; SET maintenance_work_mem = '256MB'")
+        cursor.execute("ALTER TABLE master_grid DROP CONSTRAINT master_grid_pkey")
+        cursor.execute("DROP INDEX name_gix1")
         cursor.execute(
             "INSERT INTO master_grid (gid, id, x, y, name, fwts, avail, date)"
             " SELECT n, 100000000 + n, 60 + n %% 4000 * 0.005, n / 4000 * 0.005,"
-            " 'XX' || lpad(n::text, 7, '0'), 1 + n %% 10, 'T', '2018-12-01'"
+            " chr(65 + n / 10000000) || 'X' || lpad((n %% 10000000)::text, 7, '0'),"
+            " 1 + n %% 10, 'T', '2018-12-01'"
             " FROM generate_series((SELECT max(gid) + 1 FROM master_grid), %s) AS n",
-            (LARGE,),
+            (cells,),
         )
-        cursor.execute("ANALYZE")
+        cursor.execute("ALTER TABLE master_grid ADD PRIMARY KEY (gid)")
+        cursor.execute("CREATE INDEX name_gix1 ON master_grid (name)")
+        cursor.execute("VACUUM ANALYZE master_grid")
+        cursor.execute("CHECKPOINT")
+    ((size,),) = bench.rows("SELECT pg_total_relation_size('master_grid') / 1e9", "bench")
     session.close()
-    bench.fresh("template_large")
-    check, apply = bench.chain(check=True), bench.chain(check=False)
-    print(f"\n| {LARGE:,} cells | seconds | peak MB | held to |\n|---|---|---|---|")
-    print(f"| check | {check[0]:.1f} | {check[1]:.0f} | 300 MB |")
-    print(f"| apply | {apply[0]:.1f} | {apply[1]:.0f} | 300 MB |")
+    figures: dict[str, list[Run]] = {}
+    for name, check in (("check", True),) * TIMES + (("apply", False),):
+        before = bench.scans()
+        with Space(bench) as space:
+            seconds, memory = bench.chain(check=check)
+        run = Run(seconds, memory, space.peak / 1e6, bench.scans() - before)
+        figures.setdefault(name, []).append(run)
+    check, apply = (
+        Run(*map(statistics.median, zip(*runs, strict=True))) for runs in figures.values()
+    )
+    print(f"\n| {cells:,} cells, {size:.1f} GB | seconds | peak MB | temporary MB | scans | ")
+    print("|---|---|---|---|---|")
+    for name, run in (("check", check), ("apply", apply)):
+        print(
+            f"| {name} | {run.seconds:.1f} | {run.memory:.0f} | {run.space:.0f} | {run.scans:.0f} |"
+        )
+    print(
+        f"\ncheck: {check.seconds / apply.seconds:.2f} of the apply (held to 2), "
+        f"{check.space - apply.space:.0f} MB of temporary space more than its inputs, which the "
+        f"apply has too (held to 200), {max(check.memory, apply.memory):.0f} MB of memory (held to "
+        "300)"
+    )
+
+
+class Run(NamedTuple):
+    """What a check or an apply took: memory and space in MB, sequential scans of master_grid."""
+
+    seconds: float
+    memory: float
+    space: float
+    scans: float
 
 
 def main() -> None:
@@ -347,10 +440,11 @@ def main() -> None:
             f"{bench.geography.cells:,} cells, {os.cpu_count()} cores, load {load:.1f} at the "
             f"beginning, S3: {bench.s3_name}"
         )
-        compared(bench, 0, OLD_FRACTION)
-        if COMMIT_LATENCY_MS:
-            compared(bench, COMMIT_LATENCY_MS, LATENCY_FRACTION)
-            bench.commit_latency(0)
-        growing(bench)
-        if LARGE:
-            large(bench)
+        if not ONLY_LARGE:
+            compared(bench, 0, OLD_FRACTION)
+            if COMMIT_LATENCY_MS:
+                compared(bench, COMMIT_LATENCY_MS, LATENCY_FRACTION)
+                bench.commit_latency(0)
+            growing(bench)
+        for cells in LARGE:
+            large(bench, cells)

@@ -1,19 +1,30 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Temporary copies of tables that stand before the real ones on the search path.
+"""Temporary shadows of tables that stand before the real ones on the search path.
 
-A shadow has the table's columns, defaults, constraints, indexes and rows (or none, when it will be
-emptied anyway), the foreign keys to other shadowed tables, and sequences of its own at the real
-ones' values. Making one takes an ACCESS SHARE lock on the real table, as any reader does. Triggers
+A shadow is a copy: it has the table's columns, defaults, constraints, indexes and rows (or none,
+when it will be emptied anyway), the foreign keys to other shadowed tables, and sequences of its own
+at the real ones' values. For a large table of which only some columns are updated it is a view
+(``overlay``). Making one takes an ACCESS SHARE lock on the real table, as any reader does. Triggers
 of the user are not copied.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
-from . import fingerprint
+from . import fingerprint, overlay
 from .errors import InvalidInput
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -29,9 +40,17 @@ SCHEMAS = ("public", "runbook")
 
 
 def create(
-    cursor: Cursor, empty: Sequence[str], copied: Sequence[str], search_path: str
+    cursor: Cursor,
+    empty: Sequence[str],
+    copied: Sequence[str],
+    updated: Mapping[str, Sequence[str]],
+    search_path: str,
 ) -> Set[str]:
-    """Shadow tables: ``empty`` without rows, ``copied`` with them; gives those without rows.
+    """Shadow tables: ``empty`` without rows, ``copied`` with them.
+
+    ``updated`` has those of the copied tables of which nothing but these columns is changed; where
+    that is possible and worth it, they become views. Gives the tables whose rows are for now to be
+    found in the real ones only or as well: those without rows, and the views.
 
     The tables are looked up on ``search_path``, which is the present one; after it, ``pg_temp`` is
     its first part. A table that an input has made temporary already is left alone. Tables that
@@ -46,7 +65,9 @@ def create(
     names = [*bare, *full]
     # Read before the first shadow is there: then these texts name tables and sequences without a
     # schema, and executed behind the shadows they mean the temporary ones.
-    tables = _tables(cursor, names)
+    every = _tables(cursor, names)
+    views = _views(cursor, every, keys, updated)
+    tables = [table for table in every if table.name not in views]
     oids = [table.oid for table in tables]
     indexes = _indexes(cursor, oids)
     finishing = [
@@ -57,7 +78,9 @@ def create(
             if key.table in names and key.parent in names
         ),
     ]
-    statements: List[Composable] = []
+    statements: List[Composable] = [overlay.prepare()] if views else []
+    for made in views.values():
+        statements += made
     for table in tables:
         statements.append(_table(table))
         if table.name in full:
@@ -66,9 +89,13 @@ def create(
         statements += indexes.get(table.name, [])
     statements.append(_sql.SQL("SET LOCAL search_path = pg_temp, {}".format(search_path)))
     statements += finishing
-    statements += [_sql.SQL("ANALYZE pg_temp.{}").format(_sql.Identifier(name)) for name in full]
+    statements += [
+        _sql.SQL("ANALYZE pg_temp.{}").format(_sql.Identifier(name))
+        for name in full
+        if name not in views
+    ]
     cursor.execute(_sql.SQL(";\n").join(statements))
-    return set(bare)
+    return {*bare, *views}
 
 
 def require(cursor: Cursor, tables: Sequence[str]) -> None:
@@ -163,6 +190,29 @@ def _tables(cursor: Cursor, names: Sequence[str]) -> List[_Table]:
         (list(names),),
     )
     return [_Table(*row) for row in cursor.fetchall()]
+
+
+def _views(
+    cursor: Cursor,
+    tables: Sequence[_Table],
+    keys: Sequence[_Key],
+    updated: Mapping[str, Sequence[str]],
+) -> Dict[str, List[Composable]]:
+    """The statements that make a table's shadow a view, for the tables where it can be one.
+
+    A table that another shadow refers to is copied: the foreign key needs a table.
+    """
+    names = {table.name for table in tables}
+    parents = {key.parent for key in keys if key.table in names}
+    return {
+        table.name: overlay.statements(
+            cursor, table.oid, table.schema, table.name, updated[table.name]
+        )
+        for table in tables
+        if table.name in updated
+        and table.name not in parents
+        and overlay.possible(cursor, table.oid, updated[table.name])
+    }
 
 
 class _Key(NamedTuple):

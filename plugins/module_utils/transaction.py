@@ -64,7 +64,8 @@ class Step:
     ``emptied`` tables lose all rows (``Transaction.empty``) before anything else reads them,
     ``changed`` ones are written, ``read`` ones only read. ``deleted`` are those of the changed ones
     that lose rows, with the condition of these rows (None for all), in the order of the deletion.
-    ``produces_objects``: it stages uploads, and may be run again later for them alone.
+    ``updated`` has those of the changed ones whose rows stay, with the only columns that get other
+    values. ``produces_objects``: it stages uploads, and may be run again later for them alone.
     """
 
     name: ClassVar[str]
@@ -74,6 +75,7 @@ class Step:
     changed: Sequence[str] = ()
     read: Sequence[str] = ()
     deleted: Mapping[str, Optional[str]] = MappingProxyType({})
+    updated: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.params = params
@@ -143,7 +145,10 @@ class Transaction:
         return self.rows(statement, params)[0][0]
 
     def source(self, table: str) -> Composable:
-        """Where a table's rows are now: the real one while its shadow is made empty in advance."""
+        """Where a table's rows are best read: the real table, or its shadow.
+
+        The real one while the shadow is made empty in advance, or is a view without changes yet.
+        """
         if table in self.real_only:
             return shadow.real(self.cursor, table)
         return _sql.Identifier(table)
@@ -276,7 +281,8 @@ def _guard(tx: Transaction, steps: Sequence[Step]) -> None:
 def _simulate(tx: Transaction, steps: Sequence[Step]) -> List[Change]:
     """Run the steps on shadow tables, the server refusing every write to a real one."""
     empty, copied = _shadowed(steps)
-    tx.real_only |= shadow.create(tx.cursor, empty, copied, SEARCH_PATH)
+    updated = _updated(steps)
+    tx.real_only |= shadow.create(tx.cursor, empty, copied, updated, SEARCH_PATH)
     tx.execute("SET TRANSACTION READ ONLY")
     return _run_steps(tx, steps)
 
@@ -422,6 +428,20 @@ def _shadowed(steps: Sequence[Step]) -> tuple[List[str], List[str]]:
                 copied.append(table)
             seen.add(table)
     return empty, copied
+
+
+def _updated(steps: Sequence[Step]) -> Dict[str, List[str]]:
+    """The tables of which no step changes more than declared columns, with all these columns."""
+    columns: Dict[str, List[str]] = {}
+    whole = {
+        table for step in steps for table in (*step.emptied, *step.changed)
+        if table not in step.updated
+    }  # fmt: skip
+    for step in steps:
+        for table, names in step.updated.items():
+            if table in step.changed and table not in whole:
+                columns[table] = [*dict.fromkeys([*columns.get(table, []), *names])]
+    return columns
 
 
 def _exclude_others(session: Connection, cursor: Cursor, params: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     backup_restore,
     errors,
     fingerprint,
+    overlay,
     proof,
 )
 from backup_support import HASH64, ROWS, parameters
@@ -107,7 +108,10 @@ def test_fingerprints_are_the_same_on_every_server(server: postgres.PostgresServ
     session.close()
 
 
-def test_the_whole_chain(own: Labeller, server: postgres.PostgresServer) -> None:
+def test_the_whole_chain(
+    own: Labeller, server: postgres.PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlay, "LARGE", 0)
     kind = own.sql(
         "SELECT typtype FROM pg_type t JOIN pg_attribute a ON a.atttypid = t.oid"
         " WHERE attrelid = 'user_maps'::regclass AND attname = 'geom'"

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import errors, postgres, shadow
+from ansible_collections.labeller.runbook.plugins.module_utils import (
+    errors,
+    overlay,
+    postgres,
+    shadow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +50,7 @@ def cursor(database: dict[str, Any]) -> Iterator[Any]:
 
 
 def create(cursor: Any, empty: list[str], copied: list[str]) -> None:
-    shadow.create(cursor, empty, copied, "public")
+    shadow.create(cursor, empty, copied, {}, "public")
     cursor.execute("SET TRANSACTION READ ONLY")
 
 
@@ -112,7 +117,7 @@ def test_cascades_and_generated_columns_work(cursor: Any) -> None:
 
 
 def test_an_empty_shadow_has_no_rows_and_the_same_columns(cursor: Any) -> None:
-    assert shadow.create(cursor, ["lonely"], [], "public") == {"lonely"}
+    assert shadow.create(cursor, ["lonely"], [], {}, "public") == {"lonely"}
     assert rows(cursor, "SELECT count(*) FROM lonely") == [(0,)]
     assert rows(cursor, "SELECT count(*) FROM public.lonely") == [(10,)]
 
@@ -126,7 +131,7 @@ def test_tables_without_a_shadow_are_the_real_ones_and_cannot_be_written(cursor:
 
 def test_missing_tables_are_all_named(cursor: Any) -> None:
     with pytest.raises(errors.InvalidInput, match="has no table missing, more"):
-        shadow.create(cursor, ["more"], ["parent", "missing"], "public")
+        shadow.create(cursor, ["more"], ["parent", "missing"], {}, "public")
 
 
 def test_a_shadow_takes_no_lock_that_a_writer_meets(cursor: Any) -> None:
@@ -137,3 +142,139 @@ def test_a_shadow_takes_no_lock_that_a_writer_meets(cursor: Any) -> None:
         " WHERE l.pid = pg_backend_pid() AND c.relnamespace = 'public'::regnamespace",
     )
     assert set(locks) <= {("AccessShareLock",)}
+
+
+# Views over large tables
+
+LARGE = """
+CREATE TABLE grid (
+    part integer, gid integer, avail char(1) NOT NULL DEFAULT 'T' CHECK (avail <> 'z'),
+    weight integer CHECK (weight < 100), name text, place point,
+    twice integer GENERATED ALWAYS AS (gid * 2) STORED, PRIMARY KEY (part, gid)
+);
+CREATE INDEX ON grid (avail);
+INSERT INTO grid SELECT n % 2, n, 'T', n % 7, 'n' || n, point(n, n) FROM generate_series(1, 60) n;
+"""
+
+#: Applied in turn to the shadow and to the real table: rows affected, rows returned and errors.
+UPDATES = [
+    "UPDATE grid SET avail = 'F' WHERE gid < 20",
+    "UPDATE grid SET avail = 'F' WHERE avail <> 'F' AND gid < 30",
+    # rows that match twice count once
+    (
+        "UPDATE grid g SET weight = weight + 1 FROM (VALUES (3), (3), (40), (40)) v (gid)"
+        " WHERE v.gid = g.gid"
+    ),
+    (
+        "UPDATE grid g SET avail = o.avail, weight = 50 FROM grid o WHERE o.gid = g.gid - 1"
+        " RETURNING g.gid, g.avail, g.weight, g.twice"
+    ),
+    (
+        "WITH c AS (UPDATE grid SET avail = 'Q' WHERE gid > 25 RETURNING weight)"
+        " SELECT weight, count(*) FROM c GROUP BY 1 ORDER BY 1"
+    ),
+    "UPDATE grid SET avail = NULL WHERE gid = 5",
+    "UPDATE grid SET avail = 'z'",
+    "UPDATE grid SET avail = 'two' WHERE gid = 6",
+    "UPDATE grid SET weight = weight * 20",
+    "UPDATE grid SET weight = NULL WHERE avail = 'F'",
+    "UPDATE grid SET weight = 1 WHERE gid = 1000",
+    "SELECT avail, count(*), sum(weight) FROM grid GROUP BY 1 ORDER BY 1",
+    "SELECT part, gid, avail, weight, name, place::text, twice FROM grid ORDER BY gid",
+]
+
+
+def outcomes(cursor: Any) -> list[Any]:
+    """What each of UPDATES gives: rows affected, rows, or the kind of error."""
+    found: list[Any] = []
+    for statement in UPDATES:
+        cursor.execute("SAVEPOINT s")
+        try:
+            cursor.execute(statement)
+            found.append((cursor.rowcount, sorted(cursor.fetchall()) if cursor.description else []))
+        except psycopg2.Error as error:
+            cursor.execute("ROLLBACK TO s")
+            found.append(type(error))
+    return found
+
+
+def kind(cursor: Any, table: str) -> str:
+    """r: the shadow is a table, v: it is a view."""
+    ((found,),) = rows(cursor, f"SELECT relkind FROM pg_class WHERE oid = '{table}'::regclass")
+    return str(found)
+
+
+@pytest.fixture
+def grid(cursor: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(overlay, "LARGE", 0)
+    cursor.execute(LARGE)
+    cursor.connection.commit()
+    return cursor
+
+
+def test_a_view_does_what_the_table_does(grid: Any) -> None:
+    assert shadow.create(grid, [], ["grid"], {"grid": ["avail", "weight"]}, "public") == {"grid"}
+    grid.execute("SET TRANSACTION READ ONLY")
+    assert kind(grid, "grid") == "v"
+    real = rows(grid, "SELECT gid, avail, weight FROM public.grid ORDER BY gid")
+    shown = outcomes(grid)
+    assert rows(grid, "SELECT gid, avail, weight FROM public.grid ORDER BY gid") == real
+    refused = psycopg2.errors.ReadOnlySqlTransaction
+    fails(grid, "UPDATE public.grid SET avail = 'F'", refused)
+    grid.connection.rollback()
+    grid.execute("SET search_path = public")
+    assert shown == outcomes(grid)
+    assert [errors for errors in shown if isinstance(errors, type)] == [
+        psycopg2.errors.NotNullViolation, psycopg2.errors.CheckViolation,
+        psycopg2.errors.StringDataRightTruncation, psycopg2.errors.CheckViolation,
+    ]  # fmt: skip
+
+
+def test_a_view_refuses_what_the_step_does_not_declare(grid: Any) -> None:
+    shadow.create(grid, [], ["grid"], {"grid": ["avail"]}, "public")
+    fails(grid, "UPDATE grid SET weight = 1", psycopg2.errors.RaiseException)
+    fails(grid, "UPDATE grid SET place = '(1,1)'", psycopg2.errors.RaiseException)
+    fails(grid, "DELETE FROM grid", psycopg2.Error)
+    fails(grid, "INSERT INTO grid (gid) VALUES (0)", psycopg2.Error)
+    grid.execute("UPDATE grid SET avail = 'F', weight = weight")
+    assert rows(grid, "SELECT DISTINCT avail FROM grid") == [("F",)]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "CREATE UNIQUE INDEX ON grid (gid, avail)",
+        "CREATE INDEX ON grid (lower(avail))",
+        "CREATE INDEX ON grid (gid) WHERE avail = 'F'",
+        "ALTER TABLE grid ADD UNIQUE (avail, gid)",
+        "ALTER TABLE grid ADD COLUMN free boolean GENERATED ALWAYS AS (avail = 'T') STORED",
+        "ALTER TABLE grid ADD COLUMN other integer REFERENCES other",
+        "ALTER TABLE grid DROP CONSTRAINT grid_pkey",
+        "ALTER TABLE grid ADD UNIQUE (gid); CREATE TABLE site (gid integer REFERENCES grid (gid))",
+        "CREATE TABLE part () INHERITS (grid)",
+    ],
+)
+def test_what_a_view_cannot_hold_makes_a_copy(grid: Any, more: str) -> None:
+    grid.execute(more)
+    others = ["site"] if "site" in more else []
+    shadow.create(grid, [], ["grid", *others], {"grid": ["avail"]}, "public")
+    assert kind(grid, "grid") == "r"
+    assert rows(grid, "SELECT count(*) FROM grid") == [(60,)]
+
+
+def test_a_small_table_is_copied(grid: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    shadow.create(grid, [], ["grid"], {"grid": ["avail"]}, "public")
+    assert kind(grid, "grid") == "r"
+
+
+def test_a_view_takes_no_lock_that_a_writer_meets_and_no_space(grid: Any) -> None:
+    shadow.create(grid, [], ["grid"], {"grid": ["avail"]}, "public")
+    grid.execute("UPDATE grid SET avail = 'F' WHERE gid = 7")
+    assert rows(
+        grid,
+        "SELECT DISTINCT mode FROM pg_locks WHERE pid = pg_backend_pid()"
+        " AND relation IN ('public.grid'::regclass, 'public.grid_pkey'::regclass)",
+    ) == [("AccessShareLock",)]
+    delta = "(SELECT oid FROM pg_class WHERE relname LIKE 'runbook_delta%%' AND relkind = 'r')"
+    assert rows(grid, f"SELECT pg_relation_size({delta})".replace("%%", "%")) == [(8192,)]

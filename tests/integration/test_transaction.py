@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,13 @@ import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import (
     aws,
     errors,
+    overlay,
     staged_upload,
     transaction,
 )
 from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry, run_marker
+
+from waiting import until
 
 if TYPE_CHECKING:
     from ansible_collections.labeller.runbook.plugins.module_utils.change import Change
@@ -47,11 +51,31 @@ def crash(action: Any) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
+@pytest.fixture(params=["copies", "views"])
+def shadows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The kind of shadow that a grid gets, whatever its size."""
+    monkeypatch.setattr(overlay, "LARGE", 0 if request.param == "views" else 1 << 62)
+    return str(request.param)
+
+
 # What check shows and apply does
 
 
+def test_the_shadow_of_the_grid_is_of_the_kind_that_is_asked_for(
+    labeller: Labeller, shadows: str
+) -> None:
+    kinds: list[Any] = []
+    query = "SELECT relkind FROM pg_class WHERE oid = 'master_grid'::regclass"
+    sites = support.step("static_sites", run_id=91, aoi_index=1, static_names=support.STATIC)
+    for steps in (support.regular(), [support.clear(), sites]):
+        support.check(labeller, *steps, observe=lambda tx: kinds.append(tx.value(query)))
+    assert kinds == [{"copies": "r", "views": "v"}[shadows]] * 2
+
+
 @pytest.mark.parametrize("aoi_index", [1, 2])
-def test_apply_does_row_for_row_what_check_showed(labeller: Labeller, aoi_index: int) -> None:
+def test_apply_does_row_for_row_what_check_showed(
+    labeller: Labeller, aoi_index: int, shadows: str
+) -> None:
     seen = {}
     before = support.state(labeller)
     predicted = support.check(
@@ -71,7 +95,36 @@ def test_apply_does_row_for_row_what_check_showed(labeller: Labeller, aoi_index:
     assert support.uploads(labeller) == []
 
 
-def test_a_second_run_of_the_other_area_is_predicted_too(labeller: Labeller) -> None:
+def test_a_run_reads_the_whole_grid_three_times(
+    labeller: Labeller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once to count the codes, once to free cells, once to find the area; in check as in apply."""
+    monkeypatch.setattr(overlay, "LARGE", 0)
+    name = labeller.login["login_db"]
+    labeller.sql(
+        "INSERT INTO master_grid (gid, id, x, y, name, fwts, avail) SELECT n, n, 60, 60, 'XX' || n,"
+        " 1, 'T' FROM generate_series(1000000, 1099999) AS n"
+    )
+    labeller.sql("ANALYZE master_grid")
+    for setting in ("random_page_cost = 1", "max_parallel_workers_per_gather = 0"):
+        labeller.sql(f"ALTER DATABASE {name} SET {setting}")
+    read = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'master_grid'"
+    ((cells,),) = labeller.sql("SELECT reltuples FROM pg_class WHERE oid = 'master_grid'::regclass")
+    taken = []
+    for run in (support.check, support.apply):
+        before = labeller.sql(read)[0][0]
+        result = run(labeller, *support.regular())
+        until(lambda before=before: labeller.sql(read)[0][0] > before)
+        taken.append((labeller.sql(read)[0][0] - before) / cells)
+    assert [round(times) for times in taken] == [3, 3]
+    counted = dict(labeller.sql("SELECT avail, count(*) FROM master_grid GROUP BY 1"))
+    shown = [d["after"] for d in result["diff"] if "f_pool: master_grid" in d["after_header"]]
+    assert [int(text.replace(",", "")) for text in re.findall(r": ([\d,]+) cells", shown[0])] == [
+        counted[code] for code in sorted(counted)
+    ]
+
+
+def test_a_second_run_of_the_other_area_is_predicted_too(labeller: Labeller, shadows: str) -> None:
     support.apply(labeller, *support.regular())
     predicted = support.check(labeller, *support.regular(92, 2))
     assert support.apply(labeller, *support.regular(92, 2)) == predicted
@@ -131,13 +184,16 @@ def test_a_transaction_does_not_read_the_marker(labeller: Labeller) -> None:
     "statement",
     [
         "UPDATE public.kml_data SET hint = 'x'",
+        "UPDATE public.master_grid SET avail = 'F'",
         "DELETE FROM public.user_maps",
         "SELECT nextval('public.kml_data_gid_seq')",
         "CREATE TABLE public.more ()",
         "TRUNCATE hit_data",
     ],
 )
-def test_the_server_refuses_a_write_in_check_mode(labeller: Labeller, statement: str) -> None:
+def test_the_server_refuses_a_write_in_check_mode(
+    labeller: Labeller, statement: str, shadows: str
+) -> None:
     before = support.state(labeller)
     bad = Saboteur({"act": lambda tx: tx.execute(statement)})
     with pytest.raises(errors.ModuleFailure, match="in a read-only transaction"):
@@ -146,7 +202,7 @@ def test_the_server_refuses_a_write_in_check_mode(labeller: Labeller, statement:
 
 
 def test_a_check_leaves_no_tuple_and_calls_s3_only_to_read(
-    labeller: Labeller, monkeypatch: pytest.MonkeyPatch
+    labeller: Labeller, monkeypatch: pytest.MonkeyPatch, shadows: str
 ) -> None:
     calls = set()
 
@@ -166,7 +222,7 @@ def test_a_check_leaves_no_tuple_and_calls_s3_only_to_read(
     assert calls == {"GetObject", "HeadObject"}
 
 
-def test_a_check_and_writers_do_not_wait_for_each_other(labeller: Labeller) -> None:
+def test_a_check_and_writers_do_not_wait_for_each_other(labeller: Labeller, shadows: str) -> None:
     def write(session: Any) -> None:
         with session.cursor() as cursor:
             cursor.execute("SET lock_timeout = '1s'")

@@ -1,12 +1,23 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Counts of master_grid by availability code: what the steps that set codes show."""
+"""Availability codes of master_grid: set here, and counted once a transaction.
+
+The grid is large (102 million cells for the continent) and has no index on the code, so counting
+reads it whole. It is counted before the first change; from then on the changes are added up. All
+changes of the column go through ``release`` and ``mark``.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, List, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
+
+with suppress(ImportError):  # postgres.connect says what to install
+    from psycopg2 import sql as _sql
 
 if TYPE_CHECKING:
+    from psycopg2.sql import Composable
+
     from ..change import Change
     from ..transaction import Transaction
 
@@ -21,37 +32,86 @@ MEANING = {
 }
 
 
+#: What ``Step.updated`` is for the steps that set codes.
+UPDATED: Mapping[str, Sequence[str]] = {"master_grid": ("avail",)}
+
 _COUNTS = "availability"
+_FREE = "T"
 
 
-def counts(tx: Transaction) -> Mapping[str, int]:
-    """Cells by code; the grid is large, and counted again only when it has changed.
-
-    Whoever writes master_grid says so, by ``change`` or ``forget``.
-    """
+def _counts(tx: Transaction) -> Dict[Optional[str], int]:
+    """Cells by code, of which there may be none any more."""
     if _COUNTS not in tx.shared:
-        query = "SELECT avail, count(*) FROM master_grid GROUP BY avail ORDER BY avail"
-        tx.shared[_COUNTS] = dict(tx.rows(query))
-    found: Mapping[str, int] = tx.shared[_COUNTS]
+        query = _sql.SQL("SELECT avail, count(*) FROM {} GROUP BY avail")
+        tx.shared[_COUNTS] = dict(tx.rows(query.format(tx.source("master_grid"))))
+    found: Dict[Optional[str], int] = tx.shared[_COUNTS]
     return found
 
 
 def forget(tx: Transaction) -> None:
-    """The cells have changed: they are to be counted anew."""
+    """The table has other rows now: they are to be counted."""
     tx.shared.pop(_COUNTS, None)
+
+
+def release(tx: Transaction, codes: Sequence[str], condition: str = "true") -> int:
+    """Free the cells with one of the codes that meet a condition; gives how many.
+
+    Reads the grid once for each code that there is; without a condition once for all.
+    """
+    found = [code for code in codes if code != _FREE and _counts(tx).get(code)]
+    groups = [found] if condition == "true" and found else [[code] for code in found]
+    moved = []
+    for group in groups:
+        tx.real_only.discard("master_grid")
+        changed = tx.execute(
+            "UPDATE master_grid g SET avail = '{}' WHERE avail = ANY (%s::bpchar[])"
+            " AND {}".format(_FREE, condition),
+            (group,),
+        )
+        if len(group) == 1:
+            moved.append((group[0], _FREE, changed))
+        else:
+            moved += [(code, _FREE, _counts(tx)[code]) for code in group]
+    return _moved(tx, moved)
+
+
+def mark(tx: Transaction, cells: Composable) -> int:
+    """Give cells another code; gives how many had another one before.
+
+    ``cells`` is a query of gid, old (the code that the cell has) and code; the cells are found by
+    gid.
+    """
+    _counts(tx)
+    tx.real_only.discard("master_grid")
+    moved = tx.rows(
+        _sql.SQL(
+            "WITH changed AS (UPDATE master_grid g SET avail = c.code FROM ({}) AS c"
+            " WHERE g.gid = c.gid AND g.avail IS DISTINCT FROM c.code RETURNING c.old, c.code)"
+            " SELECT old, code, count(*) FROM changed GROUP BY old, code"
+        ).format(cells)
+    )
+    return _moved(tx, moved)
+
+
+def _moved(tx: Transaction, moved: Sequence[Tuple[Optional[str], str, int]]) -> int:
+    """Add up cells that went from one code to another; gives how many in all."""
+    found = _counts(tx)
+    for old, new, count in moved:
+        found[old] = found[old] - count
+        found[new] = found.get(new, 0) + count
+    return sum(count for _, _, count in moved)
 
 
 def text(tx: Transaction) -> str:
     """One line a code, with the number of cells."""
     return "".join(
-        "{} ({}): {:,} cells\n".format(code, MEANING.get(code, "unknown code"), count)
-        for code, count in counts(tx).items()
+        "{} ({}): {:,} cells\n".format(code, MEANING.get(code or "", "unknown code"), count)
+        for code, count in sorted(_counts(tx).items(), key=lambda item: item[0] or "~")
+        if count
     )
 
 
 def change(tx: Transaction, before: str, changed: int) -> List[Change]:
     """The change from the codes that ``text`` gave before, with ``changed`` cells."""
-    if changed:
-        forget(tx)
-    after = text(tx) if changed else before
-    return [tx.table_change("master_grid", "update", before, after, {"cells_changed": changed})]
+    counted = {"cells_changed": changed}
+    return [tx.table_change("master_grid", "update", before, text(tx), counted)]

@@ -30,6 +30,9 @@ FILE = (
     " FROM ({}) AS cells ORDER BY gid"
 )
 
+#: The cells that are F afterwards.
+FOUND = "SELECT gid FROM runbook_pool UNION ALL SELECT gid FROM runbook_training"
+
 
 class FPool(Step):
     """Availability F, and the files of the pool and of the area's quality and training cells."""
@@ -44,6 +47,7 @@ class FPool(Step):
     }
     produces_objects = True
     changed = ("master_grid",)
+    updated = availability.UPDATED
     read = ("kml_data_static", "scenes_data")
 
     def prepare(self, tx: Transaction) -> None:
@@ -56,6 +60,7 @@ class FPool(Step):
                     _sql.Identifier(table), self.area.table
                 )
             )
+        tx.execute("CREATE TEMPORARY TABLE runbook_codes (gid integer, old char) ON COMMIT DROP")
         tx.shared["pool"] = "runbook_pool"
 
     def run(self, tx: Transaction) -> List[Change]:
@@ -64,24 +69,29 @@ class FPool(Step):
         inputs.require_in_grid(tx, self.static, "static training names")
         self._find(tx)
         before = availability.text(tx)
-        changed = 0
-        if "F" in availability.counts(tx):
-            changed = tx.execute(
-                "UPDATE master_grid g SET avail = 'T' WHERE avail = 'F' AND gid NOT IN"
-                " (SELECT gid FROM runbook_pool UNION ALL SELECT gid FROM runbook_training)"
-            )
-        changed += tx.execute(
-            "UPDATE master_grid g SET avail = 'F' FROM"
-            " (SELECT gid FROM runbook_pool UNION ALL SELECT gid FROM runbook_training) f"
-            " WHERE g.gid = f.gid AND g.avail IS DISTINCT FROM 'F'"
+        changed = availability.release(tx, ["F"], "gid NOT IN ({})".format(FOUND))
+        tx.execute(
+            _sql.SQL(
+                "INSERT INTO runbook_codes SELECT g.gid, g.avail FROM master_grid g JOIN"
+                " (SELECT gid FROM {} UNION SELECT gid FROM runbook_training) c ON c.gid = g.gid"
+            ).format(self.area.table)
+        )
+        tx.execute("ANALYZE runbook_codes")
+        changed += availability.mark(
+            tx,
+            _sql.SQL(
+                "SELECT gid, old, 'F'::bpchar AS code FROM runbook_codes"
+                " WHERE old IS DISTINCT FROM 'F' AND gid IN ({})".format(FOUND)
+            ),
         )
         outside = _sql.SQL(
             "SELECT * FROM runbook_pool UNION ALL SELECT * FROM runbook_training"
             " WHERE gid NOT IN (SELECT gid FROM {area}) AND id IN ({paired})"
         ).format(area=self.area.table, paired=_sql.SQL(PAIRED))
         quality = _sql.SQL(
-            "SELECT a.* FROM {} a JOIN master_grid g ON g.gid = a.gid WHERE g.avail IN ('I', 'Q')"
-        ).format(self.area.table)
+            "SELECT a.* FROM {} a JOIN runbook_codes c ON c.gid = a.gid"
+            " WHERE c.old IN ('I', 'Q') AND a.gid NOT IN ({found})"
+        ).format(self.area.table, found=_sql.SQL(FOUND))
         return [
             *availability.change(tx, before, changed),
             tx.upload(self.params["pool"], _sql.SQL(FILE).format(outside)),

@@ -26,18 +26,21 @@ class GridAvailability(Step):
 
     name = "grid_availability"
     changed = ("master_grid",)
+    updated = availability.UPDATED
     read = ("kml_data_static",)
 
     def run(self, tx: Transaction) -> List[Change]:
         """Raises InvalidInput for a static name that is not in the grid."""
         inputs.require_in_grid(tx, _sql.SQL(STATIC), "kml_data_static")
         before = availability.text(tx)
-        freed = tx.execute(
-            "UPDATE master_grid g SET avail = 'T' WHERE avail IN ('I', 'Q') AND NOT EXISTS"
-            " (SELECT 1 FROM ({}) s WHERE s.name = g.name)".format(STATIC)
+        freed = availability.release(
+            tx, ["I", "Q"], "NOT EXISTS (SELECT 1 FROM ({}) s WHERE s.name = g.name)".format(STATIC)
         )
-        marked = tx.execute(
-            "UPDATE master_grid g SET avail = s.kml_type FROM ({}) s"
-            " WHERE g.name = s.name AND g.avail IS DISTINCT FROM s.kml_type".format(STATIC)
+        marked = availability.mark(
+            tx,
+            _sql.SQL(
+                "SELECT g.gid, g.avail AS old, s.kml_type AS code"
+                " FROM ({}) s JOIN master_grid g ON g.name = s.name".format(STATIC)
+            ),
         )
         return availability.change(tx, before, freed + marked)

@@ -79,6 +79,7 @@ class PgClear(Step):
         "metrics": {"type": "str", "choices": ["keep", "clear"], "default": "keep"},
     }
     changed: Sequence[str] = ("incoming_names", "master_grid", "system_data")
+    updated = availability.UPDATED
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         super().__init__(params)
@@ -217,10 +218,7 @@ class PgClear(Step):
 
     def _master_grid(self, tx: Transaction) -> List[Change]:
         before = availability.text(tx)
-        changed = tx.execute(
-            "UPDATE master_grid SET avail = 'T' WHERE avail = ANY (%s::bpchar[])",
-            (self.params["returned"],),
-        )
+        changed = availability.release(tx, self.params["returned"])
         return availability.change(tx, before, changed)
 
 

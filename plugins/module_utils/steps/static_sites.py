@@ -31,6 +31,7 @@ class StaticSites(FSites):
     }
     changed: Sequence[str] = (*FSites.changed, "master_grid")
     read: Sequence[str] = ()
+    updated = availability.UPDATED
 
     def _check_arguments(self) -> None:
         self._at_least(run_id=0, aoi_index=1)
@@ -56,8 +57,11 @@ class StaticSites(FSites):
         """Raises InvalidInput for names that the grid lacks, and for quality and training cells."""
         changes = super().run(tx)
         before = availability.text(tx)
-        marked = tx.execute(
-            "UPDATE master_grid g SET avail = 'F' FROM runbook_drawn d"
-            " WHERE g.name = d.name::bpchar AND g.avail <> 'F'"
+        marked = availability.mark(
+            tx,
+            _sql.SQL(
+                "SELECT g.gid, g.avail AS old, 'F'::bpchar AS code"
+                " FROM runbook_drawn d JOIN master_grid g ON g.name = d.name::bpchar"
+            ),
         )
         return [*changes, *availability.change(tx, before, marked)]
