@@ -19,8 +19,8 @@ from .validate import schemas
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _BOOLEANS = {
-    **dict.fromkeys(("true", "yes", "on", "1"), True),
-    **dict.fromkeys(("false", "no", "off", "0"), False),
+    **dict.fromkeys(("true", "yes", "on", "1", "t", "y"), True),
+    **dict.fromkeys(("false", "no", "off", "0", "f", "n"), False),
 }
 #: What takes the place of a secret wherever a parameter is shown.
 MASK = "********"

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""labeller's crontab profiles (reference 2.17 and 6), beside lines that are not ours."""
+"""labeller's crontab profiles (reference 2.17 and 6), beside lines that others wrote."""
 
 from __future__ import annotations
 
@@ -8,11 +8,20 @@ import os
 import pwd
 import re
 import subprocess
-from typing import Any, Mapping, Sequence
+from typing import Any, List, Mapping, NamedTuple, Sequence
 
 from . import files
 from .change import Change, result
 from .errors import InvalidInput, ModuleFailure
+
+#: The switches of crontab_runner.py, in the order of its lines, and the daemon that each starts.
+SWITCHES: dict[str, str] = {
+    "cleanup": "cleanup_absent_worker",
+    "hits": "create_hit_daemon",
+    "consensus": "generate_consensus_daemon",
+    "notify": "worker_notification_daemon",
+    "nsites": "select_n_sites",
+}
 
 ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -21,6 +30,7 @@ ARGUMENTS: dict[str, Any] = {
         "choices": ["full", "no_n", "no_n_notifier", "standalone_f", "maintenance"],
         "default": "no_n_notifier",
     },
+    **{switch: {"type": "bool"} for switch in SWITCHES},
     "home": {"type": "path", "required": True},
     "user": {"type": "str"},
     "crontab_file": {"type": "path"},
@@ -50,76 +60,143 @@ PROFILES: dict[str, tuple[str, ...]] = {
 SCHEDULE = "0,5,10,15,20,25,30,35,40,45,50,55 * * * *"
 # Between the starts of daemons, which take the same five minutes.
 LEARNER_SCHEDULE = "2,7,12,17,22,27,32,37,42,47,52,57 * * * *"
-_MARKER = re.compile(r"# (BEGIN|END) labeller\.runbook( |$)")
+_BEGIN = re.compile(r"# BEGIN labeller\.runbook( |$)")
+_END = re.compile(r"# END labeller\.runbook( |$)")
 # Characters that neither cron nor a shell reads as anything but themselves.
 _PLAIN_PATH = re.compile(r"/[\w./@:+=,-]*")
 
 
-def block(profile: str, home: str, learner_command: str = "") -> list[str]:
-    """The lines of ``profile`` for the checkout at ``home``, markers included, without line ends.
+def daemons(profile: str, switches: Mapping[str, Any]) -> tuple[str, ...]:
+    """The daemons of a profile, where a switch that is not None decides in its place."""
+    return tuple(
+        daemon
+        for switch, daemon in SWITCHES.items()
+        if (daemon in PROFILES[profile] if switches.get(switch) is None else switches[switch])
+    )
 
-    With ``learner_command`` one more runs that, the active-learning loop; calls exclude each other.
 
-    The consensus daemon needs labeller's environment, read by bash whatever SHELL the crontab
-    sets; an assignment of SHELL here would reach the lines of the user that follow.
+def title(names: Sequence[str]) -> str:
+    """The profile that starts these daemons, or the switches that do."""
+    for profile, of_profile in PROFILES.items():
+        if set(of_profile) == set(names):
+            return profile
+    return " ".join(
+        "{}={}".format(switch, "T" if daemon in names else "F")
+        for switch, daemon in SWITCHES.items()
+    )
+
+
+def block(names: Sequence[str], home: str, learner_command: str = "") -> list[str]:
+    """The lines that start these daemons of the checkout at ``home``, without line ends.
+
+    Two marker lines enclose them. With ``learner_command`` one more runs that, the active-learning
+    loop; calls exclude each other.
     """
-    common = "{}/common".format(home)
-    lines = []
-    for daemon in PROFILES[profile]:
-        command = "{0}/daemonNanny.sh {0}/{1}.py".format(common, daemon)
-        if daemon == "generate_consensus_daemon":
-            command = "/bin/bash -c 'source {}/bashrc_mapper.sh; {}'".format(common, command)
-        lines.append("{} {} >>{}/log/daemonNanny.log".format(SCHEDULE, command, home))
+    lines = [_line(home, daemon) for daemon in names]
     if learner_command:
-        lines.append(
-            "{0} flock -n {1}/log/iterate.lock {2} >>{1}/log/iterate.log 2>&1".format(
-                LEARNER_SCHEDULE, home, learner_command.replace("%", "\\%")
-            )
-        )
+        lines.append(_learner_line(home, learner_command))
     return [
-        "# BEGIN labeller.runbook {}".format(profile),
+        "# BEGIN labeller.runbook {}".format(title(names)),
         *lines,
         "# END labeller.runbook",
     ]
 
 
-def is_ours(line: str, home: str, user_home: str) -> bool:
-    """Whether ``line`` is a marker of ours or starts a daemon of the checkout at ``home``.
+def _line(home: str, daemon: str) -> str:
+    """The line of crontab_runner.py that starts a daemon, but for the consensus daemon's.
 
-    The latter also holds for lines that crontab_runner.py or a person wrote; a commented line is
-    the user's, and so is an assignment.
+    That needs labeller's environment, read by bash whatever SHELL the crontab sets; the assignment
+    of SHELL that crontab_runner.py writes would reach the lines of the user that follow.
     """
-    if _MARKER.match(line):
-        return True
-    if re.match(r"\s*(#|[\"']?\w+[\"']?\s*=)", line):
-        return False
-    line = re.sub(r"(~|\$HOME|\$\{HOME\})(?=/)", lambda _match: user_home, line)
-    place = r"(?<![\w./-])" + re.escape(home)
-    return (
-        re.search(place + r"/(\S*/)?daemonNanny\.sh", line) is not None
-        or re.search("flock -n " + place + r"/log/iterate\.lock ", line) is not None
+    command = "{0}/common/daemonNanny.sh {0}/common/{1}.py".format(home, daemon)
+    if daemon == "generate_consensus_daemon":
+        command = "/bin/bash -c 'source {}/common/bashrc_mapper.sh; {}'".format(home, command)
+    return "{} {} >>{}/log/daemonNanny.log".format(SCHEDULE, command, home)
+
+
+def _old_line(home: str, daemon: str) -> str:
+    """The line that crontab_runner.py writes."""
+    command = "{0}/common/daemonNanny.sh {0}/common/{1}.py".format(home, daemon)
+    if daemon == "generate_consensus_daemon":
+        command = "(source {}/common/bashrc_mapper.sh;{})".format(home, command)
+    return "{} {} >>{}/log/daemonNanny.log".format(SCHEDULE, command, home)
+
+
+def _learner_line(home: str, command: str) -> str:
+    return "{0} flock -n {1}/log/iterate.lock {2} >>{1}/log/iterate.log 2>&1".format(
+        LEARNER_SCHEDULE, home, command.replace("%", "\\%")
     )
 
 
-def edit(text: str, lines: Sequence[str], home: str, user_home: str) -> str:
-    """``text`` with ``lines`` in place of ours; every other line stays as it is, where it is.
+def managed(lines: Sequence[str], home: str) -> list[bool]:
+    """Which lines are runbook's or crontab_runner.py's, and may be replaced.
 
-    Without lines of ours so far they go to the end.
+    Runbook's: all from a BEGIN marker to the END marker that follows, and outside of them the
+    exact lines that ``block`` writes. crontab_runner.py's: its exact lines for this checkout, which
+    have no markers. Every other line belongs to the user, also when it starts a daemon.
+    """
+    written = {make(home, daemon) for make in (_line, _old_line) for daemon in SWITCHES.values()}
+    start, end = _learner_line(home, "\0").split("\0")
+    found = [
+        line in written
+        or (line.startswith(start) and line.endswith(end))
+        or _BEGIN.match(line) is not None
+        or _END.match(line) is not None
+        for line in lines
+    ]
+    begun = None
+    for number, line in enumerate(lines):
+        if _BEGIN.match(line):
+            begun = number
+        elif _END.match(line) and begun is not None:
+            found[begun:number] = [True] * (number - begun)
+            begun = None
+    return found
+
+
+class Kept(NamedTuple):
+    """A line of the user that starts a daemon of the checkout; it is not changed."""
+
+    line: str
+    daemon: str
+
+
+def kept(text: str, home: str, user_home: str) -> List[Kept]:
+    """The lines of the user that call daemonNanny.sh of the checkout."""
+    lines = text.split("\n")
+    nanny = re.compile(
+        r"(?<![\w./-]){}/(?:\S*/)?daemonNanny\.sh(?:\s+\S*?(\w+)\.py)?".format(re.escape(home))
+    )
+    found = []
+    for line, ours in zip(lines, managed(lines, home)):
+        if ours or re.match(r"\s*(#|[\"']?\w+[\"']?\s*=)", line):
+            continue
+        expanded = re.sub(r"(~|\$HOME|\$\{HOME\})(?=/)", lambda _match: user_home, line)
+        match = nanny.search(expanded)
+        if match:
+            found.append(Kept(line, match.group(1) or "a daemon"))
+    return found
+
+
+def edit(text: str, lines: Sequence[str], home: str) -> str:
+    """``text`` with ``lines`` in place of the managed ones; every other line stays, where it is.
+
+    Without managed lines so far they go to the end.
     """
     old = text.split("\n")
     if old[-1] == "":
         old.pop()
-    kept: list[str] = []
+    others: list[str] = []
     place = None
-    for line in old:
-        if is_ours(line, home, user_home):
-            place = len(kept) if place is None else place
+    for line, ours in zip(old, managed(old, home)):
+        if ours:
+            place = len(others) if place is None else place
         else:
-            kept.append(line)
-    place = len(kept) if place is None else place
-    if len(kept) == len(old) and not lines:
+            others.append(line)
+    place = len(others) if place is None else place
+    if len(others) == len(old) and not lines:
         return text
-    new = kept[:place] + list(lines) + kept[place:]
+    new = others[:place] + list(lines) + others[place:]
     return "".join(line + "\n" for line in new)
 
 
@@ -218,28 +295,43 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     text = content.decode("utf-8", "surrogateescape")
     user_home = _home_of(params["user"])
     if check_mode and params["taken_down"]:
-        text = edit(text, [], home, user_home)
+        text = edit(text, [], home)
     command = _learner_command(params) if present else ""
-    lines = block(params["profile"], home, command) if present else []
-    edited = edit(text, lines, home, user_home)
+    names = daemons(params["profile"], params) if present else ()
+    edited = edit(text, block(names, home, command) if present else [], home)
     after = edited.encode("utf-8", "surrogateescape")
 
-    scripts = [os.path.join(home, "common", name) for name in _scripts(params["profile"])]
-    modes = files.executable_changes(scripts) if present else []
+    files_of = ["daemonNanny.sh", *(name + ".py" for name in names)]
+    scripts = [os.path.join(home, "common", name) for name in files_of] if present else []
+    modes = files.executable_changes(scripts)
     change = Change(tab.name, "write", _shown(text), _shown(edited))
     if not check_mode:
         for mode in modes:
             files.make_executable(mode.resource)
         if change.changed:
             tab.write(after)
-    missing = [path for path in scripts if present and not os.path.exists(path)]
+    missing = [path for path in scripts if not os.path.exists(path)]
     warnings = ["{} is missing: cron cannot start it".format(path) for path in missing]
-    if command and "generate_consensus_daemon" not in PROFILES[params["profile"]]:
+    warnings += [_said_of(line, tab.name, names, present) for line in kept(text, home, user_home)]
+    if command and "generate_consensus_daemon" not in names:
         warnings.append(
             "the loop needs labels, and the profile {} does not run "
-            "generate_consensus_daemon".format(params["profile"])
+            "generate_consensus_daemon".format(title(names))
         )
     return result([*modes, change], warnings=warnings)
+
+
+def _said_of(line: Kept, where: str, names: Sequence[str], present: bool) -> str:
+    """What a line means that is kept, although it starts a daemon."""
+    if not present:
+        means = "cron goes on starting it; comment the line out while labeller is out of service"
+    elif line.daemon in names:
+        means = "the profile starts it too; remove the line"
+    else:
+        means = "the profile does not start it; remove the line unless that is meant"
+    return "the {} starts {} by a line that runbook did not write and keeps: {}: {}".format(
+        where, line.daemon, _shown(line.line), means
+    )
 
 
 def _learner_command(params: Mapping[str, Any]) -> str:
@@ -250,10 +342,6 @@ def _learner_command(params: Mapping[str, Any]) -> str:
             "iterate.yml".format(command)
         )
     return str(command)
-
-
-def _scripts(profile: str) -> list[str]:
-    return ["daemonNanny.sh", *(daemon + ".py" for daemon in PROFILES[profile])]
 
 
 def _home_of(user: str | None) -> str:

@@ -75,19 +75,25 @@ def conflicts(settings: Mapping[str, str]) -> List[str]:
     return []
 
 
-def unmet(profile: str, settings: Mapping[str, str], *, slack: bool) -> List[str]:
-    """What a crontab profile needs and the settings do not have."""
+def unmet(
+    profile: str, settings: Mapping[str, str], *, slack: bool, notify: Optional[bool] = None
+) -> List[str]:
+    """What a crontab profile needs and the settings do not have.
+
+    ``notify`` decides in place of the profile whether the notifier runs, unless it is None.
+    """
     missing = [
         "profile {} needs {}={}, and it is {}; set it in labeller_settings or choose another "
         "crontab_profile".format(profile, key, value, settings.get(key) or "not set")
         for key, value in NEEDS.get(profile, {}).items()
         if canonical(key, settings.get(key, "")) != value
     ]
-    notifies = "worker_notification_daemon" in crontab.PROFILES[profile]
-    if notifies and not slack and not settings.get(ADDRESS):
+    notifier = crontab.SWITCHES["notify"] in crontab.daemons(profile, {"notify": notify})
+    if notifier and not slack and not settings.get(ADDRESS):
+        which = "notify=true" if notify else "profile " + profile
         missing.append(
-            "profile {} notifies, and nobody is named: set slack_url, or {} in labeller_settings, "
-            "or choose the profile no_n".format(profile, ADDRESS)
+            "{} starts the notifier, which has no address: set slack_url, or {} in "
+            "labeller_settings, or notify to false".format(which, ADDRESS)
         )
     return missing
 

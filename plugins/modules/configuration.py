@@ -41,6 +41,9 @@ options:
         profile with the notifier O(slack) or C(Hit_NotificationEmailAddress).
     type: str
     choices: [full, maintenance, no_n, no_n_notifier, standalone_f]
+  notify:
+    description: Whether the notifier runs, in place of what O(profile) says.
+    type: bool
   slack:
     description: Whether notifications go to a Slack webhook.
     type: bool

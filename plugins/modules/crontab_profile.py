@@ -11,8 +11,9 @@ version_added: 0.1.0
 description:
   - Keeps the crontab lines by which C(daemonNanny.sh) starts labeller's daemons and keeps them
     running, between two marker lines.
-  - Every other line of the crontab stays as it is, byte for byte. Lines of the old
-    C(crontab_runner.py) that run C(daemonNanny.sh) of the same checkout are replaced.
+  - Every other line of the crontab stays as it is, byte for byte, except for the exact lines that
+    C(crontab_runner.py) writes for the same checkout, which are replaced. A line that the user
+    added and that calls C(daemonNanny.sh) of the checkout is kept and named in a warning.
   - Takes the place of C(crontab -r), C(crontab_runner.py) and the files C(crontabSetup_*.mapper).
 options:
   state:
@@ -32,6 +33,24 @@ options:
     type: str
     choices: [full, no_n, no_n_notifier, standalone_f, maintenance]
     default: no_n_notifier
+  cleanup:
+    description:
+      - Whether C(cleanup_absent_worker) runs, whatever O(profile) says; without it as the profile
+        says. This and the next four are the switches of C(crontab_runner.py), which has the
+        defaults of the profile V(maintenance).
+    type: bool
+  hits:
+    description: Whether C(create_hit_daemon) runs, likewise.
+    type: bool
+  consensus:
+    description: Whether C(generate_consensus_daemon) runs, likewise.
+    type: bool
+  notify:
+    description: Whether C(worker_notification_daemon) runs, likewise.
+    type: bool
+  nsites:
+    description: Whether C(select_n_sites) runs, likewise.
+    type: bool
   home:
     description: Folder of the labeller checkout, an absolute path without spaces.
     type: path
@@ -71,6 +90,14 @@ EXAMPLES = r"""
 - name: F and Q sites, consensus and the Slack notifier
   labeller.runbook.crontab_profile:
     profile: no_n_notifier
+    home: /home/mapper/labeller
+
+- name: As crontab_runner.py --hits T --notify T --nsites T
+  labeller.runbook.crontab_profile:
+    profile: maintenance
+    hits: true
+    notify: true
+    nsites: true
     home: /home/mapper/labeller
 """
 

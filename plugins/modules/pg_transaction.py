@@ -64,6 +64,10 @@ options:
               - no_n
               - no_n_notifier
               - standalone_f
+          notify:
+            description: Whether the notifier runs, in place of what O(steps[].configuration.profile)
+              says.
+            type: bool
           slack:
             description: Whether notifications go to a Slack webhook.
             type: bool

@@ -173,19 +173,15 @@ def test_backup_shutdown_and_start(sandbox: Sandbox) -> None:
     assert "daemonNanny" not in crontab.read_text()
     proved(sandbox, "start.yml", "-e", "crontab_profile=maintenance")
     assert crontab.read_text().count("daemonNanny.sh") == 1
-    proved(sandbox, "start.yml", "-e", "crontab_profile=no_n_notifier")
+    proved(sandbox, "start.yml", "-e", "crontab_profile=maintenance notify=T nsites=yes")
+    assert "cleanup=T hits=F consensus=F notify=T nsites=T" in crontab.read_text()
     assert "worker_notification_daemon.py" in crontab.read_text()
-    refused = sandbox.run(
-        "apply",
-        "start.yml",
-        "-i",
-        "sandbox",
-        "--yes",
-        "-e",
-        "crontab_profile=standalone_f",
-        exit_code=7,
-    )
-    assert "Hit_StandAlone" in refused.stdout + refused.stderr
+    standalone = ("-e", "crontab_profile=standalone_f")
+    refused = sandbox.run("apply", "start.yml", "-i", "sandbox", "--yes", *standalone, exit_code=7)
+    assert "Hit_StandAlone=true" in refused.stdout + refused.stderr
+    settings = json.dumps({"labeller_settings": {"Hit_StandAlone": True}})
+    proved(sandbox, "start.yml", *standalone, "-e", settings)
+    assert "# BEGIN labeller.runbook standalone_f" in crontab.read_text()
 
 
 def test_tables_of_another_instance_are_restored(sandbox: Sandbox) -> None:

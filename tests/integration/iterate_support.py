@@ -239,7 +239,9 @@ def target(labeller: Labeller, folder: Path, mail: str) -> Instance:
     clusters().clear()
     home = folder / "labeller"
     (home / "common").mkdir(parents=True)
-    tab = crontab.edit("0 3 * * * tidy\n", crontab.block("no_n", str(home)), str(home), "/root")
+    tab = crontab.edit(
+        "0 3 * * * tidy\n", crontab.block(crontab.PROFILES["no_n"], str(home)), str(home)
+    )
     (folder / "crontab").write_text(tab)
     login, aws = labeller.login, labeller.aws
     variables = {

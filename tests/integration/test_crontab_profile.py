@@ -142,6 +142,26 @@ def test_the_loop_has_a_line_of_its_own(home: Path) -> None:
     assert "does not run generate_consensus_daemon" in done["warnings"][0]
 
 
+def test_a_line_that_the_user_added_stays_and_is_named(home: Path) -> None:
+    """Its daemon is started by cron whatever the profile says, and also while the block is down."""
+    file = home / "crontab"
+    own = f"*/7 * * * * {home}/common/daemonNanny.sh {home}/common/select_n_sites.py"
+    file.write_text(own + "\n")
+    for params, means in [
+        ({"profile": "maintenance"}, "the profile does not start it"),
+        ({"profile": "maintenance", "nsites": True}, "the profile starts it too"),
+        ({"state": "absent"}, "comment the line out"),
+    ]:
+        checked, done = profile(home, file, check=True, **params), profile(home, file, **params)
+        assert checked == done
+        (said,) = [text for text in done["warnings"] if "missing" not in text]
+        assert own in said
+        assert "starts select_n_sites by a line that runbook did not write" in said
+        assert means in said
+        assert own in file.read_text().splitlines()
+    assert file.read_text() == own + "\n"
+
+
 def test_a_missing_script_is_a_warning(home: Path) -> None:
     done = profile(home, home / "crontab", profile="full")
     assert done["warnings"] == [f"{home}/common/select_n_sites.py is missing: cron cannot start it"]
@@ -215,7 +235,7 @@ def test_the_lines_run_under_a_real_shell(home: Path) -> None:
         "export [ 2>/dev/null; [[ -n x ]] && export WHO=mapper\n"
     )
     (common / "daemonNanny.sh").write_text('#!/bin/sh\necho "$WHO $1"\n')
-    for line in crontab.block("no_n", str(home))[1:-1]:
+    for line in crontab.block(crontab.PROFILES["no_n"], str(home))[1:-1]:
         command = line[len(crontab.SCHEDULE) + 1 :]
         assert "%" not in command
         subprocess.run(["/bin/sh", "-c", command], check=True, env={"PATH": "/usr/bin:/bin"})
@@ -249,7 +269,9 @@ def test_real_crontab(home: Path, crontab_user: str) -> None:
     assert profile(home, None, user=crontab_user)["diff"] == checked["diff"]
     assert (
         listing().decode()
-        == before.decode() + "\n".join(crontab.block("no_n_notifier", str(home))) + "\n"
+        == before.decode()
+        + "\n".join(crontab.block(crontab.PROFILES["no_n_notifier"], str(home)))
+        + "\n"
     )
     assert not profile(home, None, user=crontab_user)["changed"]
     profile(home, None, user=crontab_user, state="absent")

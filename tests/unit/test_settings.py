@@ -114,6 +114,8 @@ def test_needs_of_profiles() -> None:
     assert settings.unmet("standalone_f", {"Hit_StandAlone": "yes"}, slack=False) == []
     assert "slack_url" in settings.unmet("no_n_notifier", {}, slack=False)[0]
     assert settings.unmet("no_n_notifier", {}, slack=True) == []
+    assert settings.unmet("no_n_notifier", {}, slack=False, notify=False) == []
+    assert settings.unmet("no_n", {}, slack=False, notify=True)[0].startswith("notify=true starts")
     assert settings.unmet("no_n_notifier", {settings.ADDRESS: "a@b.org"}, slack=False) == []
 
 

@@ -189,7 +189,10 @@ def _unused_extra(walk: Walk, playbook: Path, extra: ExtraVars | None) -> Iterab
         if name in schemas.parameters():
             if document.file.startswith("-e @"):
                 continue  # a file of parameters serves several playbooks
-            message = f"nothing in {playbook.name} uses this parameter"
+            message = (
+                f"nothing in {playbook.name} uses this parameter, so it would have no effect; "
+                "inventories and files (-e @FILE) may hold parameters of other playbooks"
+            )
             yield document.problem((name,), message, key=True)
         else:
             yield _unknown_parameter(document, (name,), walk.used)

@@ -28,6 +28,7 @@ class Configuration(Step):
         "secrets": {"type": "dict", "default": {}, "no_log": True},
         "allow_unknown": {"type": "bool", "default": False},
         "profile": {"type": "str", "choices": sorted(crontab.PROFILES)},
+        "notify": {"type": "bool"},
         "slack": {"type": "bool", "default": False},
     }
 
@@ -65,7 +66,8 @@ class Configuration(Step):
         if conflicts:
             raise InvalidInput("configuration: {}".format("; ".join(conflicts)))
         profile = self.params["profile"]
-        unmet = settings.unmet(profile, after, slack=self.params["slack"]) if profile else []
+        slack, notify = self.params["slack"], self.params["notify"]
+        unmet = settings.unmet(profile, after, slack=slack, notify=notify) if profile else []
         if unmet:
             raise Refused("{}: {}".format(tx.database, "; ".join(unmet)))
         if self.params["state"] == "valid":
