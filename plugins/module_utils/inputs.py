@@ -211,26 +211,38 @@ class Area:
     def __init__(self, tx: Transaction, key: str, index: int) -> None:
         self.name = "s3://{}/{}, area {}".format(tx.bucket, key, index)
         self.table = _sql.Identifier("runbook_area_{}".format(len(tx.shared)))
+        self._box = _sql.Identifier("runbook_box_{}".format(len(tx.shared)))
+        self._spans = "runbook_spans_{}".format(len(tx.shared))
         self.count = 0
         url = "s3://{}/{}".format(tx.bucket, key)
         self._parts = geography.area(whole(tx, key), index, url)
-        tx.execute(
-            _sql.SQL(
-                "CREATE TEMPORARY TABLE {} (gid integer, id integer, name text, col integer,"
-                ' "row" integer) ON COMMIT DROP'
-            ).format(self.table)
-        )
+        number, cell = "double precision", 'gid integer, id integer, name text'
+        for table, columns in (
+            (self.table, '{}, col integer, "row" integer'.format(cell)),
+            (self._box, "{}, x {number}, y {number}".format(cell, number=number)),
+            (_sql.Identifier(self._spans), "y {0}, west {0}, east {0}".format(number)),
+        ):
+            statement = _sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP")
+            tx.execute(statement.format(table, _sql.SQL(columns)))
 
     def fill(self, tx: Transaction) -> None:
         """Find the cells. Raises InvalidInput when the grid has none in the area."""
         if self.count:
             return
-        statement = _sql.SQL(
-            "INSERT INTO {} SELECT gid, id, name, {}, {} FROM master_grid WHERE {}"
+        box = _sql.SQL("x BETWEEN {} AND {} AND y BETWEEN {} AND {}")
+        boxes = [box.format(*map(_sql.Literal, each)) for each in geography.boxes(self._parts)]
+        tx.execute(
+            _sql.SQL("INSERT INTO {} SELECT gid, id, name, x, y FROM master_grid WHERE {}").format(
+                self._box, _sql.SQL(" OR ").join(boxes)
+            )
         )
+        self._find_spans(tx)
         column, row = map(_sql.SQL, geography.column_row())
         self.count = tx.execute(
-            statement.format(self.table, column, row, geography.cells(self._parts))
+            _sql.SQL(
+                "INSERT INTO {} SELECT gid, id, name, {}, {} FROM {} JOIN {} s USING (y)"
+                " WHERE x BETWEEN s.west AND s.east"
+            ).format(self.table, column, row, self._box, _sql.Identifier(self._spans))
         )
         if not self.count:
             raise InvalidInput(
@@ -239,6 +251,32 @@ class Area:
                 )
             )
         tx.execute(_sql.SQL("ANALYZE {}").format(self.table))
+
+    def _find_spans(self, tx: Transaction) -> None:
+        """Fill the spans; the coordinates go back to the server with every digit."""
+        xs, ys = (
+            [
+                value
+                for (value,) in tx.rows(
+                    _sql.SQL("SELECT DISTINCT {0} FROM {1} ORDER BY {0}").format(
+                        _sql.Identifier(axis), self._box
+                    )
+                )
+            ]
+            for axis in ("x", "y")
+        )
+        try:
+            lines = "".join(
+                "{!r}\t{!r}\t{!r}\n".format(*span)
+                for span in geography.spans(self._parts, xs, ys)
+            )
+        except InvalidInput as error:
+            raise InvalidInput("{}: {}".format(self.name, error)) from error
+        tx.cursor.copy_expert(
+            _sql.SQL("COPY {} FROM STDIN").format(_sql.Identifier(self._spans)), io.StringIO(lines)
+        )
+        for table in (self._box, _sql.Identifier(self._spans)):
+            tx.execute(_sql.SQL("ANALYZE {}").format(table))
 
 
 def area(tx: Transaction, key: str, index: int) -> Area:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import transaction_support as support
-from ansible_collections.labeller.runbook.plugins.module_utils import errors, geography
+from ansible_collections.labeller.runbook.plugins.module_utils import errors
 from ansible_collections.labeller.runbook.plugins.module_utils.steps.f_sites import split
-from psycopg2 import sql
 
 if TYPE_CHECKING:
     from labeller_support import Labeller
@@ -328,41 +327,6 @@ BAD_STATIC_NAMES: dict[str | bytes, str] = {
 
 def test_bad_static_names_are_named(labeller: Labeller) -> None:
     all_refused(labeller, support.STATIC, support.f_pool(), BAD_STATIC_NAMES)
-
-
-def inside(labeller: Labeller, geojson: str) -> set[tuple[float, float]]:
-    condition = geography.cells(geography.area(geojson.encode(), 1, "f"))
-    session = labeller.connect()
-    with session.cursor() as cursor:
-        cursor.execute(
-            sql.SQL(
-                "SELECT x, y FROM (SELECT a::float8 AS x, b::float8 AS y FROM generate_series(0, 6) a,"
-                " generate_series(0, 6) b) AS cells WHERE {}"
-            ).format(condition)
-        )
-        found = set(cursor.fetchall())
-    session.close()
-    return found
-
-
-def test_holes_parts_and_edges(labeller: Labeller) -> None:
-    """The outer edge is in the area, the edge of a hole is not."""
-    square = {(x, y) for x in range(7) for y in range(7)}
-    assert inside(labeller, area_file(box(0, 0, 6, 6))) == square
-    assert inside(labeller, area_file(box(0.5, 0.5, 5.5, 5.5))) == {
-        (x, y) for x, y in square if 1 <= x <= 5 and 1 <= y <= 5
-    }
-    assert inside(labeller, area_file(box(0, 0, 6, 6), box(2, 2, 4, 4))) == {
-        (x, y) for x, y in square if not (2 <= x <= 4 and 2 <= y <= 4)
-    }
-    parts = area_file([box(-0.5, -0.5, 1.5, 1.5)], [box(3.5, 3.5, 6.5, 6.5), box(4.5, 4.5, 5.5, 5.5)],
-                      kind="MultiPolygon")  # fmt: skip
-    assert inside(labeller, parts) == {
-        (x, y) for x, y in square if (x < 2 and y < 2) or (x > 3 and y > 3 and (x, y) != (5, 5))
-    }
-    concave = [[0.5, -0.5], [6.5, -0.5], [6.5, 6.5], [3.5, 2.5], [0.5, 6.5], [0.5, -0.5]]
-    assert (3, 1) in inside(labeller, area_file(concave))
-    assert (3, 4) not in inside(labeller, area_file(concave))
 
 
 # f_sites

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import re
+import math
+import time
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.labeller.runbook.plugins.module_utils import errors, geography
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 SQUARE = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0]]
@@ -96,7 +99,124 @@ def test_no_file_makes_a_traceback(body: bytes) -> None:
         geography.area(body, 1, "f")
 
 
-@given(st.floats(-180, 180), st.floats(-90, 90))
-def test_a_polygons_text_keeps_every_digit(x: float, y: float) -> None:
-    numbers = re.findall(r"[^(),]+", geography.polygon(((x, y),)))
-    assert [float(number) for number in numbers] == [x, y]
+# Which cells are in an area
+
+
+def box(west: float, south: float, east: float, north: float) -> list[list[float]]:
+    return [[west, south], [east, south], [east, north], [west, north], [west, south]]
+
+
+def inside(geometry: Any, xs: Any = range(7), ys: Any = range(7)) -> set[tuple[float, float]]:
+    """The points of a lattice that are in the area; every span is of its columns only, in order."""
+    parts = geography.area(collection(geometry), 1, "f")
+    spans = list(geography.spans(parts, list(map(float, xs)), list(map(float, ys))))
+    assert spans == sorted(spans)
+    found = [(x, y) for y, west, east in spans for x in xs if west <= x <= east]
+    assert len(set(found)) == len(found)
+    held = geography.boxes(parts)
+    assert all(any(w <= x <= e and s <= y <= n for w, e, s, n in held) for x, y in found)
+    return set(found)
+
+
+def test_holes_parts_and_edges() -> None:
+    """The outer edge is in the area, the edge of a hole is not."""
+    square = {(x, y) for x in range(7) for y in range(7)}
+    assert inside(polygon(box(0, 0, 6, 6))) == square
+    assert inside(polygon(box(0.5, 0.5, 5.5, 5.5))) == {
+        (x, y) for x, y in square if 1 <= x <= 5 and 1 <= y <= 5
+    }
+    assert inside(polygon(box(0, 0, 6, 6), box(2, 2, 4, 4))) == {
+        (x, y) for x, y in square if not (2 <= x <= 4 and 2 <= y <= 4)
+    }
+    assert inside(polygon(box(0, 0, 6, 6), box(1, 1, 3, 3), box(2, 2, 4, 4), box(5, 0, 6, 6))) == {
+        (x, y) for x, y in square
+        if x < 5 and not (1 <= x <= 3 and 1 <= y <= 3) and not (2 <= x <= 4 and 2 <= y <= 4)
+    }  # fmt: skip
+    parts = {"type": "MultiPolygon", "coordinates": [
+        [box(-0.5, -0.5, 1.5, 1.5)], [box(3.5, 3.5, 6.5, 6.5), box(4.5, 4.5, 5.5, 5.5)],
+        [box(5.6, 5.6, 6.5, 6.5)],
+    ]}  # fmt: skip
+    assert inside(parts) == {
+        (x, y) for x, y in square if (x < 2 and y < 2) or (x > 3 and y > 3 and (x, y) != (5, 5))
+    }
+    concave = [[0.5, -0.5], [6.5, -0.5], [6.5, 6.5], [3.5, 2.5], [0.5, 6.5], [0.5, -0.5]]
+    assert (3, 1) in inside(polygon(concave))
+    assert (3, 4) not in inside(polygon(concave))
+    diamond = [[0, 3], [3, 0], [6, 3], [3, 6], [0, 3]]
+    assert inside(polygon(diamond)) == {(x, y) for x, y in square if abs(x - 3) + abs(y - 3) <= 3}
+    assert inside(polygon([[x, 6 - y] for x, y in concave])) == {
+        (x, 6 - y) for x, y in inside(polygon(concave))
+    }
+
+
+def winding(ring: list[list[float]], x: float, y: float) -> float | None:
+    """How often a ring goes round a point, from the angles; None when it comes near to it."""
+    turns = 0.0
+    for (ax, ay), (bx, by) in itertools.pairwise(ring):
+        ax, ay, bx, by = ax - x, ay - y, bx - x, by - y
+        cross, dot = ax * by - ay * bx, ax * bx + ay * by
+        length = math.hypot(bx - ax, by - ay)
+        if min(math.hypot(ax, ay), math.hypot(bx, by)) < 1e-4 or (
+            length and abs(cross) / length < 1e-4 and dot <= 0
+        ):
+            return None
+        turns += math.atan2(cross, dot)
+    return round(turns / math.tau)
+
+
+positions = st.tuples(st.floats(-1, 7), st.floats(-1, 7)) | st.tuples(
+    st.integers(-2, 14).map(lambda n: n / 2), st.integers(-2, 14).map(lambda n: n / 2)
+)
+
+
+@settings(deadline=None)
+@given(st.lists(positions, min_size=3, max_size=30), st.lists(positions, min_size=3, max_size=8))
+def test_cells_are_inside_as_the_winding_number_says(outer: Any, hole: Any) -> None:
+    """Any rings, crossing themselves and each other too."""
+    rings = [[list(p) for p in (*ring, ring[0])] for ring in (outer, hole)]
+    found = inside(polygon(*rings))
+    for x, y in itertools.product(range(7), range(7)):
+        round_outer, round_hole = (winding(ring, x, y) for ring in rings)
+        if round_outer is not None and round_hole is not None:
+            assert ((x, y) in found) == (round_outer != 0 and round_hole == 0), (x, y)
+
+
+def test_many_parts_are_searched_in_few_boxes() -> None:
+    geometry = {"type": "MultiPolygon", "coordinates": [
+        [box(n, 0.2, n + 0.5, 0.8)] for n in range(1, 150)
+    ]}  # fmt: skip
+    parts = geography.area(collection(geometry), 1, "f")
+    assert len(geography.boxes(parts)) <= 32
+    assert inside(geometry, range(151), [0.5]) == {(n, 0.5) for n in range(1, 150)}
+
+
+def star(vertices: int, radius: float, depth: float) -> list[list[float]]:
+    """Every other vertex nearer to the middle, by ``depth`` of the radius."""
+    ring = [
+        [r * math.cos(math.tau * n / vertices), r * math.sin(math.tau * n / vertices)]
+        for n in range(vertices)
+        for r in [radius * (1 - depth * (n % 2))]
+    ]
+    return [*ring, ring[0]]
+
+
+def test_a_coastline_of_200_000_vertices_takes_no_more_than_reading_it() -> None:
+    """55,000 cells; a test of each cell against each edge took 50 s."""
+    axis = [n * 0.005 for n in range(-117, 118)]
+    outline = star(200_000, 0.58, 0.001)
+    begun = time.process_time()
+    parts = geography.area(collection(polygon(outline)), 1, "f")
+    read = time.process_time() - begun
+    spans = list(geography.spans(parts, axis, axis))
+    assert time.process_time() - begun < 10 * read
+    sure = {(x, y) for x in axis for y in axis if math.hypot(x, y) < 0.58 * 0.9985}
+    covered = sum(bisect_right(axis, east) - bisect_left(axis, west) for _, west, east in spans)
+    assert len(sure) <= covered <= 1.01 * len(sure)
+
+
+def test_an_outline_that_would_take_minutes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geography, "MOST_CROSSINGS", 10_000)
+    axis = [n * 0.005 for n in range(-117, 118)]
+    parts = geography.area(collection(polygon(star(2_000, 0.58, 0.5))), 1, "f")
+    with pytest.raises(errors.InvalidInput, match=r"cross the rows .* than 10,000 times; simplify"):
+        list(geography.spans(parts, axis, axis))
