@@ -17,7 +17,7 @@ author:
 description:
   - Gives the keys of all objects that a run reads and writes, by the rules of fire_up_labeller.py.
   - The filter's input is the bucket, so that no name can come from another one.
-positional: aoi_name, aoi_index, aoi_s3_object, incoming_names_static_path, host
+positional: aoi_name, aoi_index, aoi_s3_object, incoming_names_static_path, host, run_id
 options:
   _input:
     description: S3 bucket of inputs, outputs, configuration and backups.
@@ -43,6 +43,10 @@ options:
     description: Inventory name of the target, part of the keys of what is kept for each target.
     type: str
     required: true
+  run_id:
+    description: Number of the run, part of the key of its own list of training names.
+    type: int
+    required: true
 """
 
 EXAMPLES = r"""
@@ -51,15 +55,17 @@ EXAMPLES = r"""
     msg: "s3://{{ bucket }}/{{ names.pool }}"
   vars:
     names: >-
-      {{ bucket | labeller.runbook.names('ghana', 3, 'aois.geojson', 'static.csv', 'labeller3') }}
+      {{ bucket
+         | labeller.runbook.names('ghana', 3, 'aois.geojson', 'static.csv', 'labeller3', 0) }}
 """
 
 RETURN = r"""
 _value:
   description:
     - Names by meaning. Keys in the bucket are C(aoi), C(full_catalog), C(image_catalog), C(pool),
-      C(qs), C(incoming_names), C(incoming_names_static), C(metrics), C(outgoing), C(config),
-      C(learner_request) and C(backups), the last one a prefix without a slash at its end.
+      C(qs), C(incoming_names), C(incoming_names_static), C(training_names), C(metrics),
+      C(outgoing), C(config), C(learner_request), C(labels) and C(backups), the last two prefixes,
+      with and without a slash at the end.
     - C(image_output_pattern) and C(outgoing_url) are whole addresses; C(s3_catalog_name),
       C(consensus_directory) and C(consensus_heatmap_dir) are as labeller's readers expect them.
   type: dict

@@ -339,7 +339,13 @@ def config_key(parameters: Mapping[str, Any]) -> str:
 
 def _names(parameters: Mapping[str, Any], target: str) -> dict[str, str]:
     return derive_names(
-        parameters["bucket"], parameters["aoi_name"], parameters["aoi_index"], "", "", target
+        parameters["bucket"],
+        parameters["aoi_name"],
+        parameters["aoi_index"],
+        "",
+        "",
+        target,
+        parameters["run_id"],
     )
 
 

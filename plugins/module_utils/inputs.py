@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # A header longer than this is no header.
 _HEADER_SIZE = 64 * 1024
 
+#: Columns of a CSV of names that matter here; labeller writes others beside them.
+_NAMES = {"name": "text", "usage": "text", "label": "text"}
+
 # What COPY is given at a time; psycopg2 would read 8 KiB, which takes twice the CPU time here.
 _CHUNK = 256 * 1024
 
@@ -80,6 +83,9 @@ def csv_table(
         body = tx.s3.get_object(Bucket=tx.bucket, Key=key)["Body"]
         head = body.read(_HEADER_SIZE)
     header = _header(head, name, [column for column in columns if column not in optional])
+    twice = [column for column in columns if header.count(column) > 1]
+    if twice:
+        raise InvalidInput("{}: column {} is there twice".format(name, ", ".join(twice)))
     wanted: Dict[str, str] = {}
     copied: List[str] = []
     for number, column in enumerate(header):
@@ -139,9 +145,6 @@ def _header(head: bytes, name: str, needed: Sequence[str]) -> List[str]:
                 name, ", ".join(missing), ", ".join(header)[:300]
             )
         )
-    twice = [column for column in needed if header.count(column) > 1]
-    if twice:
-        raise InvalidInput("{}: column {} is there twice".format(name, ", ".join(twice)))
     return header
 
 
@@ -161,14 +164,31 @@ def names(tx: Transaction, key: Optional[str]) -> Composable:
         return _sql.SQL("SELECT NULL::text AS name WHERE false")
     if ("names", key) not in tx.shared:
         table = "runbook_names_{}".format(len(tx.shared))
-        csv_table(tx, key, table, {"name": "text"}, if_none="; for no names give no file")
+        csv_table(tx, key, table, _NAMES, ["usage", "label"], "; for no names give no file")
         empty = "SELECT count(*) FROM {} WHERE coalesce(btrim(name), '') = ''"
         count = tx.value(_sql.SQL(empty).format(_sql.Identifier(table)))
         if count:
             raise InvalidInput("s3://{}/{}: {} rows have no name".format(tx.bucket, key, count))
+        tx.shared["names table", key] = _sql.Identifier(table)
         tx.shared["names", key] = _sql.SQL("SELECT name FROM {}").format(_sql.Identifier(table))
     found: Composable = tx.shared["names", key]
     return found
+
+
+def training_names(tx: Transaction, key: Optional[str]) -> Composable:
+    """The query ``name`` of those of ``names`` that can train, each once.
+
+    These are the rows with usage train and a true label. A file without either column, or with an
+    empty one, says nothing of it: all its names can.
+    """
+    listed = names(tx, key)
+    if not key:
+        return listed
+    return _sql.SQL(
+        "SELECT DISTINCT name FROM (SELECT *, count(label) OVER () = 0 AS unsaid FROM {}) AS n"
+        " WHERE coalesce(usage, 'train') = 'train'"
+        " AND (unsaid OR lower(btrim(label)) IN ('t', 'true', 'y', 'yes', '1'))"
+    ).format(tx.shared["names table", key])
 
 
 def require_in_grid(tx: Transaction, query: Composable, what: str) -> None:

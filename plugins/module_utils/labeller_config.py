@@ -123,6 +123,7 @@ def values(parameters: Mapping[str, Any], db_host: str) -> Config:
         p["aoi_s3_object"],
         p["incoming_names_static_path"],
         host="",
+        run_id=p["run_id"],
     )
 
     def file(name: str) -> str:
@@ -365,7 +366,8 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
 
 def object_key(parameters: Mapping[str, Any]) -> str:
     """Key of the copy on S3."""
-    return derive_names("", parameters["aoi_name"], parameters["aoi_index"], "", "", "")["config"]
+    aoi = (parameters["aoi_name"], parameters["aoi_index"])
+    return derive_names("", *aoi, "", "", "", 0)["config"]
 
 
 class _Copy:

@@ -16,13 +16,15 @@ def names(
     aoi_s3_object: str,
     incoming_names_static_path: str,
     host: str,
+    run_id: int,
 ) -> dict[str, str]:
-    """Every derived name of the run on AOI ``aoi_index`` of ``aoi_name``, on target ``host``.
+    """Every derived name of run ``run_id`` on AOI ``aoi_index`` of ``aoi_name``, on ``host``.
 
     All are keys within ``bucket``, except ``image_output_pattern`` and ``outgoing_url`` (whole
     s3:// addresses, as the learner wants them), ``s3_catalog_name`` (below ``planet/``),
     ``consensus_directory`` and ``consensus_heatmap_dir`` (with the slashes that labeller expects).
-    Without static training names, ``incoming_names_static`` is empty.
+    Without static training names, ``incoming_names_static`` is empty. ``training_names`` is the
+    list that a run makes of them: the learner drops rows that carry another run's number.
     """
     run = "{}_{}".format(aoi_name, aoi_index)
     catalog = "planet_catalog_{}_full.csv".format(aoi_name)
@@ -36,6 +38,7 @@ def names(
         "incoming_names": "planet/incoming_names_{}.csv".format(run),
         "incoming_names_static": incoming_names_static_path
         and "planet/" + incoming_names_static_path,
+        "training_names": "planet/training_names_{}_run{}.csv".format(run, run_id),
         "metrics": "planet/incoming_metrics_{}.csv".format(run),
         "outgoing": outgoing,
         "config": "config_{}.yaml".format(run),
@@ -46,6 +49,7 @@ def names(
         "image_output_pattern": "s3://{}/classified-images/{}/image_c{{}}_r{{}}_{{}}_run{{}}_iteration{{}}.tif".format(
             bucket, run
         ),
+        "labels": "labels/{}/".format(aoi_name),
         "consensus_directory": "/labels/{}/".format(aoi_name),
         "consensus_heatmap_dir": "heatmaps/{}".format(aoi_name),
     }

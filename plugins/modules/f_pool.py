@@ -11,8 +11,10 @@ description:
   - The pool is the area's cells that have scenes of both seasons and are neither in
     V(kml_data_static) nor static training names. A cell is in the area when its centre is.
   - Availability in V(master_grid) becomes V(F) exactly for the pool and the static training names.
-  - O(pool) gets the pool and the static training names outside the area that have scenes of both
-    seasons; O(qs) gets the area's training and quality cells.
+  - O(pool) gets the pool and the static training names that have scenes of both seasons; O(qs) gets
+    the area's training and quality cells.
+  - O(training_names) gets those static training names that can train, with the number of this run.
+    The learner leaves out all rows of other runs.
 options:
   aoi:
     description: Key of the GeoJSON file of areas, longitude and latitude.
@@ -24,7 +26,9 @@ options:
     required: true
   static_names:
     description:
-      - Key of the CSV of static training names (column V(name), others are ignored).
+      - Key of the CSV of static training names, column V(name). Rows with a V(usage) other than
+        V(train), or without a true V(label), do not train; a file that lacks one of these columns
+        says nothing of it.
       - A file that is given must hold names; without the option there are none.
     type: str
   pool:
@@ -35,6 +39,12 @@ options:
     description: Key of the CSV of training and quality cells, written.
     type: str
     required: true
+  training_names:
+    description: Key of the run's own CSV of training names, written.
+    type: str
+  run_id:
+    description: Number of the run, for O(training_names).
+    type: int
 extends_documentation_fragment:
   - labeller.runbook.postgres
   - labeller.runbook.aws
@@ -52,6 +62,8 @@ EXAMPLES = r"""
     static_names: planet/incoming_names_static_cluster_3.csv
     pool: planet/f_pool_ghana_3.csv
     qs: planet/q_sites_ghana_3.csv
+    training_names: planet/training_names_ghana_3_run1.csv
+    run_id: 1
 """
 
 RETURN = r"""

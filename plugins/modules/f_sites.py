@@ -12,7 +12,8 @@ description:
     the order of a seeded hash of the name, so that every server and every check draws the same.
   - They become iteration 0 of the run in V(iteration_metrics) and V(incoming_names), and sites of
     type V(F) in V(kml_data).
-  - A pool with fewer cells than O(count) is an error, and so is a run that has other names.
+  - A pool with fewer cells than O(count) is an error. A run_id that was used before is
+    refused.
 options:
   run_id:
     description: Number of the run.

@@ -20,7 +20,10 @@ options:
       - V(read) tells where the loop is and changes nothing.
       - V(mended) queues sites of the iteration that are missing in kml_data, and counts sites that
         were mapped more often than needed as complete; either would keep the iteration open for ever.
-      - V(exported) writes the table incoming_names as a CSV object to O(incoming_names).
+      - V(exported) writes the table incoming_names as a CSV object to O(incoming_names); in initial
+        drawing the run's own rows only. In regular production it first verifies all that the learner
+        reads, and refuses when the learner would fail or learn from the wrong names (empty sets,
+        names outside the pool or named twice, missing label images or scenes, other iterations).
       - V(advanced) holds the learner's metrics against the stopping criteria of the table
         configuration, within this run only. Then either the learner's names become sites and the
         counter goes up, or the loop ends and names that are not mapped are deleted.
@@ -44,6 +47,18 @@ options:
     type: int
   incoming_names:
     description: Key of the exported CSV.
+    type: str
+  training_names:
+    description: Key of the run's own CSV of training names, to verify.
+    type: str
+  pool:
+    description: Key of the pool's CSV, to verify.
+    type: str
+  image_catalog:
+    description: Key of the run's catalogue of scenes, to verify.
+    type: str
+  labels:
+    description: Prefix of the label images, to verify.
     type: str
   metrics:
     description: Key of the CSV with the learner's metrics, read when the table does not have them.

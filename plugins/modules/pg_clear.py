@@ -71,6 +71,15 @@ options:
     type: str
     choices: [keep, clear]
     default: keep
+  run_id:
+    description:
+      - Number of the run that begins. When the processed names of that number are those of an initial
+        drawing and O(static_names) holds them, they and their metrics are deleted; the backup must
+        prove both.
+    type: int
+  static_names:
+    description: Key of the CSV of static training names, for O(run_id).
+    type: str
 extends_documentation_fragment:
   - labeller.runbook.postgres
   - labeller.runbook.aws

@@ -129,7 +129,9 @@ options:
             required: true
           static_names:
             description:
-              - Key of the CSV of static training names (column V(name), others are ignored).
+              - Key of the CSV of static training names, column V(name). Rows with a V(usage) other
+                than V(train), or without a true V(label), do not train; a file that lacks one of
+                these columns says nothing of it.
               - A file that is given must hold names; without the option there are none.
             type: str
           pool:
@@ -140,6 +142,12 @@ options:
             description: Key of the CSV of training and quality cells, written.
             type: str
             required: true
+          training_names:
+            description: Key of the run's own CSV of training names, written.
+            type: str
+          run_id:
+            description: Number of the run, for O(steps[].f_pool.training_names).
+            type: int
       f_sites:
         description: Step M(labeller.runbook.f_sites).
         type: dict
@@ -281,6 +289,15 @@ options:
               - keep
               - clear
             default: keep
+          run_id:
+            description:
+              - Number of the run that begins. When the processed names of that number are those
+                of an initial drawing and O(steps[].pg_clear.static_names) holds them, they and
+                their metrics are deleted; the backup must prove both.
+            type: int
+          static_names:
+            description: Key of the CSV of static training names, for O(steps[].pg_clear.run_id).
+            type: str
       run_marker:
         description: Step M(labeller.runbook.run_marker).
         type: dict

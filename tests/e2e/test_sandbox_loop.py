@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from typing import TYPE_CHECKING
 
+import yaml
 from command_line import Sandbox
 
+import learner_filter
 from runbook.sandbox import processes
 from runbook.sandbox.state import Home
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def reads_its_own(box: Sandbox, run_id: int) -> bool:
+    """Whether the real learner reads exactly this run's names: the static ones and the sites."""
+    learner = yaml.safe_load(box.text("config_ghana_1.yaml"))["learner"]
+    read = learner_filter.read(box.text, learner)
+    usages = [
+        [name for (name,) in box.query(
+            "SELECT name FROM incoming_names WHERE run = %s AND usage = %s AND label", run_id, usage
+        )] for usage in ("train", "validate")
+    ]  # fmt: skip
+    rows = csv.DictReader(io.StringIO(box.text("planet/incoming_names_static_cluster1.csv")))
+    paired = box.query(
+        "SELECT name::text FROM master_grid g WHERE (SELECT count(DISTINCT season)"
+        " FROM scenes_data s WHERE s.cell_id = g.id) = 2 AND name = ANY (%s::bpchar[])",
+        [row["name"] for row in rows],
+    )
+    return read == (sorted(usages[0] + [name for (name,) in paired]), sorted(usages[1]))
 
 
 def test_from_nothing_to_a_stopping_criterion(tmp_path: Path) -> None:
@@ -30,6 +52,7 @@ def test_from_nothing_to_a_stopping_criterion(tmp_path: Path) -> None:
         assert box.query("SELECT count(*) FROM incoming_names WHERE run = 0 AND NOT processed") == [
             (0,)
         ]
+        assert reads_its_own(box, 0)
         assert "daemonNanny" not in (tmp_path / "sandbox/crontab").read_text()
         assert not processes.daemons(Home(tmp_path / "sandbox"))
 
@@ -51,6 +74,7 @@ def test_from_nothing_to_a_stopping_criterion(tmp_path: Path) -> None:
             "apply", "iterate.yml", "-i", "sandbox", "--yes", "-e", "run_id=1",
             "-e", "learner_retry=true",
         )  # fmt: skip
+        assert reads_its_own(box, 1)
         assert "daemonNanny" not in (tmp_path / "sandbox/crontab").read_text()
     finally:
         box.run("sandbox", "down")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import transaction_support
 from ansible_collections.labeller.runbook.plugins.module_utils import crontab, emr, names
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[2]
 RUN = 91
-KEYS = names.names("", "ghana", 1, "", "", "labeller3")
+KEYS = names.names("", "ghana", 1, "", "", "labeller3", RUN)
 
 #: The engine's ansible process, without what ``runbook apply`` does before and after.
 ENGINE = """
@@ -228,7 +229,17 @@ def _playbook() -> str:
 def map_everything(labeller: Labeller) -> None:
     """Every site processed, labelled, and mapped as often as needed."""
     labeller.sql("UPDATE incoming_names SET processed = true, label = true")
-    labeller.sql("UPDATE kml_data SET mapped_count = 5, mappers_needed = 5 WHERE kml_type = 'F'")
+    transaction_support.label(labeller, RUN)
+
+
+def apply_regular(labeller: Labeller) -> None:
+    """The transaction of regular.yml, with the names of objects that iterate.yml derives."""
+    marker, clear, grid, _, _, sites = transaction_support.regular(RUN)
+    scenes = transaction_support.scene_catalog(image_catalog=KEYS["image_catalog"])
+    pool = transaction_support.f_pool(
+        run_id=RUN, **{key: KEYS[key] for key in ("pool", "qs", "training_names")}
+    )
+    transaction_support.apply(labeller, marker, clear, grid, scenes, pool, sites)
 
 
 def target(labeller: Labeller, folder: Path, mail: str) -> Instance:

@@ -128,9 +128,9 @@ def create_f_pool(session: Any, inputs: Inputs, draw: Draw | None = None) -> Obj
         pool = {name: at for name, at in inside.items() if name not in {*kml_static, *static}}
         if pool:
             cursor.execute(f"UPDATE master_grid SET avail = 'F' WHERE name IN ({_pasted(pool)})")
-        outside = [name for name in static if name not in inside]
-        if outside:
-            cursor.execute(f"SELECT name, x, y FROM master_grid WHERE name IN ({_pasted(outside)})")
+        # Only the codes leave the static names of the area out, the file has them (steps 3 and 4).
+        if static:
+            cursor.execute(f"SELECT name, x, y FROM master_grid WHERE name IN ({_pasted(static)})")
             pool.update((name.strip(), _column_row(x, y)) for name, x, y in cursor.fetchall())
         wanted = {*aoi_cells, *_cells(cursor, [*kml_static, *static])}
         _insert_scenes(cursor, inputs.catalog_csv, wanted)

@@ -120,7 +120,7 @@ def complete(postgres_server: PostgresServer, labeller_template: Template, moto:
     name = "iterate_template"
     admin(postgres_server, f"CREATE DATABASE {name} TEMPLATE {labeller_template.name}")
     made = _labeller(postgres_server, moto, name, labeller_template.objects)
-    transaction_support.apply(made, *transaction_support.regular(support.RUN))
+    support.apply_regular(made)
     support.map_everything(made)
     return Template(name, {key: made.get(key).encode() for key in sorted(made.keys())})
 

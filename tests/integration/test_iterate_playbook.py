@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import iterate_support as support
 import pytest
-import transaction_support
 from iterate_support import Instance, Mailbox
 from labeller_support import Labeller, client
 
@@ -29,7 +28,7 @@ def instance(labeller: Labeller, tmp_path: Path, mailbox: Mailbox) -> Iterator[I
         client(here.aws).create_bucket(Bucket=here.bucket)
         for key in sorted(labeller.keys()):
             here.put(key, labeller.get(key))
-        transaction_support.apply(here, *transaction_support.regular(support.RUN))
+        support.apply_regular(here)
         made = support.target(here, tmp_path, mailbox.url)
         made.learner.start()
         try:

@@ -34,6 +34,8 @@ def module(
     params = {
         **labeller.options, "state": state, "aoi_name": "ghana", "aoi_index": 1, "run_id": RUN,
         "iteration": 0, "incoming_names": EXPORT, "metrics": METRICS, "outgoing": OUTGOING,
+        "training_names": support.TRAINING, "pool": support.POOL, "labels": "labels/ghana/",
+        "image_catalog": support.CATALOG,
         **changes,
     }  # fmt: skip
     return dict(steps.logic(params, check))
@@ -122,7 +124,7 @@ def test_s5_to_s9_mapping_then_complete(run: Labeller) -> None:
 
 
 def test_s9_the_export_is_what_the_learner_reads(run: Labeller) -> None:
-    work(run)
+    support.label(run, RUN)
     before = support.state(run)
     checked = module(run, "exported", check=True)
     assert support.state(run) == before

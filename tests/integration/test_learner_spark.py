@@ -31,6 +31,7 @@ learner:
   aoiid: 1
   number_outgoing_names: 5
   pool: pool.csv
+  image_catalog: planet/catalog.csv
   incoming_names: incoming.csv
   incoming_names_static: static.csv
   metrics: metrics.csv
@@ -86,12 +87,20 @@ def _inputs(bucket: str) -> dict[str, bytes]:
         label = mask(landscape.fields(column, ROW)).astype(np.uint8)
         key = f"labels/ghana/{name}_{column}_{ROW}.tif"
         found[key] = images.write(label, column, ROW)
-    pool = "name,col,row\n"
+    pool = "name,col,row\n" + "".join(f"GH{n:07},{COLUMN + n},{ROW}\n" for n in range(LABELLED))
     for number in range(POOL):
         pool += f"GH{1000 + number:07},{COLUMN + number},{ROW + 1}\n"
     found["planet/incoming.csv"] = names.encode()
     found["planet/static.csv"] = b"name\n"
     found["planet/pool.csv"] = pool.encode()
+    found["planet/catalog.csv"] = (
+        b"col,row,season\n"
+        + "".join(
+            f"{COLUMN + number},{ROW},{season}\n"
+            for number in range(LABELLED)
+            for season in ("GS", "OS")
+        ).encode()
+    )
     return found
 
 

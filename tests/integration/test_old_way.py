@@ -147,7 +147,7 @@ DIFFERENCES: dict[str, Callable[[Tables, Tables, str, Tables], None]] = {
 #: because they show on input that the old statements die of.
 OTHER = {
     "draw", "failures", "unknown static names", "missing system_data row", "area and file names",
-    "missing argument", "unprocessed names of other runs",
+    "missing argument", "unprocessed names of other runs", "static list of the run",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+from botocore.exceptions import ClientError
 from sandbox_support import Box, squares
 
 from runbook.errors import InvalidInputError
@@ -257,13 +258,15 @@ def test_faults_of_what_the_learner_brings(mapped: Box, monkeypatch: pytest.Monk
     assert learner_files(mapped, "", monkeypatch)[1] == names
 
 
-def test_a_site_without_label_image_is_named(mapped: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_site_without_label_image_fails_the_learner(
+    mapped: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
     export(mapped)
     [key, *_] = [key for key in mapped.objects() if key.startswith("labels/ghana/")]
     content = mapped.objects()[key]
     cloud.client("s3", mapped.state.endpoint_url).delete_object(Bucket=mapped.state.bucket, Key=key)
     try:
-        with pytest.raises(ValueError, match="1 names have no label image"):
+        with pytest.raises(ClientError, match="NoSuchKey"):
             learner_files(mapped, "", monkeypatch)
     finally:
         put(mapped, key, content)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 AOI, FULL, STATIC = "grid/aois.geojson", "planet/full.csv", "planet/static.csv"
 POOL, QS, CATALOG = "planet/pool.csv", "planet/qs.csv", "planet/catalog.csv"
+TRAINING = "planet/training.csv"
 
 #: What a run's transaction may leave, besides the marker's own time.
 TABLES = (
@@ -49,7 +50,7 @@ def scene_catalog(aoi_index: int = 1, **arguments: Any) -> Any:
 def f_pool(aoi_index: int = 1, **arguments: Any) -> Any:
     return step("f_pool", **{
         "aoi": AOI, "aoi_index": aoi_index, "static_names": STATIC, "pool": POOL, "qs": QS,
-        **arguments,
+        "training_names": TRAINING, "run_id": 91, **arguments,
     })  # fmt: skip
 
 
@@ -62,9 +63,36 @@ def f_sites(run_id: int = 91, aoi_index: int = 1, **arguments: Any) -> Any:
 def regular(run_id: int = 91, aoi_index: int = 1) -> list[Any]:
     """The chain of regular.yml."""
     return [
-        marker(run_id, aoi_index), clear(), step("grid_availability"), scene_catalog(aoi_index),
-        f_pool(aoi_index), f_sites(run_id, aoi_index),
+        marker(run_id, aoi_index), clear(run_id=run_id, static_names=STATIC),
+        step("grid_availability"), scene_catalog(aoi_index), f_pool(aoi_index, run_id=run_id),
+        f_sites(run_id, aoi_index),
     ]  # fmt: skip
+
+
+def initial(run_id: int = 0) -> list[Any]:
+    """The chain of initial.yml."""
+    return [
+        marker(run_id, mode="initial"), clear(), step("grid_availability"),
+        step("scene_catalog", catalog=FULL, static_names=STATIC),
+        step("static_sites", run_id=run_id, aoi_index=1, static_names=STATIC),
+    ]  # fmt: skip
+
+
+def label(labeller: Labeller, run_id: int) -> None:
+    """What mappers and the consensus daemon leave of a run's sites; label images are empty files.
+
+    Those of the static training names too, which an initial drawing made.
+    """
+    labeller.sql("UPDATE incoming_names SET processed = true, label = true WHERE run = %s", run_id)
+    labeller.sql("UPDATE kml_data SET mapped_count = 5, mappers_needed = 5 WHERE kml_type = 'F'")
+    static = [line.split(",")[0] for line in labeller.get(STATIC).splitlines()[1:]]
+    cells = labeller.sql(
+        "SELECT name, trunc((x + 17.541) / 0.005)::int, trunc((37.540 - y) / 0.005)::int"
+        " FROM master_grid WHERE name::text = ANY (%s) OR name::text IN"
+        " (SELECT name FROM incoming_names WHERE run = %s)", static, run_id,
+    )  # fmt: skip
+    for name, column, row in cells:
+        labeller.put(f"labels/ghana/{name}_{column}_{row}.tif", "")
 
 
 def check(labeller: Labeller, *steps: Any, **options: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import yaml
 from ansible_collections.labeller.runbook.plugins.filter.names import DOCUMENTATION, FilterModule
 from ansible_collections.labeller.runbook.plugins.module_utils.names import names
 
-GHANA = names("my-bucket", "ghana", 3, "aois.geojson", "static.csv", "labeller3")
+GHANA = names("my-bucket", "ghana", 3, "aois.geojson", "static.csv", "labeller3", 1)
 
 
 def test_names_of_the_ghana_example() -> None:
@@ -18,6 +18,7 @@ def test_names_of_the_ghana_example() -> None:
         "qs": "planet/q_sites_ghana_3.csv",
         "incoming_names": "planet/incoming_names_ghana_3.csv",
         "incoming_names_static": "planet/static.csv",
+        "training_names": "planet/training_names_ghana_3_run1.csv",
         "metrics": "planet/incoming_metrics_ghana_3.csv",
         "outgoing": "planet/outgoing_names_ghana_3.csv",
         "config": "config_ghana_3.yaml",
@@ -26,13 +27,14 @@ def test_names_of_the_ghana_example() -> None:
         "s3_catalog_name": "planet_catalog_ghana_full.csv",
         "outgoing_url": "s3://my-bucket/planet/outgoing_names_ghana_3.csv",
         "image_output_pattern": "s3://my-bucket/classified-images/ghana_3/image_c{}_r{}_{}_run{}_iteration{}.tif",
+        "labels": "labels/ghana/",
         "consensus_directory": "/labels/ghana/",
         "consensus_heatmap_dir": "heatmaps/ghana",
     }
 
 
 def test_no_static_names_have_no_key() -> None:
-    without = names("my-bucket", "ghana", 3, "aois.geojson", "", "labeller3")
+    without = names("my-bucket", "ghana", 3, "aois.geojson", "", "labeller3", 1)
     assert without == {**GHANA, "incoming_names_static": ""}
 
 

@@ -1,6 +1,10 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Step f_pool: the pool that F sites are drawn from (reference 2.12, steps 1 to 5, 7 and 10)."""
+"""Step f_pool: the pool that F sites are drawn from (reference 2.12, steps 1 to 5, 7 and 10).
+
+The learner reads only rows that carry its run's number (reference 4.1), and the static names carry
+that of the drawing that labelled them. So each run writes a list of its own.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,13 @@ if TYPE_CHECKING:
     from ..change import Change
     from ..transaction import Transaction
 
+#: What the learner reads by position (reference 4.1), in the spelling of Python's csv.
+TRAINING = (
+    "SELECT name, {run} AS run, 0 AS iteration, 'True' AS processed, 'train' AS usage,"
+    " 'True' AS label FROM runbook_training WHERE id IN ({paired}) AND name IN ({trains})"
+    " ORDER BY gid"
+)
+
 #: Cells that have scenes of both seasons.
 PAIRED = (
     "SELECT cell_id FROM scenes_data WHERE season = 'GS'"
@@ -35,7 +46,7 @@ FOUND = "SELECT gid FROM runbook_pool UNION ALL SELECT gid FROM runbook_training
 
 
 class FPool(Step):
-    """Availability F, and the files of the pool and of the area's quality and training cells."""
+    """Availability F, and the files of pool, training names, and quality and training cells."""
 
     name = "f_pool"
     ARGUMENTS: ClassVar[Dict[str, Any]] = {
@@ -44,6 +55,8 @@ class FPool(Step):
         "static_names": {"type": "str"},
         "pool": {"type": "str", "required": True},
         "qs": {"type": "str", "required": True},
+        "training_names": {"type": "str"},
+        "run_id": {"type": "int"},
     }
     produces_objects = True
     changed = ("master_grid",)
@@ -52,8 +65,18 @@ class FPool(Step):
 
     def prepare(self, tx: Transaction) -> None:
         """Raises InvalidInput for objects that are missing or not what they must be."""
+        if self.params["training_names"]:
+            if self.params["run_id"] is None:
+                raise InvalidInput("run_id is missing; training_names needs it")
+            if self.params["training_names"] == self.params["static_names"]:
+                raise InvalidInput(
+                    "static_names and training_names are the same object, {}; the run's own list "
+                    "would replace the one it is made of: give that another name "
+                    "(incoming_names_static_path)".format(self.params["static_names"])
+                )
         self.area = inputs.area(tx, self.params["aoi"], self.params["aoi_index"])
         self.static = inputs.names(tx, self.params["static_names"])
+        self.trains = inputs.training_names(tx, self.params["static_names"])
         for table in ("runbook_pool", "runbook_training"):
             tx.execute(
                 _sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {}) ON COMMIT DROP").format(
@@ -84,19 +107,43 @@ class FPool(Step):
                 " WHERE old IS DISTINCT FROM 'F' AND gid IN ({})".format(FOUND)
             ),
         )
-        outside = _sql.SQL(
-            "SELECT * FROM runbook_pool UNION ALL SELECT * FROM runbook_training"
-            " WHERE gid NOT IN (SELECT gid FROM {area}) AND id IN ({paired})"
-        ).format(area=self.area.table, paired=_sql.SQL(PAIRED))
+        # Training cells too: the learner leaves out names that its pool lacks.
+        listed = _sql.SQL(
+            "SELECT * FROM runbook_pool UNION ALL SELECT * FROM runbook_training WHERE id IN ({})"
+        ).format(_sql.SQL(PAIRED))
         quality = _sql.SQL(
             "SELECT a.* FROM {} a JOIN runbook_codes c ON c.gid = a.gid"
             " WHERE c.old IN ('I', 'Q') AND a.gid NOT IN ({found})"
         ).format(self.area.table, found=_sql.SQL(FOUND))
         return [
             *availability.change(tx, before, changed),
-            tx.upload(self.params["pool"], _sql.SQL(FILE).format(outside)),
+            tx.upload(self.params["pool"], _sql.SQL(FILE).format(listed)),
             tx.upload(self.params["qs"], _sql.SQL(FILE).format(quality)),
+            *self._training_names(tx),
         ]
+
+    def _training_names(self, tx: Transaction) -> List[Change]:
+        """The run's own list of training names; a warning counts those that cannot train."""
+        if not self.params["training_names"]:
+            return []
+        query = _sql.SQL(TRAINING).format(
+            run=_sql.Literal(self.params["run_id"]), paired=_sql.SQL(PAIRED), trains=self.trains
+        )
+        unlabelled, unseen = tx.rows(
+            _sql.SQL(
+                "SELECT count(*) FILTER (WHERE name NOT IN ({trains})),"
+                " count(*) FILTER (WHERE name IN ({trains}) AND id NOT IN ({paired}))"
+                " FROM runbook_training"
+            ).format(trains=self.trains, paired=_sql.SQL(PAIRED))
+        )[0]
+        if unlabelled or unseen:
+            tx.warnings.append(
+                "s3://{}/{}: {:,} names will not train: {:,} without usage train and a true label, "
+                "{:,} without scenes of both seasons".format(
+                    tx.bucket, self.params["static_names"], unlabelled + unseen, unlabelled, unseen
+                )
+            )
+        return [tx.upload(self.params["training_names"], query)]
 
     def _find(self, tx: Transaction) -> None:
         """Fill runbook_training with the cells of the static names, runbook_pool with the pool."""

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, NamedTuple, Optional, Sequence
 
 from .. import inputs
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Refused
 from ..transaction import Step
 from .f_pool import PAIRED
 
@@ -72,23 +72,28 @@ class FSites(Step):
         )
 
     def run(self, tx: Transaction) -> List[Change]:
-        """Raises InvalidInput for a pool that is too small and a run that has other sites."""
+        """Raises InvalidInput for a pool that is too small, Refused for a run_id used before."""
         self._draw(tx)
-        run_id = self.params["run_id"]
-        present = tx.rows(
-            "SELECT name, usage, iteration FROM incoming_names WHERE run = %s", (run_id,)
-        )
-        first = [(name, usage) for name, usage, iteration in present if iteration == 0]
-        if present and sorted(first) != sorted(tx.rows("SELECT name, usage FROM runbook_drawn")):
-            raise InvalidInput(
-                "incoming_names has {:,} names of run {} already, not these; "
-                "choose a new run_id".format(len(present), run_id)
-            )
+        present = self._present(tx)
         return [
             self._metrics(tx),
-            self._names(tx, present=bool(present)),
+            self._names(tx, present=present),
             self._queue(tx),
         ]
+
+    def _present(self, tx: Transaction) -> bool:
+        """Whether the drawn sites are there already. Raises Refused for a run_id used before."""
+        run_id = self.params["run_id"]
+        present = tx.rows(
+            "SELECT name, usage, processed FROM incoming_names WHERE run = %s", (run_id,)
+        )
+        sites = [(name, usage) for name, usage, processed in present if not processed]
+        drawn = tx.rows("SELECT name, usage FROM runbook_drawn")
+        last = "SELECT max(iteration) FROM iteration_metrics WHERE run = %s"
+        iteration = tx.value(last, (run_id,))
+        if iteration or (present and (len(sites), sorted(sites)) != (len(present), sorted(drawn))):
+            raise Refused(used(tx, run_id, len(present), iteration))
+        return bool(present)
 
     def _check_arguments(self) -> None:
         self._at_least(count=1, run_id=0, aoi_index=1, proportion_holdout=0, proportion_holdout1=0)
@@ -211,6 +216,21 @@ class FSites(Step):
         )
         after = queue_text(tx) if inserted else before
         return tx.table_change("kml_data", "insert", before, after, {"rows_inserted": inserted})
+
+
+def used(tx: Transaction, run_id: int, names: int, iteration: Optional[int]) -> str:
+    """Why a number that was a run's before cannot be a new run's, and what to do."""
+    highest = tx.value(
+        "SELECT max(run) FROM (SELECT run FROM incoming_names UNION ALL"
+        " SELECT run FROM iteration_metrics) AS runs"
+    )
+    return (
+        "{}: run_id {} was used before: incoming_names has {:,} names of it, and iteration_metrics "
+        "goes to its iteration {}. The learner does not tell two runs of one number apart; choose "
+        "a new run_id ({} is free), or delete what earlier runs left: earlier_metrics=clear".format(
+            tx.database, run_id, names, iteration or 0, highest + 1
+        )
+    )
 
 
 def queue_text(tx: Transaction) -> str:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Optional, Tuple
 
-from .. import inputs, loop, marker, settings, transaction
+from .. import inputs, learner_input, loop, marker, settings, transaction
 from ..errors import InvalidInput, ModuleFailure, Refused
 from ..transaction import Step
 from .f_sites import LISTED, queue_text
@@ -55,7 +55,7 @@ _CRITERIA = {
 _EXPORT = """
     SELECT name, run, iteration, CASE WHEN processed THEN 'True' ELSE 'False' END AS processed,
            usage, CASE WHEN label THEN 'True' ELSE 'False' END AS label
-    FROM incoming_names ORDER BY run, iteration, name
+    FROM incoming_names {} ORDER BY run, iteration, name
 """
 
 # Sites of the iteration that no mapping can finish: without a row in the queue, or mapped more
@@ -89,6 +89,10 @@ class Iteration(Step):
         "incoming_names": {"type": "str"},
         "metrics": {"type": "str"},
         "outgoing": {"type": "str"},
+        "training_names": {"type": "str"},
+        "pool": {"type": "str"},
+        "image_catalog": {"type": "str"},
+        "labels": {"type": "str"},
     }
 
     def __init__(self, params: Any) -> None:
@@ -204,7 +208,10 @@ class Iteration(Step):
     # the changes
 
     def prepare(self, tx: Transaction) -> None:
-        """Load what the learner left on S3 and the tables do not have yet."""
+        """Load what the learner will read, or left on S3 and the tables do not have yet."""
+        if self.params["state"] == "exported" and self.mode == "regular":
+            self.objects = learner_input.Objects(*map(self._key, learner_input.Objects._fields))
+            learner_input.load(tx, self.objects)
         if self.params["state"] != "advanced":
             return
         self.next = self.params["iteration"] + 1
@@ -223,12 +230,27 @@ class Iteration(Step):
             self._load_names(tx)
 
     def run(self, tx: Transaction) -> List[Change]:
-        """Raises InvalidInput for what the learner brought wrong, ModuleFailure for nothing."""
+        """Raises InvalidInput for what the learner brought wrong, or could not work with;
+
+        ModuleFailure when it brought nothing.
+        """
         if self.params["state"] == "mended":
             return self._mend(tx)
         if self.params["state"] == "exported":
-            return [tx.upload(self._key("incoming_names"), _sql.SQL(_EXPORT))]
+            return [self._export(tx)]
         return self._advance(tx)
+
+    def _export(self, tx: Transaction) -> Change:
+        """The table as the learner reads it; of an initial drawing, the new static list."""
+        if self.mode == "regular":
+            applied_at = (marker.current(tx.cursor) or {})["applied_at"]
+            learner_input.verify(
+                tx, self.params["run_id"], self.params["iteration"], applied_at, self.objects
+            )
+            return tx.upload(self._key("incoming_names"), _sql.SQL(_EXPORT.format("")))
+        # Rows of earlier runs are no part of the drawing, nor labelled for its AOI name.
+        own = tx.cursor.mogrify("WHERE run = %s", (self.params["run_id"],)).decode()
+        return tx.upload(self._key("incoming_names"), _sql.SQL(_EXPORT.format(own)))
 
     def _mend(self, tx: Transaction) -> List[Change]:
         """Queue what is not queued; a site mapped too often needs as many mappers as it had."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from .. import fingerprint, proof, shadow
+from .. import fingerprint, inputs, proof, shadow
 from ..errors import InvalidInput
 from ..transaction import Step
 from . import availability
@@ -77,6 +77,8 @@ class PgClear(Step):
         },
         "restart_numbers": {"type": "bool", "default": False},
         "metrics": {"type": "str", "choices": ["keep", "clear"], "default": "keep"},
+        "run_id": {"type": "int"},
+        "static_names": {"type": "str"},
     }
     changed: Sequence[str] = ("incoming_names", "master_grid", "system_data")
     updated = availability.UPDATED
@@ -85,8 +87,9 @@ class PgClear(Step):
         super().__init__(params)
         self.deleted: Mapping[str, Optional[str]] = {"incoming_names": "NOT processed"}
         if params["metrics"] == "clear":
-            self.changed = (*self.changed, "iteration_metrics")
             self.deleted = {"incoming_names": None, "iteration_metrics": None}
+        if params["metrics"] == "clear" or params["run_id"] is not None:
+            self.changed = (*self.changed, "iteration_metrics")
 
     def prepare(self, tx: Transaction) -> None:
         """Raises InvalidInput for tables that are not there or are not cleared this way."""
@@ -102,6 +105,13 @@ class PgClear(Step):
         self.emptied = _children_first(present, _references(tx, present))
         if "kml_data" in self.emptied:
             self.read = ("kml_data_static",)
+        self.drawing = self._is_drawing(tx)
+        if self.drawing and self.params["metrics"] == "keep":
+            own = "run = {}".format(self.params["run_id"])
+            self.deleted = {
+                "incoming_names": "NOT processed OR {}".format(own),
+                "iteration_metrics": own,
+            }
 
     def guard(self, tx: Transaction) -> None:
         """Raises Refused for rows that no backup proves."""
@@ -109,10 +119,11 @@ class PgClear(Step):
         unprocessed = tx.value(
             "SELECT EXISTS (SELECT 1 FROM public.incoming_names WHERE NOT processed)"
         )
+        clear = self.params["metrics"] == "clear" or self.drawing
         deleted = dict(self.live)
-        if unprocessed or self.params["metrics"] == "clear":
+        if unprocessed or clear:
             deleted["incoming_names"] = fingerprint.of_table(tx.cursor, "public", "incoming_names")
-        if self.params["metrics"] == "clear":
+        if clear:
             metrics = fingerprint.of_table(tx.cursor, "public", "iteration_metrics")
             deleted["iteration_metrics"] = metrics
         if not self.params["unprotected"]:
@@ -148,6 +159,28 @@ class PgClear(Step):
             *self._master_grid(tx),
         ]
 
+    def _is_drawing(self, tx: Transaction) -> bool:
+        """Whether all that run_id has is an initial drawing, with its labels in the static list.
+
+        Kept, its names would train twice, and those without a label be sites that no mapper gets.
+        """
+        if self.params["run_id"] is None:
+            return False
+        query = (
+            "SELECT coalesce(bool_and(iteration = 0 AND usage = 'train' AND processed"
+            " AND (label IS NOT TRUE OR name IN ({trains}))) FILTER (WHERE processed), true)"
+            " AND (SELECT max(iteration) FROM public.iteration_metrics WHERE run = {run}) = 0"
+            " FROM public.incoming_names WHERE run = {run}"
+        )
+        return bool(
+            tx.value(
+                _sql.SQL(query).format(
+                    trains=inputs.training_names(tx, self.params["static_names"]),
+                    run=_sql.Literal(self.params["run_id"]),
+                )
+            )
+        )
+
     def _refill(self, tx: Transaction, before: str, deleted: int) -> Change:
         inserted = tx.execute(
             "INSERT INTO kml_data (kml_type, name, hint)"
@@ -180,22 +213,34 @@ class PgClear(Step):
 
         before = described()
         kept = "processed" if self.params["metrics"] == "keep" else "false"
-        deleted = tx.execute("DELETE FROM incoming_names WHERE NOT {}".format(kept))
+        deleted = tx.execute(
+            "DELETE FROM incoming_names WHERE NOT {} OR run = %s".format(kept), (self._drawn_run,)
+        )
         return tx.table_change(
             "incoming_names", "delete", before, described(), {"rows_deleted": deleted}
         )
 
     def _metrics(self, tx: Transaction) -> List[Change]:
         """Delete the metrics of earlier runs; their processed names, which refer to them, first."""
-        if self.params["metrics"] == "keep":
+        if self.params["metrics"] == "keep" and not self.drawing:
             return []
-        deleted = tx.execute("DELETE FROM iteration_metrics")
-        before = "{:,} rows\n".format(deleted)
+        count = "{:,} rows\n"
+        before = tx.value("SELECT count(*) FROM iteration_metrics")
+        deleted = tx.execute(
+            "DELETE FROM iteration_metrics WHERE %s OR run = %s",
+            (self.params["metrics"] == "clear", self._drawn_run),
+        )
         return [
             tx.table_change(
-                "iteration_metrics", "delete", before, "0 rows\n", {"rows_deleted": deleted}
+                "iteration_metrics", "delete", count.format(before), count.format(before - deleted),
+                {"rows_deleted": deleted},
             )
-        ]
+        ]  # fmt: skip
+
+    @property
+    def _drawn_run(self) -> Any:
+        """The run whose initial drawing is taken out of the tables; None for none."""
+        return self.params["run_id"] if self.drawing else None
 
     def _system_data(self, tx: Transaction) -> Change:
         found: Dict[str, str] = dict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 
 from runbook.sandbox.landscape import SIZE, Landscape
 from runbook.sandbox.learner import images, model
-from runbook.sandbox.learner.storage import Name, Storage, fault, key_of
+from runbook.sandbox.learner.storage import fault, key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from runbook.sandbox.learner.storage import Name, Storage
 
 TRAINING_PIXELS, VALIDATION_PIXELS, TEST_PIXELS = 40, 100, 50
 """Pixels that are looked at in a cell."""
@@ -26,6 +29,9 @@ SHARE, UNSURE = 0.10, 0.05
 
 MOST = 300
 """Cells of the pool that are looked at, unless more names are asked for."""
+
+FEWEST = 11
+"""Cells of the pool that the real one needs to ask for any."""
 
 TILE, TILE_PIXELS = 10, 4
 """Cells along the side of a probability image, and pixels along the side of a cell in it."""
@@ -57,13 +63,20 @@ def spread(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
 def run(
     storage: Storage, landscape: Landscape, run_id: int, images_wanted: int, seed: int
 ) -> dict[str, object]:
-    """Train on the labels of ``run_id``; writes metrics, names and images; gives the metrics."""
-    names = storage.names(run_id)
-    iteration = max((name.iteration for name in names if name.run == run_id), default=0) + 1
-    labelled = _labelled(storage, names)
-    train = _data(landscape, labelled["train"], TRAINING_PIXELS)
+    """Train on the labels of the configured run; writes metrics, names and images of ``run_id``.
+
+    Fails where the real one fails (reference 4.2, 4.3), with a message where that has a traceback.
+    """
+    kept = storage.names(storage.learner["runid"])
+    cells = {row["name"]: _cell(row) for row in storage.rows(storage.planet("pool"))}
+    seasons = _seasons(storage)
+    train = _data(landscape, _labelled(storage, kept, "train", cells, seasons), TRAINING_PIXELS)
+    if len(set(train[1].tolist())) < len((True, False)):
+        raise KeyError("all training pixels are of one class")
     trained = model.train(*train, seed)
-    metrics = _metrics(trained, *_data(landscape, labelled["validate"], VALIDATION_PIXELS))
+    checked = _labelled(storage, kept, "validate", cells, seasons)
+    metrics = _metrics(trained, *_data(landscape, checked, VALIDATION_PIXELS))
+    iteration = max(name.iteration or 0 for name in kept) + 1
     row: dict[str, object] = {
         "run": run_id,
         "iteration": iteration,
@@ -74,31 +87,56 @@ def run(
     if fault() != "no-metrics":
         storage.write_rows(storage.planet("metrics"), [row])
     if images_wanted > 0:  # the real learner leaves old names in place otherwise
-        pool = _pool(storage, {name.name for name in names})
+        known = {name.name for name in kept}
+        pool = [cell for name, cell in cells.items() if name not in known]
+        if len(pool) < FEWEST:
+            raise ValueError(f"{len(pool)} cells are left, of which 5 % are none")
         _ask(storage, landscape, trained, pool, run_id, iteration, seed)
         _map(storage, landscape, trained, pool[:: TILE * TILE][:images_wanted], row)
     return row
 
 
+def _cell(row: Mapping[str, str]) -> Cell:
+    return Cell(row["name"], int(row["col"]), int(row["row"]))
+
+
+def _seasons(storage: Storage) -> Counter[tuple[str, str, str]]:
+    """How many images the catalogue has of a cell (column and row) and season."""
+    rows = storage.rows(storage.learner["image_catalog"])
+    return Counter((row["col"], row["row"], row["season"]) for row in rows)
+
+
 def _labelled(
-    storage: Storage, names: list[Name]
-) -> dict[str, list[tuple[Cell, NDArray[np.bool_]]]]:
-    """Label images by what they are for; raises ValueError when there is nothing to learn from."""
-    places = storage.labels()
-    wanted = [name for name in names if name.label and name.usage in ("train", "validate")]
-    missing = [name.name for name in wanted if name.name not in places]
-    if missing:
-        raise ValueError(f"{len(missing)} names have no label image, for instance {missing[0]}")
-    found: dict[str, list[tuple[Cell, NDArray[np.bool_]]]] = {"train": [], "validate": []}
+    storage: Storage,
+    kept: Sequence[Name],
+    usage: str,
+    cells: Mapping[str, Cell],
+    seasons: Mapping[tuple[str, str, str], int],
+) -> list[tuple[Cell, NDArray[np.bool_]]]:
+    """The label images of one usage.
+
+    A name outside the pool and a cell without both seasons are left out without a word, and one of
+    which there are several rows has as many labels and features, joined with each other.
+    """
+    names = Counter(name.name for name in kept if name.usage == usage and name.name in cells)
+    wanted = [cells[name] for name in names]
     with ThreadPoolExecutor(4) as pool:
-        contents = pool.map(storage.read, [places[name.name][0] for name in wanted])
-        for name, content in zip(wanted, contents, strict=True):
-            _, column, row = places[name.name]
-            found[name.usage].append((Cell(name.name, column, row), images.read(content) > 0))
-    for usage, cells in found.items():
-        if not cells:
-            raise ValueError(f"there are no labelled names to {usage}")
+        contents = pool.map(
+            storage.label, [f"{cell.name}_{cell.column}_{cell.row}" for cell in wanted]
+        )
+        found = [
+            (cell, images.read(content) > 0)
+            for cell, content in zip(wanted, contents, strict=True)
+            for _ in range(_copies(cell, names[cell.name], seasons))
+        ]
+    if not found:
+        raise IndexError(f"there are no labelled names to {usage}")
     return found
+
+
+def _copies(cell: Cell, rows: int, seasons: Mapping[tuple[str, str, str], int]) -> int:
+    place = (str(cell.column), str(cell.row))
+    return rows**3 * seasons[*place, "GS"] * seasons[*place, "OS"]
 
 
 def _sample(cell: Cell, count: int) -> NDArray[np.int64]:
@@ -151,15 +189,6 @@ def _area_under_curve(probability: Array, labels: NDArray[np.bool_]) -> float:
     ranks[np.argsort(probability, kind="stable")] = np.arange(1, len(probability) + 1)
     fields, others = int(labels.sum()), int((~labels).sum())
     return _ratio(float(ranks[labels].sum()) - fields * (fields + 1) / 2, fields * others)
-
-
-def _pool(storage: Storage, known: set[str]) -> list[Cell]:
-    """The cells of the pool that nobody has been asked for."""
-    return [
-        Cell(row["name"], int(row["col"]), int(row["row"]))
-        for row in storage.rows(storage.planet("pool"))
-        if row["name"] not in known
-    ]
 
 
 def _ask(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 FAULT = "RUNBOOK_SANDBOX_FAULT"
 """Environment variable: what goes wrong on purpose (``runbook.sandbox.emr.FAULTS``)."""
@@ -25,11 +25,11 @@ def fault() -> str:
 
 @dataclass(frozen=True)
 class Name:
-    """A row of an incoming_names file."""
+    """A row of an incoming_names file, as the real learner's fixed schema reads it (4.1)."""
 
     name: str
-    run: int
-    iteration: int
+    run: int | None
+    iteration: int | None
     usage: str
     label: bool
 
@@ -71,37 +71,29 @@ class Storage:
         return f"{self.learner['prefix']}/{self.learner[option]}"
 
     def names(self, run: int) -> list[Name]:
-        """This run's labelled or open names, and the static training names.
+        """Rows of both files together, none taken out as a duplicate, of ``run`` and labelled."""
+        both = [*self.table("incoming_names"), *self.table("incoming_names_static")]
+        return [name for name in both if name.run == run and name.label]
 
-        The real learner drops static names unless their run is the run's number, which only
-        happens for run 0; it means to train on them.
-        """
-        incoming = [name for name in self._names("incoming_names") if name.run == run]
-        known = {name.name for name in incoming}
-        return incoming + [
-            name for name in self._names("incoming_names_static") if name.name not in known
-        ]
+    def table(self, option: str) -> list[Name]:
+        """All rows of a file of names: by position, whatever its first line says."""
+        text = self.read(self.planet(option)).decode()
+        return [_name(row) for row in list(csv.reader(io.StringIO(text)))[1:]]
 
-    def _names(self, option: str) -> Iterable[Name]:
-        for row in self.rows(self.planet(option)):
-            yield Name(
-                row["name"],
-                int(row.get("run") or 0),
-                int(row.get("iteration") or 0),
-                row.get("usage") or "train",
-                (row.get("label") or "true").lower() in ("t", "true", "1"),
-            )
+    def label(self, cell: str) -> bytes:
+        """The label image of a cell ``NAME_COLUMN_ROW``; botocore's error when there is none."""
+        prefix = self.config["labeller"]["consensus_directory"][1:-1]
+        return self.read(f"{prefix}/{cell}.tif")
 
-    def labels(self) -> dict[str, tuple[str, int, int]]:
-        """Key, column and row of every label image, by name."""
-        prefix = self.config["labeller"]["consensus_directory"].strip("/") + "/"
-        found = {}
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        for page in pages:
-            for entry in page.get("Contents", []):
-                if match := re.fullmatch(r".*/(.+)_(\d+)_(\d+)\.tif", entry["Key"]):
-                    found[match[1]] = (entry["Key"], int(match[2]), int(match[3]))
-        return found
+
+def _name(row: list[str]) -> Name:
+    """A row with a number that is none is dropped by the real reader, and so is one of no run."""
+    row = [*row, *[""] * (6 - len(row))]
+    run, iteration = row[1:3]
+    if not all(re.fullmatch(r"[+-]?\d+", number) for number in (run, iteration)):
+        return Name("", None, None, "", label=False)
+    label = row[5].lower() in ("t", "true", "y", "yes", "1")
+    return Name(row[0], int(run), int(iteration), row[4], label)
 
 
 def key_of(url: str) -> str:

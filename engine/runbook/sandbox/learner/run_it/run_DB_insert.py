@@ -20,8 +20,9 @@ def main() -> None:
     options = parser.parse_args()
     storage = Storage(os.environ["RUNBOOK_SANDBOX_BUCKET"], options.config_filename)
     run = int(storage.learner["runid"])
-    known = [name.iteration for name in storage.names(run) if name.run == run]
-    iteration = max(known, default=0) + 1
+    # Labelled or not, and without the static names: the learner may have counted otherwise.
+    known = [name.iteration or 0 for name in storage.table("incoming_names") if name.run == run]
+    iteration = max(known) + 1
     wanted = (str(run), str(iteration))
     found = [row for row in storage.rows(storage.planet("metrics")) if _key(row) == wanted]
     if not found:
@@ -31,6 +32,8 @@ def main() -> None:
     if not content.strip():
         raise ValueError("the file of outgoing names is empty")
     outgoing = storage.rows(key_of(storage.learner["outgoing"]))
+    if not outgoing:
+        sys.exit(2)
     names = [row["name"] for row in outgoing if _key(row) == wanted]
     if fault() == "db":  # the real one prints errors of the database, and ends well
         sys.stderr.write("could not connect to server: Connection refused\n")

@@ -23,9 +23,6 @@ def main() -> None:
     if fault() == "step":
         raise MemoryError("Java heap space")
     storage = Storage(options.bucket, options.config_filename)
-    configured = (int(storage.learner["runid"]), int(storage.learner["aoiid"]))
-    if (options.run, options.aoi) != configured:
-        raise ValueError(f"run and AOI are {options.run}, {options.aoi}; configured: {configured}")
     landscape = Landscape(int(os.environ["RUNBOOK_SANDBOX_SEED"]))
     metrics = iteration.run(
         storage, landscape, options.run, options.probability_images, options.random_seed
