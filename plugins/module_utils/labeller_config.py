@@ -181,8 +181,41 @@ def values(parameters: Mapping[str, Any], db_host: str) -> Config:
     }
 
 
+#: What a parameter must be for its readers, beside its type: a pattern of its text, and that in
+#: words. Labeller puts the names and the password into a libpq string without quotes and into a URL
+#: without escapes; consensus_directory and the learner's patterns are made of aoi_name.
+_LOGIN = (r"[^\s'\\@:/%#?\x00-\x1f]+", "a text without blanks and without ' \\ @ : / % # ?")
+_FILLED = (r"[^\x00-\x1f]+", "a text of one line that is not empty")
+_PARAMETERS = {
+    "db_name": _LOGIN, "db_user": _LOGIN, "db_pwd": _LOGIN, "secret_key": _FILLED,
+    "github_token": _FILLED, "github_repo": _FILLED, "aws_region": _FILLED,
+    "aoi_name": (r"[A-Za-z0-9][A-Za-z0-9-]*", "letters, digits and hyphens"),
+    "run_id": (r"[0-9]+", "a whole number of at least 0"),
+    "aoi_index": (r"0*[1-9][0-9]*", "a whole number of at least 1"),
+    "number_outgoing_names": (r"0*[1-9][0-9]*", "a whole number of at least 1"),
+}  # fmt: skip
+_ONE_LINE = (r"[^\x00-\x1f]*", "a text of one line")
+
+
+def check(parameters: Mapping[str, Any]) -> None:
+    """Raises InvalidInput naming every parameter that a reader of config.yaml cannot use."""
+    problems = []
+    for name, value in parameters.items():
+        pattern, words = _PARAMETERS.get(name, _ONE_LINE)
+        if not re.match("(?:{})\\Z".format(pattern), str(value)):
+            secret = ARGUMENTS["parameters"]["options"].get(name, {}).get("no_log")
+            shown = "the value given" if secret else repr(value)
+            problems.append("{}: expected {}, not {}".format(name, words, shown))
+    if problems:
+        raise InvalidInput("config.yaml: {}".format("; ".join(problems)))
+
+
 def merged(decided: Config, on_host: Optional[Config], template: Optional[Config]) -> Config:
-    """The whole configuration: ``decided`` over the host's keys over the template's. Pure."""
+    """The whole configuration: ``decided`` over the host's keys over the template's. Pure.
+
+    Raises InvalidInput for a notification_filter that is no list: the notification daemon exits
+    with it. With none, no one is filtered out.
+    """
     whole: Config = {}
     for layer in (on_host or {}, template or {}, {"labeller": dict.fromkeys(KEPT)}):
         for section, content in layer.items():
@@ -194,6 +227,13 @@ def merged(decided: Config, on_host: Optional[Config], template: Optional[Config
                     target.setdefault(key, value)
     for section, content in decided.items():
         whole.setdefault(section, {}).update(content)
+    filtered = whole["labeller"]["notification_filter"]
+    if not isinstance(filtered, (list, type(None))):
+        raise InvalidInput(
+            "config.yaml: labeller.notification_filter is {!r}: expected a list of last names, as "
+            "in [Song, Estes]; correct it in config.yaml on the host".format(filtered)
+        )
+    whole["labeller"]["notification_filter"] = filtered or []
     return whole
 
 
@@ -319,6 +359,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
             "ansible_python_interpreter".format(YAML_ERROR)
         )
     parameters = params["parameters"]
+    check(parameters)
     common = os.path.join(params["home"], "common")
     path = os.path.join(common, "config.yaml")
     files.check_writable(path)

@@ -34,6 +34,8 @@ def stopping(
     """
     if iteration >= criteria.max_iterations:
         return "criterion 1: iteration {} of at most {}".format(iteration, criteria.max_iterations)
+    if criteria.accuracy.is_nan() or criteria.gain.is_nan():
+        return ""  # so an operator switches criterion 2 off: nothing is above or below nan
     last = [accuracies.get(number) for number in (iteration - 2, iteration - 1, iteration)]
     known = [value for value in last if value is not None and value.is_finite()]
     if iteration < 3 or len(known) < 3 or not all(value > criteria.accuracy for value in known):

@@ -2,8 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Labeller's own settings, the table ``configuration``: what a value may be (reference 1.3).
 
-The table holds texts. Python 2 daemons read them with ``int``, ``float`` and ``strtobool`` and die
-on anything else, so a value is held against its key's schema before it is written.
+The table holds texts. Python 2 daemons and web pages read them with ``int``, ``float``, ``Decimal``
+and ``strtobool``, splice them into SQL or format them with ``%``, and exit on anything else. So the
+schema of a key accepts what its readers can use, and nothing else; a value outside of the range
+that makes sense (``x-usual``) is only warned of.
 """
 
 from __future__ import annotations
@@ -23,6 +25,15 @@ _FALSE = ("n", "no", "f", "false", "off", "0")
 NEEDS: Dict[str, Dict[str, str]] = {"standalone_f": {"Hit_StandAlone": "true"}}
 ADDRESS = "Hit_NotificationEmailAddress"
 
+#: Rows of ``system_data``: CurQaqcGid goes into SQL as a number, the others through ``int``.
+SYSTEM_DATA: Dict[str, Dict[str, Any]] = {
+    "CurQaqcGid": {"type": "number"},
+    "IterationCounter": {"type": "integer", "minimum": 0},
+    "firstAvailLine": {"type": "integer"},
+}
+#: What PostgreSQL's integer holds: the type of most columns and limits that integers end up in.
+LARGEST = 2147483647
+
 
 def is_secret(key: str) -> bool:
     """Whether the key's value must never be shown; unknown keys named instance* too."""
@@ -30,9 +41,39 @@ def is_secret(key: str) -> bool:
 
 
 def crashes_without(key: str) -> bool:
-    """Whether a daemon dies when the row is missing: it converts None to a number or a boolean."""
-    rule = KEYS[key]
-    return "string" not in _types(rule) and not rule.get("deprecated")
+    """Whether a reader fails when the row is missing or its value is NULL."""
+    return bool(KEYS[key].get("x-required"))
+
+
+def unreadable(key: str, value: Optional[str]) -> bool:
+    """Whether a row of the table makes a reader of its key fail; unknown keys have no reader."""
+    if key not in KEYS:
+        return False
+    return crashes_without(key) if value is None else canonical(key, value) is None
+
+
+def unreadable_system_data(key: str, value: Optional[str]) -> bool:
+    """Whether a row of ``system_data`` makes a daemon fail."""
+    if key not in SYSTEM_DATA:
+        return False
+    kind = SYSTEM_DATA[key]["type"]
+    return value is None or _CANONICAL[kind](SYSTEM_DATA[key], value) is None
+
+
+def unusual(key: str, value: str) -> str:
+    """A warning for a value that can be read and is outside of its usual range; or nothing."""
+    low, high = KEYS.get(key, {}).get("x-usual") or (None, None)
+    text = canonical(key, value)
+    try:
+        number = float(text or "")
+    except ValueError:
+        return ""
+    above = low is None or not number < low
+    below = high is None or not number > high
+    if above and below:
+        return ""
+    usual = "{} or more".format(low) if high is None else "from {} to {}".format(low, high)
+    return "{} is {}, and is usually {}".format(key, text, usual)
 
 
 def unknown(key: str) -> str:
@@ -66,7 +107,9 @@ def expected(key: str) -> str:
 
 def conflicts(settings: Mapping[str, str]) -> List[str]:
     """Settings that are right alone and crash a daemon together."""
-    frequency, interval = settings.get("Hit_AlertFrequency"), settings.get("Hit_PollingInterval")
+    frequency, interval = (
+        canonical(key, settings.get(key)) for key in ("Hit_AlertFrequency", "Hit_PollingInterval")
+    )
     if frequency and interval and int(frequency) * 60 < int(interval):
         return [
             "Hit_AlertFrequency is {} minutes and Hit_PollingInterval {} seconds: below the "
@@ -112,18 +155,28 @@ def _in_range(rule: Mapping[str, Any], number: float) -> bool:
     )
 
 
+#: Blanks that Python 2's int, float and Decimal pass over, and PostgreSQL in a number; strtobool
+#: passes over none.
+_BLANK = " \t\n\r\v\f"
+_BLANKS = "[{}]*".format(_BLANK)
+
+
 def _boolean(_rule: Mapping[str, Any], text: str) -> Optional[str]:
     word = text.lower()
     return "true" if word in _TRUE else "false" if word in _FALSE else None
 
 
 def _integer(rule: Mapping[str, Any], text: str) -> Optional[str]:
-    if not re.match(r"[+-]?[0-9]+\Z", text):
+    found = re.match(_BLANKS + r"([+-]?[0-9]{1,40})" + _BLANKS + r"\Z", text)
+    if not found or abs(int(found.group(1))) > LARGEST or not _in_range(rule, int(found.group(1))):
         return None
-    return str(int(text)) if _in_range(rule, int(text)) else None
+    return str(int(found.group(1)))
 
 
 def _number(rule: Mapping[str, Any], text: str) -> Optional[str]:
+    text = text.strip(_BLANK)
+    if rule.get("x-nan") and re.match(r"[+-]?nan\Z", text, re.IGNORECASE):
+        return "nan"
     if not re.match(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z", text):
         return None
     number = float(text)
@@ -133,7 +186,9 @@ def _number(rule: Mapping[str, Any], text: str) -> Optional[str]:
 
 
 def _string(rule: Mapping[str, Any], text: str) -> Optional[str]:
-    fits = re.search(rule.get("pattern", ""), text) and len(text) >= rule.get("minLength", 0)
+    # In Python $ matches before a last newline too, which JSON Schema's does not.
+    pattern = re.sub(r"\$\Z", r"\\Z", rule.get("pattern", ""))
+    fits = re.search(pattern, text) and len(text) >= rule.get("minLength", 0)
     return text if fits and "\0" not in text else None
 
 
@@ -152,15 +207,24 @@ def _range(rule: Mapping[str, Any]) -> str:
 _TEXTS = {
     "^ignore$": "ignore",
     "^[^']*$": "a text without an apostrophe",
-    "^([^%]|%%)*%s([^%]|%%|%s)*$": "a text with %s and no other %",
-    "^$|^[^@\\s]+@[^@\\s]+$": "an e-mail address, or empty",
+    "^\\S*$": "an e-mail address, or empty",
+    "^[1-9][0-9]*(px|%)?$": "a number of pixels of at least 1",
 }
 _WORDS: Dict[str, Callable[[Mapping[str, Any]], str]] = {
     "boolean": lambda _rule: "true or false",
     "integer": lambda rule: "a whole number" + _range(rule),
     "number": lambda rule: "a number" + _range(rule),
-    "string": lambda rule: _TEXTS.get(
-        rule.get("pattern", ""),
-        "a text that matches {}".format(rule["pattern"]) if "pattern" in rule else "a text",
-    ),
+    "string": lambda rule: _words(rule.get("pattern", "")),
 }
+
+
+def _words(pattern: str) -> str:
+    """What a text must be, by its pattern."""
+    if pattern.startswith("^([^%']|%%)*%"):
+        return "a text with one %s, a literal percent sign as %%, and no apostrophe"
+    if "totCount" in pattern:
+        names = ["%({})d".format(n) for n in ("doneCount", "totCount") if n in pattern]
+        return "a text in which a percent sign is %% or part of {}".format(" or ".join(names))
+    if not pattern:
+        return "a text"
+    return _TEXTS.get(pattern, "a text that matches {}".format(pattern))

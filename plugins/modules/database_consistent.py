@@ -11,8 +11,10 @@ version_added: 0.1.0
 description:
   - Reads only, takes no lock that a writer waits for, and names each row that breaks an invariant.
   - As a step of M(labeller.runbook.pg_transaction) it sees what the steps before it did.
-  - V(settings) - every key that a daemon converts is in C(configuration) with a value it can read,
-    and C(system_data) has its three keys.
+  - V(settings) - every key that labeller cannot do without is in C(configuration), and every value
+    there is one that its readers can use.
+  - V(system_data) - C(system_data) has its three keys, each with a number; a run's transaction
+    makes them anew.
   - V(static_cells) - each name of C(kml_data_static) is in C(master_grid) with its type as
     availability, and in C(kml_data), which has no other Q and I rows.
   - V(queue_names) - names in C(kml_data) are unique and in C(master_grid).
@@ -26,13 +28,13 @@ options:
     description: Invariants that fail the task when they are broken.
     type: list
     elements: str
-    choices: [settings, static_cells, queue_names, scenes, open_names, hits, metrics]
-    default: [settings, static_cells, queue_names, scenes, open_names, hits, metrics]
+    choices: [settings, system_data, static_cells, queue_names, scenes, open_names, hits, metrics]
+    default: [settings, system_data, static_cells, queue_names, scenes, open_names, hits, metrics]
   warn:
     description: Invariants that are only warned of.
     type: list
     elements: str
-    choices: [settings, static_cells, queue_names, scenes, open_names, hits, metrics]
+    choices: [settings, system_data, static_cells, queue_names, scenes, open_names, hits, metrics]
     default: []
   set_later:
     description: Keys of C(configuration) that V(settings) leaves out, because they will be set.

@@ -82,6 +82,7 @@ options:
             elements: str
             choices:
               - settings
+              - system_data
               - static_cells
               - queue_names
               - scenes
@@ -90,6 +91,7 @@ options:
               - metrics
             default:
               - settings
+              - system_data
               - static_cells
               - queue_names
               - scenes
@@ -102,6 +104,7 @@ options:
             elements: str
             choices:
               - settings
+              - system_data
               - static_cells
               - queue_names
               - scenes

@@ -117,7 +117,15 @@ BROKEN = {
     "settings": [
         ("DELETE FROM configuration WHERE key = 'Hit_Duration'", "configuration has no key Hit_Duration"),
         ("UPDATE configuration SET value = '1.5' WHERE key = 'Hit_Reward'", "Hit_Reward = '1.5'"),
+        (
+            "UPDATE configuration SET value = 'No F sites are left.' WHERE key = 'Hit_NeedFKmlsAlert'",
+            "Hit_NeedFKmlsAlert = 'No F sites are left.': labeller cannot use it; expected true or false",
+        ),
+        ("UPDATE configuration SET value = NULL WHERE key = 'IssueAlertAssignee'", "IssueAlertAssignee = NULL: labeller"),
+    ],
+    "system_data": [
         ("DELETE FROM system_data WHERE key = 'CurQaqcGid'", "system_data has no key CurQaqcGid"),
+        ("UPDATE system_data SET value = '' WHERE key = 'CurQaqcGid'", "system_data CurQaqcGid = '': a daemon"),
     ],
     "static_cells": [
         ("UPDATE master_grid SET avail = 'T' WHERE name = {q}", "{q} (Q): avail is T in master_grid"),

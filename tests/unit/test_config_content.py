@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg2.extensions
 import pytest
 import yaml
 from ansible_collections.labeller.runbook.plugins.module_utils import labeller_config as lc
@@ -60,7 +65,7 @@ def written(parameters: dict[str, Any]) -> dict[str, Any]:
     return loaded
 
 
-BLANK = dict.fromkeys(
+BLANK: dict[str, Any] = dict.fromkeys(
     [
         "MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_USERNAME", "MAIL_PASSWORD", "bing_key", "mapbox_key",
         "notification_filter", "bucket", "kml_type", "sites", "reset_initial", "n",
@@ -68,6 +73,7 @@ BLANK = dict.fromkeys(
         "mapping_category2", "mapping_category3",
     ]
 )  # fmt: skip
+BLANK["notification_filter"] = []
 
 
 def test_the_first_command_of_the_page() -> None:
@@ -265,3 +271,100 @@ def test_a_broken_file_is_named_without_its_content(content: bytes, part: str) -
         lc.parse(content, "config.yaml")
     assert "hunter2" not in str(error.value)
     assert "hunter2" not in repr(error.value.__cause__)
+
+
+# What the readers of config.yaml make of a value, and what is refused before it is written.
+
+SCHEMA = json.loads(
+    (Path(__file__).resolve().parents[2] / "schemas" / "parameters.schema.json").read_text()
+)["properties"]
+LOGINS = ("db_name", "db_user", "db_pwd")
+
+
+def read_by_labeller(value: str) -> bool:
+    """Whether a login survives the daemons' libpq string and the web application's URL."""
+    try:
+        parts = psycopg2.extensions.parse_dsn(f"dbname={value} user={value} password={value}")
+    except psycopg2.ProgrammingError:
+        return False
+    try:
+        url = urlsplit(f"postgresql://{value}:{value}@127.0.0.1:5432/{value}")
+        split = (url.username, url.password, url.hostname, url.port, url.path[1:])
+    except ValueError:
+        return False
+    return (
+        parts == dict.fromkeys(("dbname", "user", "password"), value)
+        and split == (value, value, "127.0.0.1", 5432, value)
+        # SQLAlchemy decodes the first of these and splits at the next two, where urlsplit does not;
+        # an apostrophe breaks the string at its start only, a rule that is not worth explaining.
+        and not set(value) & set("%@:'")
+    )
+
+
+@given(st.text(st.sampled_from("aZ09_.-+=~!*$&;,\"' \\\t\n@:/%#?"), max_size=6))
+def test_a_login_is_accepted_exactly_when_labeller_can_connect_with_it(value: str) -> None:
+    for name in LOGINS:
+        pattern = SCHEMA[name]["pattern"].replace("$", "\\Z")
+        assert bool(re.search(pattern, value)) == read_by_labeller(value)
+        if read_by_labeller(value):
+            lc.check({name: value})
+        else:
+            with pytest.raises(InvalidInput, match=f"{name}: expected a text without blanks"):
+                lc.check({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("db_pwd", "pass word", "db_pwd: expected a text without blanks and without"),
+        (
+            "number_outgoing_names",
+            0,
+            "number_outgoing_names: expected a whole number of at least 1",
+        ),
+        ("aoi_index", 0, "aoi_index: expected a whole number of at least 1, not 0"),
+        ("run_id", -1, "run_id: expected a whole number of at least 0"),
+        ("aoi_name", "gha/na", "aoi_name: expected letters, digits and hyphens, not 'gha/na'"),
+        ("aoi_name", "{}", "aoi_name"),
+        ("secret_key", "", "secret_key: expected a text of one line that is not empty"),
+        ("github_token", "", "github_token"),
+        ("aws_region", "", "aws_region"),
+        ("slack_url", "https://x\nbucket: other", "slack_url: expected a text of one line"),
+        ("aoi_s3_object", "a\tb", "aoi_s3_object: expected a text of one line"),
+    ],
+)
+def test_what_a_reader_cannot_use_is_named_and_no_secret_is_shown(
+    name: str, value: Any, said: str
+) -> None:
+    lc.check(LABELLER3)
+    with pytest.raises(InvalidInput) as error:
+        lc.check({**LABELLER3, name: value})
+    assert said in str(error.value)
+    if lc.ARGUMENTS["parameters"]["options"][name].get("no_log") and value:
+        assert str(value) not in str(error.value)
+
+
+def test_the_notification_filter_is_a_list() -> None:
+    decided = lc.values(LABELLER3, "10.0.0.7")
+    for given_, written_ in ((["Song"], ["Song"]), (None, []), ([], [])):
+        config = lc.merged(decided, {"labeller": {"notification_filter": given_}}, None)
+        assert config["labeller"]["notification_filter"] == written_
+    with pytest.raises(InvalidInput, match=r"notification_filter is 'Song': expected a list"):
+        lc.merged(decided, {"labeller": {"notification_filter": "Song"}}, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0123", "12:30", "1_000", "2020-01-01", "on", "No", "~", "null", "1e3", "1.0e3", "0x1F", "12"],
+)
+def test_texts_that_yaml_takes_for_something_else_stay_texts(text: str) -> None:
+    parameters = {
+        **LABELLER3,
+        "secret_key": text,
+        "db_pwd": text.replace(":", "."),
+        "aws_secret": text,
+    }
+    config = written(parameters)
+    assert config["labeller"]["SECRET_KEY"] == config["learner"]["aws_secret"] == text
+    assert config["labeller"]["db_password"] == parameters["db_pwd"]
+    assert type(config["learner"]["runid"]) is type(config["labeller"]["initial"]) is int

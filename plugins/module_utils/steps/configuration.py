@@ -70,12 +70,17 @@ class Configuration(Step):
         unmet = settings.unmet(profile, after, slack=slack, notify=notify) if profile else []
         if unmet:
             raise Refused("{}: {}".format(tx.database, "; ".join(unmet)))
+        tx.warnings += [
+            "{}: {}".format(tx.database, warning)
+            for warning in (settings.unusual(key, text) for key, text in self.wanted.items())
+            if warning
+        ]
         if self.params["state"] == "valid":
             return []
         changed = {
             key: text
             for key, text in self.wanted.items()
-            if key not in before or settings.canonical(key, before[key]) != text
+            if before.get(key) is None or settings.canonical(key, before[key]) != text
         }
         for key, text in changed.items():
             if not tx.execute("UPDATE configuration SET value = %s WHERE key = %s", (text, key)):

@@ -8,7 +8,7 @@ for, and gives one line for each row that breaks it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, NamedTuple, Optional
 
 from .. import settings, shadow
 from ..change import Change
@@ -34,12 +34,18 @@ INVARIANTS: Dict[str, str] = {
         SELECT format('configuration has no key %%s', key) FROM unnest(%(keys)s::text[]) AS key
         WHERE NOT EXISTS (SELECT 1 FROM configuration c WHERE c.key = key.key)
         UNION ALL
-        SELECT format('configuration %%s = %%L: a daemon cannot read it', key, value)
-        FROM unnest(%(bad_keys)s::text[], %(bad_values)s::text[]) AS bad (key, value)
-        UNION ALL
+        SELECT format('configuration %%s = %%s: labeller cannot use it; expected %%s', key,
+                      value, wanted)
+        FROM unnest(%(bad_keys)s::text[], %(bad_values)s::text[], %(bad_wanted)s::text[])
+            AS bad (key, value, wanted)
+        """,
+    "system_data": """
         SELECT format('system_data has no key %%s', key)
-        FROM unnest(ARRAY['CurQaqcGid', 'IterationCounter', 'firstAvailLine']) AS key
+        FROM unnest(%(system_keys)s::text[]) AS key
         WHERE NOT EXISTS (SELECT 1 FROM system_data s WHERE s.key = key.key)
+        UNION ALL
+        SELECT format('system_data %%s = %%s: a daemon cannot read it as a number', key, value)
+        FROM unnest(%(bad_keys)s::text[], %(bad_values)s::text[]) AS bad (key, value)
         """,
     # 2
     "static_cells": """
@@ -176,7 +182,7 @@ class DatabaseConsistent(Step):
             "SELECT line, count(*) OVER () FROM ({}) AS broken (line) LIMIT {}".format(
                 INVARIANTS[name], NAMED
             ),
-            self._settings(tx) if name == "settings" else {},
+            _PARAMETERS[name](self, tx) if name in _PARAMETERS else {},
         )
         return _Broken([line for line, _ in rows], rows[0][1]) if rows else None
 
@@ -184,11 +190,9 @@ class DatabaseConsistent(Step):
         """Keys that must be there, and rows whose value a daemon cannot read; never a secret."""
         rows = dict(tx.rows("SELECT key, value FROM configuration"))
         bad = {
-            key: value
+            key: "(a secret)" if settings.is_secret(key) else _literal(value)
             for key, value in rows.items()
-            if key in KEYS
-            and key not in self.params["set_later"]
-            and settings.canonical(key, value) is None
+            if key not in self.params["set_later"] and settings.unreadable(key, value)
         }
         return {
             "keys": sorted(
@@ -197,8 +201,30 @@ class DatabaseConsistent(Step):
                 if settings.crashes_without(key) and key not in self.params["set_later"]
             ),
             "bad_keys": list(bad),
-            "bad_values": [None if settings.is_secret(key) else bad[key] for key in bad],
+            "bad_values": list(bad.values()),
+            "bad_wanted": [settings.expected(key) for key in bad],
         }
+
+    def _system_data(self, tx: Transaction) -> Dict[str, Any]:
+        """The rows that must be there, and those whose value a daemon cannot read."""
+        rows = dict(tx.rows("SELECT key, value FROM system_data"))
+        bad = [key for key in rows if settings.unreadable_system_data(key, rows[key])]
+        return {
+            "system_keys": list(settings.SYSTEM_DATA),
+            "bad_keys": bad,
+            "bad_values": [_literal(rows[key]) for key in bad],
+        }
+
+
+#: What the query of an invariant is given.
+_PARAMETERS: Dict[str, Callable[[DatabaseConsistent, Transaction], Dict[str, Any]]] = {
+    "settings": DatabaseConsistent._settings,  # noqa: SLF001 - of the class above
+    "system_data": DatabaseConsistent._system_data,  # noqa: SLF001
+}
+
+
+def _literal(value: Optional[str]) -> str:
+    return "NULL" if value is None else "'{}'".format(value.replace("'", "''"))
 
 
 def _told(name: str, broken: _Broken) -> str:
