@@ -12,6 +12,14 @@ options:
   bucket:
     description: S3 bucket of the objects that the step reads and writes; all keys are within it.
     type: str
+  allowed_triggers:
+    description:
+      - Triggers and rules that are known to be harmless, each as SCHEMA.TABLE.NAME. Any other that
+        fires on a table which is written is refused, in check mode too, because a check cannot show
+        what it does.
+    type: list
+    elements: str
+    default: []
 notes:
   - Runs as one database transaction. S3 objects are uploaded before the commit and completed after
     it. In check mode the same statements run on temporary copies of the tables, in a transaction

@@ -12,7 +12,7 @@ along. Each raises Refused with everything that it found.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .errors import Refused
 
@@ -36,6 +36,311 @@ def refuse(where: str, problems: Sequence[str], way_out: str) -> None:
     """Raise Refused with the problems; return when there are none."""
     if problems:
         raise Refused("{}: {}; nothing was changed. {}".format(where, "; ".join(problems), way_out))
+
+
+# Privileges and kinds of tables
+
+
+def require_access(
+    cursor: Cursor,
+    where: str,
+    written: Sequence[str],
+    read: Sequence[str],
+    restarted: Mapping[str, str],
+) -> None:
+    """Refuse tables that are no plain tables, and missing privileges of each kind that is needed.
+
+    ``restarted`` are tables with the column whose sequence starts again, which needs its owner.
+    """
+    own = dict(_oids(cursor, written))
+    others = [oid for name, oid in _oids(cursor, read) if name not in own]
+    refuse(
+        where,
+        [*_kinds(cursor, [*own.values()], others), *_foreign_parents(cursor, [*own.values()])],
+        "The steps work on labeller's own tables, which are plain tables of one schema",
+    )
+    problems = [
+        *_privileges(cursor, [*own.values()], _WRITING),
+        *_privileges(cursor, [*others, *_parents(cursor, [*own.values()])], ["SELECT"]),
+        *_privileges(cursor, others, ["UPDATE, DELETE, TRUNCATE"]),
+        *_sequence_privileges(cursor, [*own.values()], restarted),
+    ]
+    cursor.execute(
+        "SELECT current_user, has_database_privilege(current_database(), 'TEMPORARY')"
+    )
+    user, temporary = cursor.fetchone() or ("", False)
+    if not temporary:
+        problems.append("TEMPORARY on the database")
+    refuse(
+        where,
+        ["role {} lacks {}".format(user, ", ".join(dict.fromkeys(problems)))] if problems else [],
+        "Log in (db_user) as the owner of labeller's tables, or grant what is missing",
+    )
+
+
+def require_schema(cursor: Cursor, where: str, schema: str) -> None:
+    """Refuse when this role may not create a table in the schema, nor the schema if it is new."""
+    cursor.execute(
+        """
+        SELECT CASE
+            WHEN has_schema_privilege(oid, 'CREATE') THEN NULL
+            WHEN oid IS NOT NULL THEN 'CREATE on the schema'
+            WHEN NOT has_database_privilege(current_database(), 'CREATE')
+            THEN 'CREATE on the database, to make the schema'
+        END FROM (SELECT (SELECT oid FROM pg_namespace WHERE nspname = %s) AS oid) AS found
+        """,
+        (schema,),
+    )
+    (lack,) = cursor.fetchone() or (None,)
+    refuse(
+        where,
+        ["this role lacks {} {}".format(lack, schema)] if lack else [],
+        "Grant it once: the run marker is a table there",
+    )
+
+
+#: What a step does with a table that it writes.
+_WRITING = ["SELECT", "INSERT", "UPDATE", "DELETE"]
+
+
+def _kinds(cursor: Cursor, written: Sequence[int], read: Sequence[int]) -> List[str]:
+    """Written tables that are no plain tables or share rows with others; views that are read."""
+    part = "c.relispartition" if cursor.connection.server_version >= 100000 else "false"
+    query = """
+        SELECT format('%%I.%%I', n.nspname, c.relname), c.relkind::text, {},
+               ARRAY(SELECT i.inhrelid::regclass::text FROM pg_inherits i
+                     WHERE i.inhparent = c.oid ORDER BY 1)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.oid = ANY (%(written)s::oid[])
+        OR c.oid = ANY (%(read)s::oid[]) AND c.relkind NOT IN ('r', 'p') ORDER BY 1
+        """
+    cursor.execute(query.format(part), {"written": list(written), "read": list(read)})
+    problems = []
+    for name, kind, partition, children in cursor.fetchall():
+        if kind not in _KINDS:
+            problems.append("{} is no table".format(name))
+        elif kind != "r":
+            problems.append("{} is a {}, not a table".format(name, _KINDS[kind]))
+        elif partition:
+            problems.append("table {} is a partition of another".format(name))
+        elif children:
+            problems.append(
+                "table {} has rows in others that inherit from it: {}".format(
+                    name, ", ".join(children)
+                )
+            )
+    return problems
+
+
+#: pg_class.relkind in words.
+_KINDS = {
+    "r": "table",
+    "p": "partitioned table",
+    "v": "view",
+    "m": "materialized view",
+    "f": "foreign table",
+}
+
+
+def _foreign_parents(cursor: Cursor, oids: Sequence[int]) -> List[str]:
+    """Foreign keys of the tables to tables that a check cannot copy beside them."""
+    cursor.execute(
+        """
+        SELECT format('%%I.%%I refers to %%I.%%I in another schema [%%s]', n.nspname, c.relname,
+                      pn.nspname, p.relname, k.conname)
+        FROM pg_constraint k
+        JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_class p ON p.oid = k.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
+        WHERE k.contype = 'f' AND k.conrelid = ANY (%s::oid[]) AND NOT pg_table_is_visible(p.oid)
+        ORDER BY 1
+        """,
+        (list(oids),),
+    )
+    return [problem for (problem,) in cursor.fetchall()]
+
+
+def _parents(cursor: Cursor, oids: Sequence[int]) -> List[int]:
+    """The tables that the tables refer to, transitively: a check reads them."""
+    cursor.execute(
+        """
+        WITH RECURSIVE parent (oid) AS (
+            SELECT confrelid FROM pg_constraint
+            WHERE contype = 'f' AND conrelid = ANY (%s::oid[])
+            UNION
+            SELECT confrelid FROM pg_constraint k JOIN parent p ON k.conrelid = p.oid
+            WHERE contype = 'f'
+        )
+        SELECT oid FROM parent
+        """,
+        (list(oids),),
+    )
+    return [oid for (oid,) in cursor.fetchall()]
+
+
+def _privileges(cursor: Cursor, oids: Sequence[int], needed: Sequence[str]) -> List[str]:
+    """``INSERT on public.kml_data (owner bob)`` for each privilege that the role lacks."""
+    cursor.execute(
+        """
+        SELECT format('%%s on %%I.%%I (owner %%s)', replace(privilege, ', ', ' or '), n.nspname,
+                      c.relname, pg_get_userbyid(c.relowner))
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
+             unnest(%s::text[]) WITH ORDINALITY AS needed (privilege, nth)
+        WHERE c.oid = ANY (%s::oid[]) AND NOT has_table_privilege(c.oid, privilege)
+        ORDER BY n.nspname, c.relname, nth
+        """,
+        (list(needed), list(oids)),
+    )
+    return [lack for (lack,) in cursor.fetchall()]
+
+
+def _sequence_privileges(
+    cursor: Cursor, oids: Sequence[int], restarted: Mapping[str, str]
+) -> List[str]:
+    """What the role lacks on the sequences that number the rows of the tables."""
+    cursor.execute(
+        """
+        SELECT DISTINCT format('%%s on sequence %%s (owner %%s)', lack, s.oid::regclass,
+                               pg_get_userbyid(s.relowner))
+        FROM (
+            SELECT f.adrelid AS oid, f.adnum AS number, d.refobjid AS sequence
+            FROM pg_attrdef f JOIN pg_depend d
+                 ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+                    AND d.refclassid = 'pg_class'::regclass
+            UNION
+            SELECT d.refobjid, d.refobjsubid, d.objid FROM pg_depend d
+            WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+            AND d.deptype IN ('a', 'i')
+        ) AS fed
+        JOIN pg_class s ON s.oid = fed.sequence AND s.relkind = 'S'
+        JOIN pg_class c ON c.oid = fed.oid
+        JOIN pg_attribute a ON a.attrelid = fed.oid AND a.attnum = fed.number
+        LEFT JOIN unnest(%(tables)s::text[], %(columns)s::text[]) AS restarted (name, col)
+             ON to_regclass(quote_ident(restarted.name)) = c.oid AND restarted.col = a.attname
+        CROSS JOIN LATERAL (
+            SELECT 'SELECT' AS lack WHERE NOT has_sequence_privilege(s.oid, 'SELECT')
+            UNION ALL SELECT 'USAGE' WHERE NOT has_sequence_privilege(s.oid, 'USAGE, UPDATE')
+            UNION ALL SELECT 'ownership'
+            WHERE restarted.name IS NOT NULL AND NOT pg_has_role(s.relowner, 'USAGE')
+        ) AS lacking
+        WHERE c.oid = ANY (%(oids)s::oid[]) ORDER BY 1
+        """,
+        {"oids": list(oids), "tables": list(restarted), "columns": list(restarted.values())},
+    )
+    return [lack for (lack,) in cursor.fetchall()]
+
+
+# Triggers, rules, row security
+
+
+def require_plain(
+    cursor: Cursor,
+    where: str,
+    written: Sequence[str],
+    read: Sequence[str],
+    allowed: Sequence[str],
+) -> None:
+    """Refuse what makes a statement on a real table do something else than on its copy.
+
+    Triggers, rules, foreign keys that are not enforced, row level security, and publications that
+    make PostgreSQL refuse changes.
+
+    ``allowed`` are triggers and rules that are known to be harmless, as SCHEMA.TABLE.NAME.
+    """
+    oids = [oid for _, oid in _oids(cursor, written)]
+    refuse(
+        where,
+        ["{} {}".format(*found) for found in _firing(cursor, oids) if found[1] not in allowed],
+        "A check cannot show what they do: disable or drop them for this run, or name those that "
+        "are known to be harmless in allowed_triggers",
+    )
+    refuse(
+        where,
+        _disabled_keys(cursor, oids),
+        "A check holds every foreign key: enable them (ALTER TABLE ... ENABLE TRIGGER ALL)",
+    )
+    if cursor.connection.server_version >= 100000:
+        refuse(
+            where,
+            _unidentified(cursor, oids),
+            "PostgreSQL refuses to update or delete their rows: set one (ALTER TABLE ... REPLICA "
+            "IDENTITY), or take them out of the publication",
+        )
+    if cursor.connection.server_version >= 90500:
+        refuse(
+            where,
+            _row_security(cursor, [*oids, *(oid for _, oid in _oids(cursor, read))]),
+            "It hides rows and refuses changes: log in (db_user) as a role that it does not apply "
+            "to, the owner of the table or one with BYPASSRLS",
+        )
+
+
+def _firing(cursor: Cursor, oids: Sequence[int]) -> List[Tuple[str, str]]:
+    """(``trigger`` or ``rule``, SCHEMA.TABLE.NAME) of what users have put on the tables."""
+    cursor.execute(
+        """
+        SELECT found.kind, concat_ws('.', n.nspname, c.relname, found.name)
+        FROM (
+            SELECT 'trigger' AS kind, tgrelid AS oid, tgname AS name FROM pg_trigger
+            WHERE NOT tgisinternal AND tgenabled <> 'D'
+            UNION ALL
+            SELECT 'rule', ev_class, rulename FROM pg_rewrite WHERE ev_enabled <> 'D'
+        ) AS found
+        JOIN pg_class c ON c.oid = found.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.oid = ANY (%s::oid[]) ORDER BY 2, 1
+        """,
+        (list(oids),),
+    )
+    return cursor.fetchall()
+
+
+def _disabled_keys(cursor: Cursor, oids: Sequence[int]) -> List[str]:
+    """The foreign keys of or to the tables whose triggers do not fire as PostgreSQL made them."""
+    cursor.execute(
+        """
+        SELECT DISTINCT format('foreign key %%I of %%I.%%I is not enforced (its triggers are'
+                               ' disabled)', k.conname, n.nspname, c.relname)
+        FROM pg_trigger t JOIN pg_constraint k ON k.oid = t.tgconstraint
+        JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE t.tgisinternal AND t.tgenabled <> 'O' AND k.contype = 'f'
+        AND t.tgrelid = ANY (%s::oid[]) ORDER BY 1
+        """,
+        (list(oids),),
+    )
+    return [problem for (problem,) in cursor.fetchall()]
+
+
+def _unidentified(cursor: Cursor, oids: Sequence[int]) -> List[str]:
+    """The tables whose updates or deletions are published and that have no replica identity."""
+    cursor.execute(
+        """
+        SELECT DISTINCT format('table %%I.%%I has no replica identity and is in the publication'
+                               ' %%I', t.schemaname, t.tablename, p.pubname)
+        FROM pg_publication p JOIN pg_publication_tables t ON t.pubname = p.pubname
+        JOIN pg_namespace n ON n.nspname = t.schemaname
+        JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+        WHERE (p.pubupdate OR p.pubdelete) AND c.oid = ANY (%s::oid[]) AND c.relreplident <> 'f'
+        AND NOT EXISTS (
+            SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND CASE c.relreplident
+                WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END)
+        ORDER BY 1
+        """,
+        (list(oids),),
+    )
+    return [problem for (problem,) in cursor.fetchall()]
+
+
+def _row_security(cursor: Cursor, oids: Sequence[int]) -> List[str]:
+    """The tables with row level security that applies to this role."""
+    cursor.execute(
+        """
+        SELECT format('row level security of table %%I.%%I applies to role %%s',
+                      n.nspname, c.relname, current_user)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.oid = ANY (%s::oid[]) AND row_security_active(c.oid) ORDER BY 1
+        """,
+        (list(oids),),
+    )
+    return [problem for (problem,) in cursor.fetchall()]
 
 
 # Deletions

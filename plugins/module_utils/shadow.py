@@ -62,6 +62,7 @@ def create(
     bare = [name for name in empty if name not in temporary]
     keys = _foreign_keys(cursor)
     full = _with_referenced([name for name in copied if name not in temporary], bare, keys)
+    unvalidated = _unvalidated(cursor)
     names = [*bare, *full]
     # Read before the first shadow is there: then these texts name tables and sequences without a
     # schema, and executed behind the shadows they mean the temporary ones.
@@ -83,8 +84,12 @@ def create(
         statements += made
     for table in tables:
         statements.append(_table(table))
+        checks = unvalidated.get(table.oid, [])
+        # rows may break a constraint that was not validated: it holds for new ones only
+        statements += [_dropped(table.name, name) for name, _ in checks]
         if table.name in full:
             statements.append(_rows(cursor, table))
+        statements += [_constraint(table.name, *check) for check in checks]
         # after the rows, which is much faster
         statements += indexes.get(table.name, [])
     statements.append(_sql.SQL("SET LOCAL search_path = pg_temp, {}".format(search_path)))
@@ -239,12 +244,24 @@ def _foreign_keys(cursor: Cursor) -> List[_Key]:
 
 
 def _with_referenced(copied: Sequence[str], bare: Sequence[str], keys: Sequence[_Key]) -> List[str]:
-    """The copied tables and, transitively, those that their foreign keys refer to."""
-    names = list(copied)
+    """The copied tables and, transitively, those that foreign keys of any of them refer to."""
+    names = [*bare, *copied]
     for name in names:
         parents = sorted({key.parent for key in keys if key.table == name})
-        names += [parent for parent in parents if parent not in (*names, *bare)]
-    return names
+        names += [parent for parent in parents if parent not in names]
+    return names[len(bare) :]
+
+
+def _unvalidated(cursor: Cursor) -> Dict[int, List[Tuple[str, str]]]:
+    """By table, name and definition of the CHECK constraints that are NOT VALID."""
+    cursor.execute(
+        "SELECT conrelid, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE contype = 'c' AND NOT convalidated AND conrelid <> 0 ORDER BY conname"
+    )
+    found: Dict[int, List[Tuple[str, str]]] = {}
+    for oid, name, definition in cursor.fetchall():
+        found.setdefault(oid, []).append((name, definition))
+    return found
 
 
 def _sequences(cursor: Cursor, oids: List[int]) -> List[Composable]:
@@ -379,6 +396,13 @@ def _indexes(cursor: Cursor, oids: List[int]) -> Dict[str, List[Composable]]:
             )  # fmt: skip
         statements.setdefault(table, []).append(statement)
     return statements
+
+
+def _dropped(table: str, name: str) -> Composable:
+    """The statement that drops a constraint."""
+    return _sql.SQL("ALTER TABLE pg_temp.{} DROP CONSTRAINT {}").format(
+        _sql.Identifier(table), _sql.Identifier(name)
+    )
 
 
 def _constraint(table: str, name: str, definition: str) -> Composable:

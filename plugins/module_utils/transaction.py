@@ -40,6 +40,7 @@ COMMON_ARGUMENTS: dict[str, Any] = {
     **postgres.POSTGRES_ARGUMENTS,
     **aws.AWS_ARGUMENTS,
     "bucket": {"type": "str"},
+    "allowed_triggers": {"type": "list", "elements": "str", "default": []},
 }
 
 # One number for all of us: pg_advisory_lock(bigint), "runbook" in ASCII.
@@ -65,7 +66,8 @@ class Step:
     ``changed`` ones are written, ``read`` ones only read. ``deleted`` are those of the changed ones
     that lose rows, with the condition of these rows (None for all), in the order of the deletion.
     ``updated`` has those of the changed ones whose rows stay, with the only columns that get other
-    values. ``produces_objects``: it stages uploads, and may be run again later for them alone.
+    values. ``restarted`` tables number their rows, in this column, from 1 again.
+    ``produces_objects``: it stages uploads, and may be run again later for them alone.
     """
 
     name: ClassVar[str]
@@ -76,6 +78,7 @@ class Step:
     read: Sequence[str] = ()
     deleted: Mapping[str, Optional[str]] = MappingProxyType({})
     updated: Mapping[str, Sequence[str]] = MappingProxyType({})
+    restarted: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.params = params
@@ -255,7 +258,8 @@ def _check(tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]) 
         tx.cursor.connection.rollback()
         return result(changes, in_place=True)
     _prepare(tx, steps)
-    _guard(tx, steps)
+    _guard_access(tx, steps)
+    _guard_content(tx, steps)
     changes += _simulate(tx, steps)
     if observe:
         observe(tx)
@@ -268,8 +272,25 @@ def _prepare(tx: Transaction, steps: Sequence[Step]) -> None:
         step.prepare(tx)
 
 
-def _guard(tx: Transaction, steps: Sequence[Step]) -> None:
-    """Refuse what a check cannot show; the real tables are those on the search path."""
+def _tables(steps: Sequence[Step]) -> tuple[List[str], List[str]]:
+    """The tables that the steps write, and those that they only read."""
+    written = {table for step in steps for table in (*step.emptied, *step.changed)}
+    read = {table for step in steps for table in step.read} - written
+    return sorted(written), sorted(read)
+
+
+def _guard_access(tx: Transaction, steps: Sequence[Step]) -> None:
+    """Refuse tables that are missing, no tables, or not for this role."""
+    written, read = _tables(steps)
+    shadow.require(tx.cursor, sorted([*written, *read]))
+    restarted = {table: column for step in steps for table, column in step.restarted.items()}
+    guard.require_access(tx.cursor, tx.database, written, read, restarted)
+
+
+def _guard_content(tx: Transaction, steps: Sequence[Step]) -> None:
+    """Refuse what a check cannot show; exact once the tables are locked."""
+    allowed = tx.params.get("allowed_triggers") or []
+    guard.require_plain(tx.cursor, tx.database, *_tables(steps), allowed)
     deleted = [
         loss
         for step in steps
@@ -303,8 +324,9 @@ def _apply(
     tx.execute("SET LOCAL search_path = {}, pg_temp".format(SEARCH_PATH))
     try:
         _prepare(tx, steps)
+        _guard_access(tx, steps)
         _lock(session, tx, steps)
-        _guard(tx, steps)
+        _guard_content(tx, steps)
         changes += _run_steps(tx, steps)
         staged = staged_upload.stage(tx.s3, tx.uploads) if tx.uploads else []
         row = tx.shared.get("marker")
@@ -347,11 +369,14 @@ def _commit(session: Connection, tx: Transaction) -> None:
 def _run_steps(tx: Transaction, steps: Sequence[Step]) -> List[Change]:
     for step in steps:
         step.guard(tx)
-    return [
+    changes = [
         replace(change, resource="{}: {}".format(step.name, change.resource))
         for step in steps
         for change in step.run(tx)
     ]
+    # what is deferred to the commit, which a check does not reach
+    tx.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    return changes
 
 
 def _complete(
@@ -487,13 +512,11 @@ def _holders(cursor: Cursor) -> str:
 def _lock(session: Connection, tx: Transaction, steps: Sequence[Step]) -> None:
     """Lock the tables that the steps write against all writers, those that they read against
 
-    changes, in one order for everybody. Raises InvalidInput for tables that are not there, Locked.
+    changes, in one order for everybody. Raises Locked.
     """
-    written = {table for step in steps for table in (*step.emptied, *step.changed)}
-    read = {table for step in steps for table in step.read} - written
-    shadow.require(tx.cursor, sorted(written | read))
+    written, read = _tables(steps)
     try:
-        for table in sorted(written | read):
+        for table in sorted([*written, *read]):
             mode = "SHARE ROW EXCLUSIVE" if table in written else "SHARE"
             statement = _sql.SQL("LOCK TABLE {} IN {} MODE")
             tx.execute(statement.format(_sql.Identifier(table), _sql.SQL(mode)))

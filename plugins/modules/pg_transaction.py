@@ -12,6 +12,10 @@ description:
     commit and completed after it; what a crash left in between is completed by the next transaction.
   - In check mode each step sees the effect of the steps before it, on temporary copies of the
     tables, in a transaction that the server holds read only.
+  - Refused, in check mode as when applied, are missing privileges, tables that are views or
+    partitioned, row level security that applies to the role, disabled foreign keys, triggers and
+    rules on tables that are written (but see O(allowed_triggers)), and rows of other tables that
+    refer to deleted ones.
   - Two transactions on the same database exclude each other.
 options:
   bucket:
@@ -20,6 +24,14 @@ options:
   backup:
     description: Manifest of the backup that proves what pg_clear deletes; the marker keeps its id.
     type: dict
+  allowed_triggers:
+    description:
+      - Triggers and rules that are known to be harmless, each as SCHEMA.TABLE.NAME. Any other that
+        fires on a table which is written is refused, in check mode too, because a check cannot show
+        what it does.
+    type: list
+    elements: str
+    default: []
   steps:
     description: The steps in their order; each element has one step's name with its options.
     type: list

@@ -105,3 +105,43 @@ def test_rows_that_refer_to_what_stays_do_not_matter(labeller: Labeller) -> None
     )
     message = refused(labeller, support.clear())
     assert "1 rows of public.notes that refer to public.incoming_names" in message
+
+
+# Triggers
+
+AUDIT = """
+CREATE TABLE audit (what text);
+CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO audit VALUES (TG_OP); RETURN NULL; END $$;
+CREATE TRIGGER audit AFTER DELETE ON kml_data FOR EACH STATEMENT EXECUTE PROCEDURE audit();
+CREATE RULE log AS ON INSERT TO kml_data DO ALSO INSERT INTO audit VALUES ('rule');
+"""
+
+
+def test_triggers_and_rules_are_named_unless_known_to_be_harmless(labeller: Labeller) -> None:
+    labeller.sql(AUDIT)
+    message = refused(labeller, *support.regular(), allowed_triggers=["public.kml_data.other"])
+    assert "trigger public.kml_data.audit; rule public.kml_data.log; nothing was changed" in message
+    assert "allowed_triggers" in message
+    message = refused(labeller, *support.regular(), allowed_triggers=["public.kml_data.audit"])
+    assert "public.kml_data.audit" not in message
+    allowed = ["public.kml_data.audit", "public.kml_data.log"]
+    predicted = support.check(labeller, *support.regular(), allowed_triggers=allowed)
+    assert support.apply(labeller, *support.regular(), allowed_triggers=allowed) == predicted
+    assert labeller.sql("SELECT DISTINCT what FROM audit ORDER BY 1") == [("DELETE",), ("rule",)]
+    assert support.check(labeller, support.step("grid_availability"))
+
+
+def test_the_marker_needs_its_schema_only_once(labeller: Labeller) -> None:
+    """A role that may create nothing goes on where the marker's table is there."""
+    name = labeller.login["login_db"]
+    support.apply(labeller, support.marker(91))
+    labeller.sql(
+        f"CREATE ROLE {name}_role LOGIN PASSWORD 'test'; GRANT USAGE ON SCHEMA runbook TO {name}_role;"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public, runbook TO {name}_role;"
+        f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public, runbook TO {name}_role"
+    )
+    login = {"login_user": f"{name}_role"}
+    predicted = support.check(labeller, support.marker(92), **login)
+    assert support.apply(labeller, support.marker(92), **login) == predicted
+    labeller.sql(f"DROP OWNED BY {name}_role; DROP ROLE {name}_role")

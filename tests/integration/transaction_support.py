@@ -125,6 +125,8 @@ def _rows(cursor: Any, table: str, tx: Any) -> list[str]:
     times = {
         "run_marker": {"applied_at", "pending_uploads"},
         "iteration_metrics": {"iteration_time"},
+        "assignment_history": {"event_time"},
+        "worker_data": {"last_time"},
     }
     wanted = [c for c in columns if c not in times.get(table, ()) and c != "applied_by"]
     query = sql.SQL("SELECT ROW({})::text FROM {} ORDER BY 1").format(

@@ -84,6 +84,7 @@ class Geography(Step):
         "reference_fields": {"type": "str", "required": True},
     }
     emptied = ("incoming_names", *TABLES)
+    restarted: Mapping[str, str] = dict.fromkeys(TABLES, "gid")
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         super().__init__(params)

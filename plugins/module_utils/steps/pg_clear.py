@@ -112,6 +112,8 @@ class PgClear(Step):
                 "incoming_names": "NOT processed OR {}".format(own),
                 "iteration_metrics": own,
             }
+        numbered = NUMBERED if self.params["restart_numbers"] else RESTARTED
+        self.restarted = {name: NUMBERED[name] for name in numbered if name in self.emptied}
 
     def guard(self, tx: Transaction) -> None:
         """Raises Refused for rows that no backup proves."""
@@ -132,8 +134,7 @@ class PgClear(Step):
     def run(self, tx: Transaction) -> List[Change]:
         """One change for each table."""
         kml_data = queue_text(tx) if "kml_data" in self.emptied else ""
-        restarted_tables = NUMBERED if self.params["restart_numbers"] else RESTARTED
-        gids = {name: _next_gid(tx, name) for name in restarted_tables if name in self.emptied}
+        gids = {name: _next_gid(tx, name) for name in self.restarted}
         counts = {name: tx.empty(name) for name in self.emptied}
         restarted = {name: _restart(tx, name) for name in gids}
         changes = [

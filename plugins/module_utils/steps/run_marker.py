@@ -7,7 +7,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping
 
-from .. import marker
+from .. import guard, marker
 from ..change import Change
 from ..errors import InvalidInput, Refused
 from ..transaction import Step
@@ -58,12 +58,14 @@ class RunMarker(Step):
         self.before = marker.current(tx.cursor)
         if self.params["follows"]:
             require_previous(self.before, self.params, tx.database)
+        if marker.exists(tx.cursor):
+            return
+        guard.require_schema(tx.cursor, tx.database, "runbook")
         if tx.check:
-            if not marker.exists(tx.cursor):
-                tx.execute("CREATE TEMPORARY TABLE run_marker {}".format(marker.DEFINITION))
+            tx.execute("CREATE TEMPORARY TABLE run_marker {}".format(marker.DEFINITION))
         else:
             tx.execute("CREATE SCHEMA IF NOT EXISTS runbook")
-            tx.execute("CREATE TABLE IF NOT EXISTS runbook.run_marker {}".format(marker.DEFINITION))
+            tx.execute("CREATE TABLE runbook.run_marker {}".format(marker.DEFINITION))
 
     def run(self, tx: Transaction) -> List[Change]:
         """Insert the row."""
