@@ -412,7 +412,9 @@ class Learner:
                     self.name, cluster_id, _duration(elapsed), _duration(self.params["timeout"])
                 )
             )
-        return result([], done=outcome.state == "succeeded", **self._facts(cluster, steps))
+        done, facts = outcome.state == "succeeded", self._facts(cluster, steps)
+        facts["msg"] = facts["summary"]
+        return result([], done=done, unchecked=check_mode and not done, **facts)
 
     def _facts(
         self, cluster: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]

@@ -275,6 +275,10 @@ done:
   description: Whether all steps are completed.
   returned: when O(state=finished)
   type: bool
+unchecked:
+  description: Whether this was a check, and the cluster is at work, so that what follows is not known.
+  returned: when O(state=finished)
+  type: bool
 cluster_id:
   description: The cluster; empty while there is none.
   returned: when O(state) is V(submitted) or V(finished)

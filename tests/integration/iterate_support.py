@@ -39,12 +39,15 @@ def show(event):
         print(event.message)
 
 request = execute.Request(
-    Path(sys.argv[1]), "labeller3,", extra_vars=("@" + sys.argv[2],), local=True
+    Path(sys.argv[1]), "labeller3,", extra_vars=("@" + sys.argv[2],), local=True,
+    check=sys.argv[3:] == ["--check"],
 )
 done = execute.run(request, show, Redactor())
 print(done.message)
 for result in done.results:
     print(result.status.value, result.task)
+for task in done.unchecked:
+    print("unchecked", task)
 sys.exit(done.exit_code)
 """
 
@@ -192,18 +195,18 @@ class Instance:
         counts = dict(pair.split("=") for pair in recap.split() if "=" in pair)
         return {"rc": done.returncode, "text": done.stdout + done.stderr, **counts}
 
-    def begin(self, **changes: Any) -> subprocess.Popen[str]:
+    def begin(self, *options: str, **changes: Any) -> subprocess.Popen[str]:
         """Start a turn as the engine does, in a session of its own."""
         return subprocess.Popen(
-            [sys.executable, "-c", ENGINE, _playbook(), self._values(changes)],
+            [sys.executable, "-c", ENGINE, _playbook(), self._values(changes), *options],
             env={**os.environ, "RUNBOOK_HOME": str(self.folder / "runbook")},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             cwd=self.folder, start_new_session=True,
         )  # fmt: skip
 
-    def turn(self, **changes: Any) -> tuple[int, str]:
+    def turn(self, *options: str, **changes: Any) -> tuple[int, str]:
         """A whole turn by the engine: its exit code and what it said."""
-        run = self.begin(**changes)
+        run = self.begin(*options, **changes)
         output, _ = run.communicate(timeout=120)
         return run.returncode, output
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import iterate_support as support
 import pytest
 from iterate_support import Instance, Mailbox
 from labeller_support import Labeller, client
+
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +61,18 @@ def test_the_loop_from_open_sites_to_its_end(instance: Instance, mailbox: Mailbo
     checked = instance.stock_turn("--check")
     assert (checked["rc"], checked["changed"]) == (0, "1"), checked["text"]
     assert instance.learner.seen == []
+
+    # Killed while the cluster works: the check of the next call says that it does not see the end.
+    instance.learner.may_work.clear()
+    killed = instance.begin()
+    until(lambda: instance.learner.seen, 60)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    code, text = instance.turn("--check")
+    assert code == 0, text
+    assert "unchecked Follow the learner to its end" in text
+    assert "Clone Learner RUNNING" in text, "what it waits for"
+    instance.learner.may_work.set()
     done = instance.stock_turn()
     assert (done["rc"], done["failed"]) == (0, "0"), done["text"]
     assert len(instance.learner.seen) == 1

@@ -259,11 +259,16 @@ def test_started_once_and_followed_to_its_end(params: dict[str, Any]) -> None:
     steps(made, "COMPLETED", "RUNNING", "PENDING")
     running = finish(params)
     assert not running["done"]
+    assert not running["unchecked"]
+    looked = finish(params, check=True)
+    assert (looked["unchecked"], looked["changed"]) == (True, False), "what comes next is not known"
+    assert looked["msg"] == looked["summary"]
     assert [step["state"] for step in running["steps"]] == ["COMPLETED", "RUNNING", "PENDING"]
     assert "run_geopyspark.py RUNNING" in running["summary"]
     assert running["hourly_ceiling"] == 0.172
     steps(made, "COMPLETED", "COMPLETED", "COMPLETED")
     assert finish(params)["done"]
+    assert not finish(params, check=True)["unchecked"]
     assert submit(params)["cluster_id"] == made
     assert clusters(params) == [made]
 

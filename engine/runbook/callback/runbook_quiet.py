@@ -72,6 +72,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                     values += [_evaluated(templar, leaf) for leaf in _vaulted(value)]
         _tell({"secrets": values})
 
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """Say which steps report that a check sees no further, as one that waits for a cluster."""
+        found = getattr(result, "result", None) or result._result  # noqa: SLF001
+        if found.get("unchecked"):
+            _tell({"unchecked": str(getattr(result, "task_name", ""))})
+
     def v2_runner_on_skipped(self, result: Any) -> None:
         """Say which steps a check could only skip: the real run will do them."""
         found = getattr(result, "result", None) or result._result  # noqa: SLF001
