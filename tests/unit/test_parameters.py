@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -182,10 +183,50 @@ def test_check_paths_finds_what_a_repository_holds(operations: Path) -> None:
     idx = "inventories/t/group_vars/g.yml:1:1: aoi_idx: unknown parameter 'aoi_idx' (did you mean aoi_index?)"
     assert idx in found
     only = check_paths([operations / "inventories" / "t"])
-    assert [str(problem) for problem in only] == [idx]
+    assert idx in [str(problem) for problem in only]
+    assert any("more need the parameter ec2_instance, and one" in str(p) for p in only)
     tasks = operations / "playbooks" / "tasks" / "bad.yml"
     tasks.write_text("- ansible.builtin.debgu: {msg: x}\n")
     assert ["did you mean ansible.builtin.debug" in str(p) for p in check_paths([tasks])] == [True]
+
+
+def test_every_target_is_held_against_every_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``apply`` refuses for its input, ``validate`` reports, in an inventory of one's own."""
+    folder = tmp_path / "inventories" / "mine"
+    shutil.copytree(targets.collection.root() / "inventories" / "labeller3", folder)
+    parameters_file = folder / "group_vars" / "all" / "parameters.yml"
+    parameters_file.write_text(parameters_file.read_text().replace("ec2_instance: labeller3\n", ""))
+    monkeypatch.chdir(tmp_path)
+    refused = {
+        path.name
+        for path in targets.playbooks(targets.collection.root())
+        if [p for p in check(path, targets.target("mine")) if not p.warning]
+    }
+    assert {"regular.yml", "iterate.yml"} <= refused
+    assert refused.isdisjoint({"backup.yml"})
+    (found,) = check_paths([])
+    assert str(found).startswith(
+        "inventories/mine/hosts.yml:6:7: all.hosts.labeller3.ec2_instance: "
+    )
+    assert f"{len(refused) - 3} more need the parameter ec2_instance" in found.message
+    (named,) = check_paths([Path("mine"), Path("regular.yml")])
+    assert named.message.startswith("regular.yml needs the parameter ec2_instance, and labeller3")
+    assert check_paths([Path("mine"), Path("backup.yml")]) == []
+    assert check_paths([], parse_extra_vars(["ec2_instance=x"])) == []
+
+
+def test_what_is_wrong_on_one_target_names_it(operations: Path) -> None:
+    (operations / "inventories" / "u.yml").write_text("all: {hosts: {three: {own: 1}}}\n")
+    (operations / "playbooks" / "q.yml").write_text(
+        "- name: Q\n  hosts: all\n  tasks:\n    - ansible.builtin.debug: {msg: '{{ own }}'}\n"
+        "- name: R\n  hosts: g\n  tasks:\n    - ansible.builtin.debug: {msg: '{{ own }}'}\n"
+    )
+    own = [p.message for p in check_paths([operations, operations / "playbooks" / "q.yml"])]
+    assert [message for message in own if "own" in message] == [
+        "undefined variable 'own' (on t)"
+    ] * 2
 
 
 @pytest.mark.parametrize("path", targets.playbooks(targets.collection.root()), ids=lambda p: p.stem)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 from runbook import collection, positions, targets
 from runbook.diagnostics import Path as DocumentPath
 from runbook.diagnostics import Problem, ordered, suggest
+from runbook.errors import InvalidInputError
 from runbook.positions import Document
 from runbook.targets import Target
 
@@ -36,8 +39,29 @@ def check(
     Vaults are looked at only with ``passwords``. Warnings are among the problems
     (``Problem.warning``); they do not stop a run.
     """
-    folder = playbook.parent if playbook else None
-    inventory = read(target, folder) if target else None
+    inventory = read(target, playbook.parent if playbook else None) if target else None
+    walk, own = _walked(playbook, inventory, extra)
+    problems = [*walk.problems, *_types(walk)]
+    hosts = _hosts(walk, inventory, limit) if inventory else set()
+    if passwords is not None:
+        problems += _closed_vaults(walk, inventory, hosts, extra, passwords)
+    if playbook:
+        problems += _tag_problems(walk, playbook, {"--tags": tags, "--skip-tags": skip_tags})
+        problems += _unused_extra(walk, playbook, extra)
+    if inventory:
+        problems += inventory.all_problems()
+        problems += [] if walk.open_uses else _unknown(inventory, walk.used)
+        problems += _host_problems(walk, inventory, limit)
+        if playbook and not walk.open_names:
+            for missing in _missing(inventory, hosts, walk.used - own):
+                problems.append(missing.problem([playbook.name]))
+    return ordered(problems)
+
+
+def _walked(
+    playbook: Path | None, inventory: Inventory | None, extra: ExtraVars | None
+) -> tuple[Walk, set[str]]:
+    """A walk through all of a run's input, and the names that playbook and ``-e`` define."""
     given = set(schemas.parameters()) | (inventory.names() if inventory else set())
     walk = Walk(
         frozenset(given | set(extra.values if extra else ())),
@@ -55,63 +79,102 @@ def check(
             )
             walk.expressions(extra.documents[name], (name,), value)
     if inventory:
-        _add(walk, inventory)
+        for layer in inventory.layers:
+            walk.define(layer.document, layer.path, layer.values)
+        for layer in inventory.layers:
+            walk.expressions(layer.document, layer.path, layer.values)
     walk.finish()
-    problems = [*walk.problems, *_types(walk)]
-    if passwords is not None:
-        hosts = _hosts(walk, inventory, limit) if inventory else set()
-        problems += _closed_vaults(walk, inventory, hosts, extra, passwords)
-    if playbook:
-        problems += _tag_problems(walk, playbook, {"--tags": tags, "--skip-tags": skip_tags})
-        problems += _unused_extra(walk, playbook, extra)
-    if inventory:
-        problems += inventory.all_problems()
-        problems += [] if walk.open_uses else _unknown(inventory, walk.used)
-        problems += _host_problems(walk, inventory, limit)
-        if playbook and not walk.open_names:
-            hosts = _hosts(walk, inventory, limit)
-            problems += _missing(inventory, hosts, walk.used - own, playbook.name)
-    return ordered(problems)
+    return walk, own
 
 
-def check_paths(paths: Sequence[Path]) -> list[Problem]:
-    """Everything that is wrong in the playbooks and inventories at ``paths``, each for itself.
+def check_paths(paths: Sequence[Path], extra: ExtraVars | None = None) -> list[Problem]:
+    """Everything that is wrong in the playbooks and inventories at ``paths``.
 
-    Without paths: those of the working directory, or the packaged ones if it has neither.
-    Undefined variables are held against all inventories together, unknown parameters against all
-    playbooks.
+    Without paths: those of the working directory, or the packaged ones if it has neither. Each
+    target is held against each playbook that changes a host of it: those at ``paths``, or, when no
+    playbook is named, all that ``apply`` knows by name.
     """
-    playbooks: list[Path] = []
-    folders: list[Path] = []
-    tasks: list[Path] = []
-    problems: list[Problem] = []
+    found = _Found()
     for path in paths or [_default_root()]:
-        _sort(path, playbooks, folders, tasks, problems)
-    inventories = [read(Target(path.stem, str(path), path)) for path in folders]
-    names = set(schemas.parameters()).union(*(inventory.names() for inventory in inventories))
-    opened = any(inventory.open for inventory in inventories)
-    used: set[str] = set()
-    unsure = False
+        found.sort(path)
+    playbooks = found.playbooks
+    if found.inventories and not found.named:
+        known = {
+            path.name: path for root in targets.roots()[::-1] for path in targets.playbooks(root)
+        }
+        known |= {path.name: path for path in playbooks}
+        playbooks = list(known.values())
+    problems = found.problems
+    uses = _Uses()
     for playbook in playbooks:
-        walk = Walk(frozenset(names), open_names=opened)
-        walk.playbook(playbook)
-        walk.finish()
-        used |= walk.used
-        unsure = unsure or walk.open_uses
-        problems += [*walk.problems, *_types(walk)]
-    for file in tasks:
-        walk = Walk(frozenset(names), open_names=True)
+        problems += _on_each(playbook, found.inventories, extra, uses)
+    for file in found.tasks:
+        walk = Walk(frozenset(schemas.parameters()), open_names=True)
         walk.tasks_file(file)
         problems += walk.problems
-    for inventory in inventories:
+    for inventory in map(read, found.inventories):
+        walk, _ = _walked(None, inventory, None)
+        problems += [*walk.problems, *_types(walk)] if inventory.target not in uses.targets else []
         problems += inventory.all_problems()
-        walk = Walk(frozenset(names), open_names=opened)
-        _add(walk, inventory)
+        problems += [] if uses.open else _unknown(inventory, uses.names | walk.used)
+    return ordered([*problems, *uses.missing()])
+
+
+@dataclass
+class _Uses:
+    """What playbooks use of targets."""
+
+    names: set[str] = field(default_factory=set)
+    open: bool = False
+    targets: set[Target] = field(default_factory=set)
+    lacking: dict[Problem, tuple[_Missing, list[str]]] = field(default_factory=dict)
+
+    def missing(self) -> Iterable[Problem]:
+        """Parameters that targets lack, each once, with the playbooks that need it."""
+        return (missing.problem(names) for missing, names in self.lacking.values())
+
+
+def _on_each(
+    playbook: Path, where: Sequence[Target], extra: ExtraVars | None, uses: _Uses
+) -> Iterable[Problem]:
+    """What is wrong with a playbook; what is so on some targets only, names them."""
+    inventories = [read(target, playbook.parent) for target in where]
+    walks = {
+        inventory.target: (inventory, *_walked(playbook, inventory, extra))
+        for inventory in inventories
+    }
+    fitting = {
+        target: (inventory, walk, own)
+        for target, (inventory, walk, own) in walks.items()
+        if not inventory.static or _hosts(walk, inventory, None)
+    }
+    if not fitting:  # for hosts of none of them: looked at by itself
+        names = set(schemas.parameters()).union(*(inventory.names() for inventory in inventories))
+        walk = Walk(frozenset(names), open_names=any(inventory.open for inventory in inventories))
+        walk.playbook(playbook)
         walk.finish()
-        problems += [*walk.problems, *_types(walk)]
-        problems += [] if unsure else _unknown(inventory, used | walk.used)
-        problems += [] if opened else _missing(inventory, inventory.hosts, used, "the playbooks")
-    return ordered(problems)
+        uses.names |= walk.used
+        uses.open = uses.open or walk.open_uses
+        return [*walk.problems, *_types(walk)]
+    places: dict[Problem, list[str]] = {}
+    files: set[str] = set()
+    for target, (inventory, walk, own) in fitting.items():
+        uses.targets.add(target)
+        uses.names |= walk.used
+        uses.open = uses.open or walk.open_uses
+        files |= {document.file for document in inventory.documents}
+        for problem in {*walk.problems, *_types(walk)}:
+            places.setdefault(problem, []).append(target.name)
+        if not walk.open_names:
+            for missing in _missing(inventory, _hosts(walk, inventory, None), walk.used - own):
+                entry = uses.lacking.setdefault(missing.problem([""]), (missing, []))
+                entry[1].append(playbook.name)
+    return [
+        problem
+        if problem.file in files or len(names) == len(fitting)
+        else replace(problem, message=f"{problem.message} (on {', '.join(names)})")
+        for problem, names in places.items()
+    ]
 
 
 def _default_root() -> Path:
@@ -120,47 +183,58 @@ def _default_root() -> Path:
     return here if own else collection.root()
 
 
-def _sort(
-    path: Path,
-    playbooks: list[Path],
-    folders: list[Path],
-    tasks: list[Path],
-    problems: list[Problem],
-) -> None:
-    """Say what ``path`` is: a repository, an inventory, a playbook, a file of tasks."""
-    path = path.absolute()
-    if path.is_dir():
-        if (path / "playbooks").is_dir() or (path / "inventories").is_dir():
-            playbooks += targets.playbooks(path)
-            folders += targets.inventories(path)
-        elif path.name == "inventories":
-            folders += targets.inventories(path.parent)
-        elif path.name == "playbooks":
-            playbooks += targets.playbooks(path.parent)
+@dataclass
+class _Found:
+    """What lies at paths; ``named``: a playbook was named itself."""
+
+    playbooks: list[Path] = field(default_factory=list)
+    inventories: list[Target] = field(default_factory=list)
+    tasks: list[Path] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    named: bool = False
+
+    def sort(self, path: Path) -> None:
+        """Say what ``path`` is: a repository, an inventory, a playbook, a file of tasks, a name."""
+        path = path if path.exists() else _by_name(path)
+        path = path.absolute()
+        if path.is_dir():
+            repository = path.parent if path.name in ("playbooks", "inventories") else path
+            if path.name != "inventories" and (repository / "playbooks").is_dir():
+                self.playbooks += targets.playbooks(repository)
+                self.named = self.named or path.name == "playbooks"
+            if path.name == "playbooks":
+                return
+            if (repository / "inventories").is_dir():
+                self.inventories += map(_target, targets.inventories(repository))
+            elif not (repository / "playbooks").is_dir():
+                self.inventories.append(_target(path))
+            return
+        document = positions.load(path, targets.shown(path))
+        if document.problems and document.value is None:
+            self.problems += document.problems
+        elif not isinstance(document.value, list):
+            self.inventories.append(_target(path))
+        elif any(isinstance(p, dict) and ("hosts" in p or _imports(p)) for p in document.value):
+            self.playbooks.append(path)
+            self.named = True
         else:
-            folders.append(path)
-        return
-    document = positions.load(path, targets.shown(path))
-    if document.problems and document.value is None:
-        problems += document.problems
-    elif not isinstance(document.value, list):
-        folders.append(path)
-    elif any(isinstance(p, dict) and ("hosts" in p or _imports(p)) for p in document.value):
-        playbooks.append(path)
-    else:
-        tasks.append(path)
+            self.tasks.append(path)
+
+
+def _target(path: Path) -> Target:
+    return Target(path.stem if path.is_file() else path.name, str(path), path)
+
+
+def _by_name(path: Path) -> Path:
+    """The playbook or target that ``apply`` knows by this name; else the path as it is."""
+    for find in (targets.playbook, lambda name: targets.target(name).path):
+        with suppress(InvalidInputError):
+            return find(str(path)) or path
+    return path
 
 
 def _imports(entry: dict[object, object]) -> bool:
     return any(str(key).endswith("import_playbook") for key in entry)
-
-
-def _add(walk: Walk, inventory: Inventory) -> None:
-    """The inventory's variables become known, and its expressions are looked at."""
-    for layer in inventory.layers:
-        walk.define(layer.document, layer.path, layer.values)
-    for layer in inventory.layers:
-        walk.expressions(layer.document, layer.path, layer.values)
 
 
 def _types(walk: Walk) -> Iterable[Problem]:
@@ -290,9 +364,27 @@ def _closed_vaults(
                     yield document.problem(path, problem)
 
 
-def _missing(
-    inventory: Inventory, hosts: Iterable[str], used: set[str], user: str
-) -> Iterable[Problem]:
+@dataclass(frozen=True)
+class _Missing:
+    """A required parameter that hosts of a target lack."""
+
+    document: Document
+    path: DocumentPath
+    name: str
+    hosts: str
+
+    def problem(self, users: Sequence[str]) -> Problem:
+        """It as a problem of the playbooks ``users``."""
+        shown = ", ".join(users[:3]) + (f" and {len(users) - 3} more" if len(users) > 3 else "")
+        need = "needs" if len(users) == 1 else "need"
+        meaning = schemas.parameters()[self.name]["description"]
+        return self.document.problem(
+            self.path,
+            f"{shown} {need} the parameter {self.name}, and {self.hosts} has none: {meaning}",
+        )
+
+
+def _missing(inventory: Inventory, hosts: Iterable[str], used: set[str]) -> Iterable[_Missing]:
     """Parameters without a default that a host of the target does not have."""
     hosts = sorted(hosts)
     for name, schema in schemas.parameters().items():
@@ -306,8 +398,5 @@ def _missing(
         if lacking:
             document, path = inventory.place(lacking[0])
             several = f" (and {len(lacking) - 1} more hosts)" if len(lacking) > 1 else ""
-            yield document.problem(
-                (*path, name) if path else (lacking[0], name),
-                f"{user} needs the parameter {name}, and {lacking[0]}{several} has none:"
-                f" {schema['description']}",
-            )
+            place = (*path, name) if path else (lacking[0], name)
+            yield _Missing(document, place, name, f"{lacking[0]}{several}")
