@@ -601,7 +601,7 @@ class Kept:
         """The request; InvalidInput when none is kept."""
         try:
             return dict(json.loads(self.read()))
-        except ValueError as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise InvalidInput(
                 "{} is missing or no request; apply the run mode, which defines it".format(
                     self.name

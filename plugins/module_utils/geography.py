@@ -13,7 +13,7 @@ once for each cell, so that an outline of any number of vertices costs little mo
 from __future__ import annotations
 
 import json
-import math
+import reprlib
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
@@ -121,7 +121,7 @@ def _ring(ring: Any, where: str) -> Ring:
         if not _is_position(position):
             raise InvalidInput(
                 "{}, position {}: {} is no longitude and latitude in degrees".format(
-                    where, number, json.dumps(position)[:60]
+                    where, number, reprlib.repr(position)[:60]
                 )
             )
         positions.append((float(position[0]), float(position[1])))
@@ -135,9 +135,10 @@ def _is_position(position: Any) -> bool:
         isinstance(position, list)
         and len(position) >= 2
         and all(
-            isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            isinstance(value, (int, float)) and not isinstance(value, bool)
             for value in position[:2]
         )
+        # Neither holds for NaN and infinities; an integer of any size can be compared.
         and abs(position[0]) <= 180
         and abs(position[1]) <= 90
     )

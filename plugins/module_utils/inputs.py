@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # A header longer than this is no header.
 _HEADER_SIZE = 64 * 1024
 
+# PostgreSQL's limit for the columns of a table is 1,600.
+_MOST_COLUMNS = 1000
+
 #: Columns of a CSV of names that matter here; labeller writes others beside them.
 _NAMES = {"name": "text", "usage": "text", "label": "text"}
 
@@ -135,9 +138,18 @@ def _header(head: bytes, name: str, needed: Sequence[str]) -> List[str]:
         )
     try:
         text = head.decode("utf-8-sig", "replace")
-        header = next(csv.reader(io.StringIO(text), strict=True))
+        lines = io.StringIO(text)
+        header = next(csv.reader(lines, strict=True))
     except (csv.Error, StopIteration) as error:
         raise InvalidInput("{} is no CSV: {}".format(name, error)) from error
+    cut = len(head) == _HEADER_SIZE and not lines.read(1)
+    if cut or len(header) > _MOST_COLUMNS:
+        raise InvalidInput(
+            "{}: the header has {}{:,} columns, at most {:,} are read; expected a CSV with the "
+            "columns {}".format(
+                name, "more than " if cut else "", len(header), _MOST_COLUMNS, ", ".join(needed)
+            )
+        )
     missing = [column for column in needed if column not in header]
     if missing:
         raise InvalidInput(
@@ -236,7 +248,7 @@ class Area:
         self.count = 0
         url = "s3://{}/{}".format(tx.bucket, key)
         self._parts = geography.area(whole(tx, key), index, url)
-        number, cell = "double precision", 'gid integer, id integer, name text'
+        number, cell = "double precision", "gid integer, id integer, name text"
         for table, columns in (
             (self.table, '{}, col integer, "row" integer'.format(cell)),
             (self._box, "{}, x {number}, y {number}".format(cell, number=number)),
@@ -287,8 +299,7 @@ class Area:
         )
         try:
             lines = "".join(
-                "{!r}\t{!r}\t{!r}\n".format(*span)
-                for span in geography.spans(self._parts, xs, ys)
+                "{!r}\t{!r}\t{!r}\n".format(*span) for span in geography.spans(self._parts, xs, ys)
             )
         except InvalidInput as error:
             raise InvalidInput("{}: {}".format(self.name, error)) from error

@@ -174,7 +174,7 @@ class Learner:
         try:
             content = json.loads(body)
             return Attempt(int(content["attempt"]), key, content, answer["LastModified"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidInput(
                 "s3://{}/{} is no claim of runbook: look at it, and remove it if no cluster of "
                 "this iteration is there".format(self.bucket, key)

@@ -162,7 +162,7 @@ def parse(body: bytes, where: str) -> Manifest:
     """A manifest from its text; ``where`` names it. InvalidInput when it cannot be used."""
     try:
         content = json.loads(body.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(
             "{} is not a manifest: {}; the backup cannot be used".format(where, error)
         ) from error

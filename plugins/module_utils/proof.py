@@ -85,7 +85,7 @@ def _missing(
     try:
         with aws.translated("read {}".format(name)):
             stored = json.loads(tx.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-    except (ModuleFailure, ValueError) as error:
+    except (ModuleFailure, ValueError, RecursionError) as error:
         return ["its manifest cannot be read: {}".format(error)]
     if stored != json.loads(json.dumps(manifest)):
         return ["{} is not the manifest that was given".format(name)]

@@ -178,6 +178,10 @@ BAD_CATALOGUES: dict[str | bytes, str] = {
     "": "planet/full.csv is empty; expected a CSV with the columns cell_id, scene_id",
     "\n\n": "is empty",
     CATALOG_HEADER + "\n": "planet/full.csv has a header and no rows",
+    f"{CATALOG_HEADER},{','.join('abc' for _ in range(2000))}\n1\n": "full.csv: the header has 2,.* columns, at most 1,000",
+    ",".join(
+        map(str, range(10**6))
+    ): "full.csv: the header has more than 1.,... columns, at most 1,000",
     "cell_id,season\n1,GS\n": "column scene_id, .* is missing; the header has cell_id, season",
     CATALOG_HEADER + ",season\n": "column season is there twice",
     CATALOG_HEADER + "\n1,s,GS,1\n": "line 2: missing data for column",

@@ -77,6 +77,9 @@ def test_the_areas_of_ghana_can_all_be_read() -> None:
         (collection(polygon([*SQUARE[:2], ["1", 0], SQUARE[0]])), "position 3"),
         (collection(polygon([*SQUARE[:2], [float("nan"), 0], SQUARE[0]])), "position 3"),
         (collection(polygon([*SQUARE[:2], [True, 0], SQUARE[0]])), "position 3"),
+        (collection(polygon([*SQUARE[:2], [10**400, 0], SQUARE[0]])), "position 3: .* longitude"),
+        (collection(polygon([*SQUARE[:2], [0, -(10**4000)], SQUARE[0]])), "position 3"),
+        (collection(polygon([*SQUARE[:2], [float("inf"), 0], SQUARE[0]])), "position 3"),
         (
             collection(polygon(SQUARE), crs={"properties": {"name": "urn:ogc:def:crs:EPSG::32630"}}),
             "is in urn:ogc:def:crs:EPSG::32630; expected longitude and latitude",

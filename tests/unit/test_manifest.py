@@ -37,6 +37,8 @@ def text(**table: Any) -> bytes:
         (b'{"format_version": 2}', "use a newer runbook"),
         (text()[:-1], "is not a manifest"),
         (b"\xff", "is not a manifest"),
+        (b"[" * 100_000, "is not a manifest"),
+        (b'{"format_version":' * 100_000, "is not a manifest"),
     ],
 )
 def test_what_cannot_be_used_is_named(body: bytes, message: str) -> None:
