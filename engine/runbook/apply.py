@@ -36,6 +36,7 @@ class Options:
     target: str
     extra_vars: tuple[str, ...] = ()
     check: bool = False
+    validate: bool = False
     diff: bool = False
     yes: bool = False
     limit: str = ""
@@ -123,6 +124,9 @@ class _Apply:
             raise RefusedError("--step asks before each step, and there is no terminal to ask on.")
         self._find()
         self._ask_passwords()
+        if options.validate:
+            self._validate()
+            return ExitCode.OK
         # Also with --yes: what can be known to fail must fail before anything is touched.
         planned = self._execute(check=True, before=self._prepare)
         if planned.exit_code != ExitCode.OK or not (planned.changed or planned.unchecked):
@@ -161,8 +165,8 @@ class _Apply:
         given = self._extra.values.items()
         self._redactor.learn(value for name, value in given if name in self._secret)
 
-    def _prepare(self) -> None:
-        """Everything that can be wrong in the input, at once; then the target, if it is ours."""
+    def _validate(self) -> None:
+        """Everything that can be wrong in the input, at once."""
         options = self._options
         warnings = validated(
             self._playbook,
@@ -177,6 +181,10 @@ class _Apply:
         )
         for warning in warnings:
             self._publisher.publish(Notice("warning", str(warning)))
+
+    def _prepare(self) -> None:
+        """The input; then the target, if it is the packaged sandbox, and the journal."""
+        self._validate()
         bring_up(self._target)
         self._publisher.subscribe(Journal(self._run_id))
 

@@ -10,7 +10,7 @@ import re
 import subprocess
 from typing import Any, List, Mapping, NamedTuple, Sequence
 
-from . import files
+from . import files, loop_call
 from .change import Change, result
 from .errors import InvalidInput, ModuleFailure
 
@@ -37,6 +37,9 @@ ARGUMENTS: dict[str, Any] = {
     "taken_down": {"type": "bool", "default": False},
     "learner": {"type": "bool", "default": False},
     "learner_command": {"type": "str", "default": ""},
+    "learner_inventory": {"type": "path", "default": ""},
+    "learner_vault_password_file": {"type": "path", "default": "", "no_log": False},
+    "learner_run": {"type": "dict", "default": {}},
 }
 
 PROFILES: dict[str, tuple[str, ...]] = {
@@ -296,7 +299,9 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     user_home = _home_of(params["user"])
     if check_mode and params["taken_down"]:
         text = edit(text, [], home)
-    command = _learner_command(params) if present else ""
+    command = loop_call.command(params) if present else ""
+    if present:
+        loop_call.verify(params)
     names = daemons(params["profile"], params) if present else ()
     edited = edit(text, block(names, home, command) if present else [], home)
     after = edited.encode("utf-8", "surrogateescape")
@@ -332,16 +337,6 @@ def _said_of(line: Kept, where: str, names: Sequence[str], present: bool) -> str
     return "the {} starts {} by a line that runbook did not write and keeps: {}: {}".format(
         where, line.daemon, _shown(line.line), means
     )
-
-
-def _learner_command(params: Mapping[str, Any]) -> str:
-    command = params["learner_command"].strip() if params["learner"] else ""
-    if params["learner"] and (not command or "\n" in command):
-        raise InvalidInput(
-            "learner_command is {!r}; with learner it must be one line, the command that runs "
-            "iterate.yml".format(command)
-        )
-    return str(command)
 
 
 def _home_of(user: str | None) -> str:

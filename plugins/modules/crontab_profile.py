@@ -69,14 +69,34 @@ options:
     default: false
   learner:
     description:
-      - Add a line that runs O(learner_command) every five minutes, the active-learning loop. Calls
-        that would overlap are left out (flock); output goes to C(log/iterate.log).
+      - Add a line that runs C(iterate.yml) every five minutes, the active-learning loop. Calls that
+        would overlap are left out (flock); output goes to C(log/iterate.log).
+      - Before that, also in a check, the crontab's user tries on the host, with the few variables
+        that cron sets, whether the call's input is valid and whether it reaches the instance, its
+        database and AWS (C(runbook apply --validate), C(runbook status)). Otherwise the module
+        refuses.
     type: bool
     default: false
   learner_command:
-    description: The command that runs iterate.yml, one line; what it reads must be on the host.
+    description:
+      - Another command for that line; its program is only looked for. Without it, C(runbook) of
+        C($HOME/runbook/bin), with the next three options.
     type: str
     default: ''
+  learner_inventory:
+    description: Inventory on the host, an absolute path; needed with O(learner) without O(learner_command).
+    type: path
+    default: ''
+  learner_vault_password_file:
+    description: File on the host with the password of the inventory's vault, an absolute path.
+    type: path
+    default: ''
+  learner_run:
+    description:
+      - Parameters of the run that the call takes, in place of those in the inventory on the host, which
+        may still describe another run.
+    type: dict
+    default: {}
 extends_documentation_fragment:
   - labeller.runbook.plan
 """

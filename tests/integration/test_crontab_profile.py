@@ -17,6 +17,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import crontab
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     InvalidInput,
     ModuleFailure,
+    Refused,
 )
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ def profile(home: Path, file: Path | None, *, check: bool = False, **params: Any
         "taken_down": False,
         "learner": False,
         "learner_command": "",
+        "learner_inventory": "",
+        "learner_vault_password_file": "",
+        "learner_run": {},
     }
     return crontab.run({**defaults, "crontab_file": str(file) if file else None, **params}, check)
 
@@ -136,7 +140,7 @@ def test_the_loop_has_a_line_of_its_own(home: Path) -> None:
     assert not profile(home, file, learner=True, learner_command=command)["changed"]
     assert profile(home, file)["changed"]
     assert "iterate" not in file.read_text()
-    with pytest.raises(InvalidInput, match="learner_command"):
+    with pytest.raises(InvalidInput, match="learner_inventory is empty"):
         profile(home, file, learner=True)
     done = profile(home, file, profile="maintenance", learner=True, learner_command=command)
     assert "does not run generate_consensus_daemon" in done["warnings"][0]
@@ -160,6 +164,90 @@ def test_a_line_that_the_user_added_stays_and_is_named(home: Path) -> None:
         assert means in said
         assert own in file.read_text().splitlines()
     assert file.read_text() == own + "\n"
+
+
+@pytest.fixture
+def own_home() -> Iterator[tuple[str, Path]]:
+    """A user made for the test, with a home that the user may enter."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to make a user")
+    with tempfile.TemporaryDirectory(prefix="runbook-") as folder:
+        Path(folder).chmod(0o755)
+        user, user_home = f"runbookl{os.getpid()}", Path(folder, "home")
+        subprocess.run(
+            ["useradd", "--create-home", "--home-dir", user_home, "--shell", "/bin/bash", user],
+            check=True,
+        )
+        yield user, user_home
+        subprocess.run(["userdel", user], check=True)
+
+
+def test_the_call_of_the_loop_is_tried_as_cron_would_make_it(
+    home: Path, own_home: tuple[str, Path]
+) -> None:
+    """The user's folder, few variables; refused with what runbook said, also in a check."""
+    user, user_home = own_home
+    file = home / "crontab"
+    inventory, password = user_home / "in ventory 9%", user_home / "password"
+    params = {
+        "user": user, "learner": True, "learner_inventory": str(inventory),
+        "learner_vault_password_file": str(password),
+        "learner_run": {"run_id": 3, "aoi_name": "ghana", "aoi_index": 2},
+    }  # fmt: skip
+
+    def refused(reason: str) -> None:
+        for check in (True, False):
+            with pytest.raises(Refused, match=reason):
+                profile(home, file, check=check, **params)
+        assert not file.exists()
+
+    refused(r"\$HOME/runbook/bin/runbook is not there for cron: install runbook")
+    program = user_home / "runbook" / "bin" / "runbook"
+    program.parent.mkdir(parents=True)
+    said = user_home / "said"
+    program.write_text(
+        f"#!/bin/sh\n{{ env | sort; pwd; printf '%s|' \"$@\"; echo; }} >> '{said}'\n"
+        "case $1 in $FAILS) echo the password is wrong >&2; exit 3;; esac\n"
+    )
+    program.chmod(0o755)
+    subprocess.run(["chown", "-R", user, user_home], check=True)
+    refused(rf"learner_inventory is {inventory}: it does not exist")
+    inventory.mkdir()
+    password.touch()
+    password.chmod(0o600)
+    refused(rf"learner_vault_password_file is {password}: .* its user may not read it")
+    shutil.chown(password, user)
+    original = program.read_text()
+    for command, reason in [("apply", "would be rejected"), ("status", "would not reach the")]:
+        program.write_text(original.replace("$FAILS", command))
+        refused(rf"(?s)iterate.yml {reason}.*the password is wrong")
+    program.write_text(original)
+    said.unlink()
+    assert profile(home, file, **params)["changed"]
+    run = "-e|aoi_index=2 aoi_name=ghana run_id=3"
+    access = f"-i|{inventory}|--vault-password-file|{password}"
+    lines = said.read_text().splitlines()
+    variables = ["HOME", "LOGNAME", "PATH", "PWD", "SHELL", "USER"]
+    for call in (f"apply|iterate.yml|{run}|{access}|--validate|", f"status|{access}|"):
+        shown, lines = lines[: lines.index(call) + 1], lines[lines.index(call) + 1 :]
+        assert [line.split("=")[0] for line in shown[:6]] == variables
+        assert shown[6:] == [str(user_home), call]
+    # What cron itself calls.
+    (line,) = (text for text in file.read_text().splitlines() if "iterate" in text)
+    (home / "log").mkdir(mode=0o777)
+    said.unlink()
+    shell = line.split("* * * * ", 1)[1].replace("\\%", "%")
+    subprocess.run(["/bin/sh", "-c", shell], check=True, env={"HOME": str(user_home)})
+    assert said.read_text().splitlines()[-1] == f"apply|iterate.yml|{run}|{access}|--yes|--quiet|"
+
+    own = {**params, "learner_command": "A=1 /nowhere/iterate --now"}
+    with pytest.raises(Refused, match="/nowhere/iterate is not there for cron"):
+        profile(home, file, **own)
+    said.unlink()
+    assert profile(home, file, **{**own, "learner_command": f"A=1 '{program}' x"})["changed"]
+    assert not said.exists()
+    with pytest.raises(InvalidInput, match="must be an absolute path"):
+        profile(home, file, **{**params, "learner_inventory": "labeller3"})
 
 
 def test_a_missing_script_is_a_warning(home: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
 
-from runbook import parameters, targets, vault
-from runbook.errors import InvalidInputError
+from runbook import apply, execute, parameters, targets, vault
+from runbook.errors import ExitCode, InvalidInputError
 from runbook.validate.checks import check
 
 FILES = {
@@ -131,3 +131,30 @@ def test_a_source_without_a_password_is_named(folder: Path, name: str, said: str
         InvalidInputError, match=f"^--vault-password-file {folder}/{name}: .*{said}"
     ):
         vault.passwords({}, [name])
+
+
+def test_apply_validate_stops_before_anything_is_contacted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the crontab's call of the loop is tried with: as apply itself reads its input."""
+    run = Path("inventories/t/group_vars/here/v.yml")
+    run.write_text(inline("db_pwd"))
+    Path("pw").write_text("right\n")
+    Path("other").write_text("wrong\n")
+    called: list[object] = []
+    monkeypatch.setenv("RUNBOOK_HOME", str(folder / "state"))
+    monkeypatch.setattr(execute, "run", lambda *given: called.append(given))
+
+    def validate(password: str, *more: str) -> ExitCode:
+        options = apply.Options(
+            "p", "t", ("@given.yml", *more), validate=True, vault_password_file=(password,)
+        )
+        return apply.apply(options)
+
+    assert validate("pw") == ExitCode.OK
+    with pytest.raises(InvalidInputError, match="not with the password given"):
+        validate("other")
+    with pytest.raises(InvalidInputError, match="unknown parameter 'mroe'"):
+        validate("pw", "mroe=1")
+    assert not called
+    assert not (folder / "state").exists()

@@ -16,6 +16,7 @@ from runbook.cli import SETTINGS
               help="A name below inventories/, a path, or 'host,'.")  # fmt: skip
 @click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.")
 @click.option("-C", "--check", is_flag=True, help="Stop after the plan; change nothing.")
+@click.option("--validate", is_flag=True, help="Stop after the input was read; contact nothing.")
 @click.option("-D", "--diff", is_flag=True, help="Show every line of every difference.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts.")
