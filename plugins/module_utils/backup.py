@@ -145,22 +145,22 @@ def _present(
 def _result(
     newest: Optional[Manifest], made: Manifest, bucket: Bucket, root: str, damage: List[str]
 ) -> Mapping[str, Any]:
-    # A table that only the newest backup holds is no difference: this run was not asked for it.
-    after = made["tables"]
-    before = (
-        {name: table for name, table in newest["tables"].items() if name in after} if newest else {}
-    )
+    tables = made["tables"]
+    known = newest["tables"] if newest else {}
+    saved = "" if made is newest else manifests.saved(tables, known)
+    saved += "".join("the backup before is damaged: {}\n".format(line) for line in damage)
     alteration = change.Change(
         resource=bucket.url(root),
         action="back up",
-        before=manifests.summary(before, after)
-        + "".join("damaged: {}\n".format(line) for line in damage),
-        after=manifests.summary(after, before),
+        # Nothing is replaced: the backup before stays where it is.
+        before="",
+        after=saved,
         # No sizes of objects: a check, which must say the same, cannot know them.
         counts={
-            "tables": len(after),
-            "rows": sum(table["rows"] for table in after.values()),
+            "tables": len(tables),
+            "rows": sum(table["rows"] for table in tables.values()),
         },
+        fingerprint=manifests.digest(known),
     )
     return change.result([alteration], backup_id=made["backup_id"], manifest=made)
 

@@ -216,16 +216,41 @@ def total(table: TableEntry) -> Total:
     return Total(table["rows"], sum(entry["bytes"] for entry in table["objects"]), exact=True)
 
 
-def summary(tables: Mapping[str, TableEntry], others: Mapping[str, TableEntry]) -> str:
-    """One line a table for diffs: rows, fingerprint, sequences; columns if ``others`` differ."""
+def saved(tables: Mapping[str, TableEntry], before: Mapping[str, TableEntry]) -> str:
+    """What a new backup saves, a line a table, beside the tables of the backup before it."""
     lines = []
     for name, table in sorted(tables.items()):
-        line = "{}: {} rows, {}".format(name, table["rows"], table["fingerprint"])
-        for key, entry in sorted(table["sequences"].items()):
-            line += ", {} at {}{}".format(
-                key, entry["last_value"], "" if entry["is_called"] else " (not used)"
+        old = before.get(name)
+        lines.append(
+            "{}: {:,} {}, {}\n".format(
+                name,
+                table["rows"],
+                "row" if table["rows"] == 1 else "rows",
+                "not in the backup before" if old is None else _compared(table, old),
             )
-        if name in others and state_of(table)["columns"] != state_of(others[name])["columns"]:
-            line += ", columns " + ", ".join("{name} {type}".format(**c) for c in table["columns"])
-        lines.append(line + "\n")
+        )
     return "".join(lines)
+
+
+def _compared(table: TableEntry, old: TableEntry) -> str:
+    """How a table differs from the same one in the backup before."""
+    now, then = state_of(table), state_of(old)
+    if now == then:
+        return "as in the backup before"
+    found = []
+    if now["rows"] != then["rows"]:
+        found.append("{:,} in the backup before".format(old["rows"]))
+    elif now["fingerprint"] != then["fingerprint"]:
+        found.append("as many as in the backup before, but other values")
+    for name, value in now["sequences"].items():
+        if then["sequences"].get(name) != value:
+            found.append("sequence {} at {}".format(name, value[0]))
+    if now["columns"] != then["columns"]:
+        found.append("columns changed")
+    return ", ".join(found) or "sequences changed"
+
+
+def digest(tables: Mapping[str, TableEntry]) -> str:
+    """What identifies the content of tables."""
+    text = json.dumps({name: state_of(table) for name, table in tables.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -197,7 +197,9 @@ plan:
   type: list
   elements: dict
 diff:
-  description: Tables with their rows and fingerprints, in the newest backup and now.
+  description:
+    - What is saved, each table with its rows and how it differs from the backup before, which stays
+      where it is; of a restore, the rows of each table before and after; of a removal, the backups.
   returned: success
   type: list
   elements: dict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,27 +99,52 @@ def test_an_equal_backup_is_not_made_twice(
 
 
 @pytest.mark.parametrize(
-    "statement",
+    ("statement", "shown"),
     [
-        "UPDATE worker_data SET note = '' WHERE worker_id = 1",
-        "DELETE FROM assignment_data WHERE assignment_id = 7",
-        "SELECT nextval('hit_data_hit_id_seq')",
-        "ALTER TABLE hit_data ADD extra int",
-        "ALTER TABLE hit_data RENAME reward TO points",
-        "ALTER TABLE hit_data ALTER reward TYPE bigint",
-        "ALTER SEQUENCE hit_data_hit_id_seq RESTART 300",  # the last value, not used
+        (
+            "UPDATE worker_data SET note = '' WHERE worker_id = 1",
+            "worker_data: 40 rows, as many as in the backup before, but other values",
+        ),
+        (
+            "DELETE FROM assignment_data WHERE assignment_id = 7",
+            "assignment_data: 1,999 rows, 2,000 in the backup before",
+        ),
+        (
+            "SELECT nextval('hit_data_hit_id_seq')",
+            "hit_data: 300 rows, sequence hit_data_hit_id_seq at 301",
+        ),
+        ("ALTER TABLE hit_data ADD extra int", "hit_data: 300 rows, .*columns changed"),
+        ("ALTER TABLE hit_data RENAME reward TO points", "hit_data: 300 rows, .*columns changed"),
+        ("ALTER TABLE hit_data ALTER reward TYPE bigint", "hit_data: 300 rows, .*columns changed"),
+        (
+            "ALTER SEQUENCE hit_data_hit_id_seq RESTART 300",  # the last value, not used
+            "hit_data: 300 rows, sequence hit_data_hit_id_seq at 300",
+        ),
     ],
 )
 def test_any_difference_makes_a_new_backup(
-    params: dict[str, Any], database: Any, aws: Any, bucket: str, statement: str
+    params: dict[str, Any], database: Any, aws: Any, bucket: str, statement: str, shown: str
 ) -> None:
+    """And reads as what it is: rows saved beside the backup before, none taken away."""
     first = backup.present(params, False)
+    (new,) = first["diff"]
+    assert (new["before"], new["after"].splitlines()[0]) == (
+        "", "assignment_data: 2,000 rows, not in the backup before"
+    )  # fmt: skip
     execute(database, statement)
     planned = backup.present(params, True)
     second = backup.present(params, False)
     assert second["changed"]
     assert second["backup_id"] > first["backup_id"]
     assert planned["diff"] == second["diff"] != []
+    (diff,) = second["diff"]
+    assert diff["before"] == ""
+    lines = diff["after"].splitlines()
+    different = [line for line in lines if not line.endswith(" rows, as in the backup before")]
+    assert len(lines) == len(TABLES)
+    assert re.fullmatch(shown, "".join(different))
+    (item,) = second["plan"]
+    assert (item["action"], item["counts"]["tables"]) == ("back up", len(TABLES))
     assert stored_manifest(aws, bucket, first["backup_id"]) == first["manifest"]
 
 
@@ -128,7 +154,7 @@ def test_tables_that_were_not_asked_for_are_no_difference(
     backup.present(params, False)
     execute(database, "DELETE FROM assignment_data WHERE assignment_id = 7")
     (shown,) = backup.present({**params, "tables": ["assignment_data"]}, False)["diff"]
-    assert [line.partition(":")[0] for line in shown["before"].splitlines()] == ["assignment_data"]
+    assert [line.partition(":")[0] for line in shown["after"].splitlines()] == ["assignment_data"]
 
 
 def test_check_mode_predicts_and_writes_nothing(
@@ -244,11 +270,11 @@ def test_a_damaged_newest_backup_does_not_count(
     second = backup.present(params, False)
     assert second["changed"]
     assert second["backup_id"] != first["backup_id"]
-    assert entry["key"] in second["diff"][0]["before"]
+    assert entry["key"] in second["diff"][0]["after"]
     key = second["manifest"]["prefix"] + "manifest.json"
     for unreadable in (b"{", b'{"format_version": 2}'):
         s3(aws).put_object(Bucket=bucket, Key=key, Body=unreadable)
-        assert key in backup.present(params, True)["diff"][0]["before"]
+        assert key in backup.present(params, True)["diff"][0]["after"]
         third = backup.present(params, False)
         assert not backup.present(params, False)["changed"]
         key = third["manifest"]["prefix"] + "manifest.json"

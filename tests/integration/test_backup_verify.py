@@ -127,7 +127,7 @@ def test_deep_verification_counts_and_compares(
     # Such a backup is not taken for an equal one: a new one is made.
     again = backup.present({**params, "verify": "deep"}, False)
     assert again["changed"]
-    assert problem in again["diff"][0]["before"]
+    assert problem in again["diff"][0]["after"]
 
 
 def test_deep_verification_tells_of_every_damaged_table(
