@@ -8,7 +8,7 @@ RUNBOOK := $(BIN)/runbook
 
 demo: $(VENV)/.sandbox
 	@$(RUNBOOK) apply regular.yml -i sandbox --yes
-	@echo "Try next: $(RUNBOOK) apply regular.yml -i sandbox -e run_id=1 --check"
+	@echo "Try next: $(RUNBOOK) apply regular.yml -i sandbox -e run_id=1 -e replaced_run=0 --check"
 
 test: $(VENV)/.test
 	@.ci/apt

@@ -330,6 +330,8 @@ def confirm(planned: execute.Outcome, target: str) -> None:
 
     What takes something away needs the target's name typed; the rest needs ``y``.
     """
+    for line in text.headlines(planned.results):
+        say(line)
     changes = text.real(planned.plan)
     losses = [item for item in changes if destructive(item)]
     if losses:

@@ -83,7 +83,8 @@ class TaskResult(Event):
     ``diff`` is a list of Ansible's diffs (``before``, ``after``, their headers, or ``prepared``);
     ``plan`` a list of the planned changes (plugins/module_utils/change.py). ``error_kind`` is set
     on failures of our modules. ``output`` is what a failed foreign command printed. ``backup_id``
-    is the backup that the step made, found equal or restored.
+    is the backup that the step made, found equal or restored. ``headline`` is what the operator
+    must know first of the whole run, in the plan and when asked to confirm it.
     """
 
     host: str
@@ -99,6 +100,7 @@ class TaskResult(Event):
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
     backup_id: str = ""
+    headline: str = ""
 
 
 @dataclass(frozen=True)

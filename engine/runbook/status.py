@@ -58,17 +58,30 @@ def status(**options: Any) -> int:
 
 def state(answer: Mapping[str, Any]) -> dict[str, Any]:
     """A host's state (schemas/status.schema.json) from what status.yml hands over. Pure."""
-    run, turn, learner = (answer[name] for name in ("run", "turn", "learner"))
+    marker, run, turn, learner = (answer[name] for name in ("marker", "run", "turn", "learner"))
+    disagreement = list(marker["disagreement"])
     if run is None:
         waits_for = "a run: apply a run mode first"
-        return {"run": None, "phase": "none", "learner": None, "waits_for": waits_for}
+        if marker["label"]:  # another geography, or restored tables
+            waits_for += f" ({marker['label']})"
+        return {
+            "run": None,
+            "phase": "none",
+            "learner": None,
+            "waits_for": waits_for,
+            "disagreement": disagreement,
+        }
     found = {
         "run": {name: run[name] for name in ("mode", "aoi_name", "aoi_index", "run_id")},
         **{name: turn[name] for name in _TURN},
         "learner": None,
         "waits_for": turn["waits_for"],
+        "disagreement": disagreement,
     }
     found["run"]["applied_at"] = turn["applied_at"]
+    if disagreement:
+        found["waits_for"] = "a person: run marker and tables disagree, see docs/backups.md"
+        return found
     if learner.get("skipped"):
         return found
     ours = turn["phase"] in ("complete", "returned")
@@ -103,8 +116,9 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     run = found["run"]
     if run is None:
         return [("run", "none"), ("waits for", found["waits_for"])]
+    marked = f"{run['run_id']}, {run['mode']}, applied {run['applied_at']}"
     told = [
-        ("run", f"{run['run_id']}, {run['mode']}, applied {run['applied_at']}"),
+        ("run", "\n".join([marked, *(f"but {line}" for line in found["disagreement"])])),
         ("AOI", f"{run['aoi_name']} {run['aoi_index']}"),
         ("iteration", f"{found['iteration']}, {found['phase']}"),
         ("sites", _sites(found)),

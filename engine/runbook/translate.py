@@ -99,6 +99,7 @@ def _finished(status: Status) -> Callable[[Raw], Event]:
             seconds=round(float(data.get("duration") or 0), 3),
             warnings=[_warning(entry) for entry in result.get("warnings") or []],
             backup_id=next((str(i["backup_id"]) for i in _items(result) if "backup_id" in i), ""),
+            headline=_text(result.get("headline")),
         )
 
     return translate

@@ -32,7 +32,7 @@ from . import backup_load as loading
 from . import backup_source as source
 from . import backup_store as store
 from . import backup_verify as verification
-from . import change, fingerprint, progress
+from . import change, fingerprint, marker, progress
 from . import manifest as manifests
 from .errors import InvalidInput, ModuleFailure
 from .fingerprint import Column, Fingerprint
@@ -186,9 +186,9 @@ class _Run:
             self.chunks += chunks(name, relations, size, snapshot.version)
 
     def equals(self, other: Manifest) -> bool:
-        """Whether a backup holds all these tables as they are now."""
+        """Whether a backup holds all these tables as they are now, and says which run they are."""
         theirs = other["tables"]
-        return all(
+        return other.get("run") == marker.saved(self.snapshot.cursor) and all(
             name in theirs and manifests.state_of(theirs[name]) == manifests.state_of(table)
             for name, table in self.tables.items()
         )
@@ -214,6 +214,7 @@ class _Run:
             "snapshot_lsn": self.snapshot.lsn(),
             "compression": self.params["compression"],
             "tools": _tools(),
+            "run": marker.saved(self.snapshot.cursor),
             "tables": self.tables,
         }
 

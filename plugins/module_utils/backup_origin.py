@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from . import backup_catalog as catalog
 from . import backup_dump as dumps
@@ -26,6 +26,8 @@ class Origin:
     backup_id: str
     label: str
     tables: Dict[str, TableEntry]
+    #: What the backup says the run of its tables was (``marker.saved``).
+    run: Optional[Dict[str, Any]] = None
 
     def problems(self, names: Sequence[str]) -> List[str]:
         """What is wrong with the objects of some tables, without reading them through."""
@@ -49,6 +51,7 @@ class WholeBackup(Origin):
         self._bucket, self._manifest = bucket, manifest
         self.backup_id, self.tables = manifest["backup_id"], manifest["tables"]
         self.label = bucket.url(manifest["prefix"])
+        self.run = manifest.get("run")
 
     def problems(self, names: Sequence[str]) -> List[str]:
         """As S3 reports the objects."""

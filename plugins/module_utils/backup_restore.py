@@ -22,12 +22,12 @@ from . import backup_catalog as catalog
 from . import backup_load as loading
 from . import backup_origin as origins
 from . import backup_source as source
-from . import change, fingerprint, postgres, progress
+from . import change, fingerprint, marker, postgres, progress
 from . import manifest as manifests
 from .backup import Wanted, fingerprints
 from .backup_difference import Difference, between
 from .backup_target import Target, mappings, pairs
-from .errors import InvalidInput, ModuleFailure, Stale
+from .errors import InvalidInput, ModuleFailure, Refused, Stale
 from .fingerprint import Column
 from .s3 import Bucket
 
@@ -72,12 +72,18 @@ def restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
         restore.compare(check_mode)
         if check_mode:
             restore.check_references()
-        elif restore.differences:
+            restore.check_run(staged=True)
+        elif restore.in_place:
+            restore.check_run(staged=False)
+        else:
             restore.swap()
+            restore.check_run(staged=False)
+            restore.mark()
             session.commit()
     return change.result(
         restore.changes(),
         backup_id=origin.backup_id,
+        in_place=restore.in_place,
         tables={name: found._asdict() for name, found in restore.differences.items()},
     )
 
@@ -96,6 +102,13 @@ class _Restore:
         self._live: Dict[str, Fingerprint] = {}
         self._sequences: Dict[str, List[Tuple[SequenceEntry, SequenceEntry]]] = {}
         self._references: List[catalog.Reference] = []
+        self._marked: Optional[Dict[str, Any]] = None
+        self._run: Optional[Mapping[str, Any]] = None
+
+    @property
+    def in_place(self) -> bool:
+        """Whether tables, sequences and run marker are as the restore leaves them."""
+        return not self.differences and self._run is self._marked
 
     def add(self, wanted: Sequence[Tuple[str, Tuple[str, str], Mapping[str, Any]]]) -> None:
         """The tables to restore, where and with which mapping; before the transaction begins."""
@@ -172,9 +185,13 @@ class _Restore:
 
         What goes into an empty table is loaded too when a check wants to follow its foreign keys.
         """
+        self._marked = marker.saved(self.cursor)
+        self._run = self._run_after()
         if check_mode:
             self._references = catalog.references(self.cursor, self._oids(self.targets))
         followed = {place for key in self._references for place in (key.place, key.to)}
+        if check_mode and self.params["run"]:
+            followed |= {("public", name) for name in marker.RUN_TABLES}
         self._live = fingerprints(
             self.snapshot,
             {
@@ -218,6 +235,27 @@ class _Restore:
                 self._replaced.add(target.name)
                 with progress.step(progress.COMPARE, target.name):
                     self.differences[target.name] = self._difference(target, live.rows)
+
+    def _run_after(self) -> Optional[Mapping[str, Any]]:
+        """The run that the tables are after the restore; the marked one itself where it stays.
+
+        What the parameters say, else what the backup says, if it is this instance's own. Tables
+        that are only in part restored are a run only if both parts are the same one.
+        """
+        if self.params["run"]:
+            said = dict(self.params["run"], applied_at=None, made_with={})
+            return self._marked if self._marked and marker.is_same(self._marked, said) else said
+        places = {("public", name) for name in marker.RUN_TABLES}
+        replaced = places & {target.place for target in self.targets}
+        run = self.origin.run if self.params["own"] else None
+        same = marker.is_same(self._marked, run) and (
+            not run or not self._marked or run["applied_at"] == self._marked["applied_at"]
+        )
+        if not replaced or same:
+            return self._marked
+        if run is not None and replaced == places:
+            return run
+        return self._marked if not marker.is_run(self._marked) else marker.RESTORED
 
     def _loaded_equal(
         self, target: Target, live: Fingerprint, *, whole: bool, known: Tuple[int, str]
@@ -312,6 +350,45 @@ class _Restore:
                         key.name,
                     )
                 )
+
+    def check_run(self, *, staged: bool) -> None:
+        """Refuse when the tables, as the restore leaves them, are not the run that was said.
+
+        ``staged``: the new rows are beside the live tables, not yet in them.
+        """
+        if not self.params["run"]:
+            return
+        after = {target.place: target for target in self.targets if target.name in self._replaced}
+        tables = {}
+        for name, columns in marker.USED.items():
+            place = ("public", name)
+            rows = self._rows_after(place, columns, after) if staged and place in after else None
+            if rows is not None:
+                tables[name] = sql.SQL("({})").format(rows)
+        found = marker.disagreement(self.cursor, self.params["run"], tables)
+        if found:
+            raise Refused(
+                "{}: the restored tables are not {}: {}. Nothing was changed".format(
+                    postgres.database_name(self.params),
+                    marker.text(self.params["run"]),
+                    "; ".join(found),
+                )
+            )
+
+    def mark(self) -> None:
+        """Say in the run marker which run the tables are now; nothing is committed here."""
+        if self._run is self._marked or self._run is None:
+            return
+        marker.create(self.cursor)
+        marker.insert(
+            self.cursor,
+            self._run,
+            backup_id=self.origin.backup_id,
+            made_with=self._run.get("made_with"),
+            applied_at=self._run.get("applied_at"),
+            how="restored by ",
+            table=("runbook", marker.TABLE),
+        )
 
     def _rows_after(
         self, place: Tuple[str, str], columns: Sequence[str], after: Mapping[Any, Target]
@@ -504,11 +581,27 @@ class _Restore:
                     fingerprint=live.fingerprint,
                 )
             )
+        if self._run is not self._marked:
+            found.append(
+                change.Change(
+                    resource="{} run marker".format(where),
+                    action="insert",
+                    before=_marked_line(self._marked),
+                    after=_marked_line(self._run),
+                    counts={"rows_inserted": 1},
+                )
+            )
         return found
 
 
 def _rows(count: int) -> str:
     return "{} {}".format(count, "row" if count == 1 else "rows")
+
+
+def _marked_line(run: Optional[Mapping[str, Any]]) -> str:
+    """A run in words, with the time that tells it from another of the same number."""
+    applied = run.get("applied_at") if run else None
+    return "{}{}\n".format(marker.text(run), ", applied {}".format(applied) if applied else "")
 
 
 def _sequence_line(named: SequenceEntry, value: SequenceEntry) -> str:

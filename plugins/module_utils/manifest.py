@@ -74,7 +74,10 @@ class TableEntry(TypedDict):
 
 
 class Manifest(TypedDict):
-    """A backup."""
+    """A backup; ``run`` is the run marker of its snapshot (``marker.saved``), None without one.
+
+    Manifests of older versions lack ``run``.
+    """
 
     format_version: int
     backup_id: str
@@ -89,6 +92,7 @@ class Manifest(TypedDict):
     snapshot_lsn: str
     compression: str
     tools: Dict[str, str]
+    run: Optional[Dict[str, Any]]
     tables: Dict[str, TableEntry]
 
 
@@ -106,6 +110,14 @@ _TABLE_REQUIRED: Dict[str, type] = {
     "fingerprint": str,
     "sequences": dict,
     "objects": list,
+}
+_RUN_REQUIRED: Dict[str, type] = {
+    "mode": str,
+    "aoi_name": str,
+    "aoi_index": int,
+    "run_id": int,
+    "applied_at": str,
+    "made_with": dict,
 }
 _OBJECT_REQUIRED: Dict[str, type] = {"key": str, "size": int, "sha256": str, "rows": int}
 
@@ -174,6 +186,9 @@ def parse(body: bytes, where: str) -> Manifest:
             "runbook".format(where, content["format_version"], FORMAT_VERSION)
         )
     _require(content, _REQUIRED, where)
+    if content.get("run") is not None:
+        _require(content["run"], _RUN_REQUIRED, "{}, run".format(where))
+        _require_time(content["run"]["applied_at"], where)
     for name, table in content["tables"].items():
         _require(table, _TABLE_REQUIRED, "{}, table {}".format(where, name))
         for entry in table["objects"]:
@@ -189,6 +204,17 @@ def _require(content: Any, required: Mapping[str, type], where: str) -> None:
                     where, key, kind.__name__
                 )
             )
+
+
+def _require_time(text: str, where: str) -> None:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput(
+            "{}: applied_at of run is {!r}, which is no time; the backup cannot be used".format(
+                where, text
+            )
+        ) from error
 
 
 def columns(table: TableEntry) -> List[Column]:

@@ -230,13 +230,13 @@ def run(
 
 
 def read(step: Step, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The result of a step's module for ``state: read``: nothing is committed."""
+    """The result of a step's module for a state that only looks: nothing is committed."""
     with postgres.connect(params) as session, session.cursor() as cursor:
         tx = Transaction(cursor, params, check=True)
         tx.execute("SET LOCAL search_path = {}".format(SEARCH_PATH))
         found = step.observe(tx)
         session.rollback()
-        return result([], **found)
+        return result([], warnings=tx.warnings, **found)
 
 
 def _settle(session: Connection, cursor: Cursor) -> None:

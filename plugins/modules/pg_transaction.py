@@ -319,13 +319,24 @@ options:
         suboptions:
           state:
             description:
-              - V(read) says whether the run is in place and changes nothing.
+              - V(read) says which run is in place, and whether the tables agree with it; like the
+                other states but V(present) it changes nothing.
+              - V(checked) also refuses what a run mode must refuse before it changes anything.
+                The tables disagree with the run marker; the run in place is a later one on the
+                same AOI, or has unprocessed names, and O(steps[].run_marker.replaced_run) does
+                not name it. It warns of parameters that differ from O(steps[].run_marker.made_with)
+                of the run in place.
+              - V(resumable) refuses unless labeller can be put into service as it is. The tables
+                agree with the run marker, and the run in place is that of the options, whatever
+                its mode.
               - V(present) marks the run; within M(labeller.runbook.pg_transaction) the only one
                 allowed.
             type: str
             choices:
               - present
               - read
+              - checked
+              - resumable
             default: present
           mode:
             description: The run mode.
@@ -353,6 +364,18 @@ options:
                 one more and on the same AOI; any other is refused.
             type: bool
             default: false
+          replaced_run:
+            description:
+              - Number of the run in place that this run may replace although it has unprocessed
+                names, is a later one, or does not agree with the tables; V(unknown) for restored
+                tables of an unknown run.
+            type: str
+            default: ''
+          made_with:
+            description:
+              - Parameters that take effect with a new run only; V(present) records them. Never
+                secret ones.
+            type: dict
       scene_catalog:
         description: Step M(labeller.runbook.scene_catalog).
         type: dict

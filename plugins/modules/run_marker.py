@@ -13,10 +13,17 @@ description:
 options:
   state:
     description:
-      - V(read) says whether the run is in place and changes nothing.
+      - V(read) says which run is in place, and whether the tables agree with it; like the other
+        states but V(present) it changes nothing.
+      - V(checked) also refuses what a run mode must refuse before it changes anything. The tables
+        disagree with the run marker; the run in place is a later one on the same AOI, or has
+        unprocessed names, and O(replaced_run) does not name it. It warns of parameters that
+        differ from O(made_with) of the run in place.
+      - V(resumable) refuses unless labeller can be put into service as it is. The tables agree with
+        the run marker, and the run in place is that of the options, whatever its mode.
       - V(present) marks the run; within M(labeller.runbook.pg_transaction) the only one allowed.
     type: str
-    choices: [present, read]
+    choices: [present, read, checked, resumable]
     default: present
   mode:
     description: The run mode.
@@ -41,6 +48,17 @@ options:
         same AOI; any other is refused.
     type: bool
     default: false
+  replaced_run:
+    description:
+      - Number of the run in place that this run may replace although it has unprocessed names, is
+        a later one, or does not agree with the tables; V(unknown) for restored tables of an unknown
+        run.
+    type: str
+    default: ""
+  made_with:
+    description:
+      - Parameters that take effect with a new run only; V(present) records them. Never secret ones.
+    type: dict
 extends_documentation_fragment:
   - labeller.runbook.postgres
   - labeller.runbook.aws
@@ -77,12 +95,21 @@ diff:
   elements: dict
 label:
   description: The run in place in words, or empty.
-  returned: when O(state=read)
+  returned: when O(state) only looks
   type: str
   sample: regular run 1 on ghana, AOI 3
+disagreement:
+  description: What in the tables contradicts the run marker.
+  returned: when O(state) only looks
+  type: list
+  elements: str
+headline:
+  description: Which run another one would replace, in a line; empty when none is.
+  returned: when O(state) only looks
+  type: str
 current:
   description: The run in place, or null.
-  returned: when O(state=read)
+  returned: when O(state) only looks
   type: dict
   sample:
     mode: regular
@@ -93,6 +120,7 @@ current:
     applied_by: postgis@local
     backup_id: 20260114T093012123Z-3f9a1c-07ab
     uploads_pending: false
+    made_with: {initial_f_count: 100}
 """
 
 from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry

@@ -18,7 +18,8 @@ options:
     description:
       - V(present) makes a backup of O(tables) unless the newest one is equal to them.
       - V(restored) makes O(tables) hold what the backup O(backup_id) holds. Tables that do
-        already are left alone.
+        already are left alone. In the same transaction the run marker is set to the run that the
+        tables then are, see O(run) and O(own).
       - V(absent) removes backups, the one named by O(backup_id) or those that O(keep) and
         O(keep_days) do not keep; never the newest good one, nor one that the run marker or
         O(protect) names.
@@ -78,6 +79,38 @@ options:
         type: list
         elements: str
         default: []
+  own:
+    description:
+      - Whether the backup restored is one of this instance. When it is, and C(incoming_names),
+        C(iteration_metrics) and C(kml_data) are all restored, the run marker becomes what the
+        backup's manifest says it was.
+      - Of another's backup, of one that does not say its run, and where only some of these tables
+        are restored from a backup of another run, it says that the run is unknown.
+    type: bool
+    default: true
+  run:
+    description:
+      - The run that the restored tables are, in place of what the backup says; for instance of
+        another instance's backup or of files of C(pg_dump). Refused unless the tables agree.
+    type: dict
+    suboptions:
+      mode:
+        description: The run mode.
+        type: str
+        choices: [initial, single, regular]
+        required: true
+      aoi_name:
+        description: General name of the AOI.
+        type: str
+        required: true
+      aoi_index:
+        description: Number of the AOI.
+        type: int
+        required: true
+      run_id:
+        description: Number of the run.
+        type: int
+        required: true
   verify:
     description:
       - V(head) compares size and checksum of every object, as S3 reports them, after the upload.
@@ -177,6 +210,10 @@ manifest:
   description: Its manifest (schemas/backup_manifest.schema.json).
   returned: state is present
   type: dict
+in_place:
+  description: Whether the tables, their sequences and the run marker were as the backup says.
+  returned: state is restored
+  type: bool
 tables:
   description: Rows before and after of the restored tables that differ, and how many rows
     appear, vanish and differ.
@@ -210,6 +247,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     backup,
     backup_prune,
     backup_restore,
+    marker,
     module,
     postgres,
     progress,
@@ -234,6 +272,16 @@ ARGUMENTS = {
             "columns": {"type": "dict", "default": {}},
             "drop": {"type": "list", "elements": "str", "default": []},
             "keep_default": {"type": "list", "elements": "str", "default": []},
+        },
+    },
+    "own": {"type": "bool", "default": True},
+    "run": {
+        "type": "dict",
+        "options": {
+            "mode": {"type": "str", "required": True, "choices": list(marker.RUN_MODES)},
+            "aoi_name": {"type": "str", "required": True},
+            "aoi_index": {"type": "int", "required": True},
+            "run_id": {"type": "int", "required": True},
         },
     },
     "verify": {"type": "str", "choices": ["head", "deep"], "default": "head"},

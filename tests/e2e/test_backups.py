@@ -74,7 +74,7 @@ def test_the_restores_that_the_documentation_names(sandbox: Sandbox, tmp_path: P
         words = shlex.split(re.sub(r"ID$|labeller\d", lambda name: ids[name[0]], command))
         done = sandbox.run(*words[1:], *(["--check"] if "--check" not in words else []))
         shown.append(done.stdout)
-    newest, named, some, other, undo, start = shown
+    newest, named, some, other, undo, service = shown
     assert "table hit_data" in newest
     assert "table worker_data" in newest
     assert "table hit_data" in some
@@ -82,7 +82,7 @@ def test_the_restores_that_the_documentation_names(sandbox: Sandbox, tmp_path: P
     for output in (newest, named, other, undo):
         assert ("table assignment_data" in output) == (output is undo)
     assert f"+{changed} rows differ" in undo
-    assert "Put the crontab up" in start
+    assert "Put the crontab up" in service
 
 
 @pytest.mark.parametrize("command", [("backups", "list"), ("status",)])

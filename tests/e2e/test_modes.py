@@ -69,7 +69,7 @@ def test_static_names_are_the_sites_of_initial_and_single(sandbox: Sandbox) -> N
     apply(sandbox, "initial.yml", "--check")
     assert sandbox.snapshot() == before
     for run_id, mode in enumerate(("initial", "single")):
-        proved(sandbox, f"{mode}.yml", "-e", f"run_id={run_id}")
+        proved(sandbox, f"{mode}.yml", "-e", f"run_id={run_id}", "-e", "replaced_run=0")
         assert {(n, run_id, 0, "train") for n in names} == set(
             sandbox.query(
                 "SELECT name, run, iteration, usage FROM incoming_names WHERE NOT processed"

@@ -64,7 +64,16 @@ def running_daemons(sandbox: Sandbox) -> set[int]:
 
 def test_a_new_run_resets_and_the_old_one_is_backed_up(sandbox: Sandbox) -> None:
     sandbox.apply()
-    sandbox.apply("-e", "run_id=1")
+    before = sandbox.snapshot()
+    refused = sandbox.apply("-e", "run_id=1", exit_code=7)
+    assert "100 names are unprocessed. Give replaced_run=0" in refused.stdout
+    ignored = sandbox.apply("-e", "initial_f_count=1000000", "--check")
+    assert "initial_f_count is 1000000, the run was made with 100" in ignored.stdout
+    assert sandbox.snapshot() == before
+    done = sandbox.apply("-e", "run_id=1", "-e", "replaced_run=0")
+    header = [line for line in done.stdout.splitlines() if not line.startswith(" ") and line]
+    assert header[:2] == ["Check regular.yml on sandbox", "Play: Regular production"]
+    assert header[2].startswith("Another run: regular run 1 on ghana, AOI 1 replaces regular run 0")
     assert sandbox.query("SELECT DISTINCT run FROM incoming_names WHERE NOT processed") == [(1,)]
     assert sandbox.query("SELECT mode, run_id FROM runbook.run_marker ORDER BY applied_at") == [
         ("regular", 0),

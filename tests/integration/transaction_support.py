@@ -32,8 +32,13 @@ def step(name: str, **arguments: Any) -> Any:
     return registry.STEPS[name]({**defaults, **arguments})
 
 
-def marker(run_id: int = 91, aoi_index: int = 1, mode: str = "regular") -> Any:
-    return step("run_marker", mode=mode, aoi_name="ghana", aoi_index=aoi_index, run_id=run_id)
+def marker(
+    run_id: int = 91, aoi_index: int = 1, mode: str = "regular", replaced_run: str = ""
+) -> Any:
+    return step(
+        "run_marker", mode=mode, aoi_name="ghana", aoi_index=aoi_index, run_id=run_id,
+        replaced_run=replaced_run,
+    )  # fmt: skip
 
 
 def clear(**arguments: Any) -> Any:
@@ -60,10 +65,11 @@ def f_sites(run_id: int = 91, aoi_index: int = 1, **arguments: Any) -> Any:
     })  # fmt: skip
 
 
-def regular(run_id: int = 91, aoi_index: int = 1) -> list[Any]:
+def regular(run_id: int = 91, aoi_index: int = 1, replaced_run: str = "") -> list[Any]:
     """The chain of regular.yml."""
     return [
-        marker(run_id, aoi_index), clear(run_id=run_id, static_names=STATIC),
+        marker(run_id, aoi_index, replaced_run=replaced_run),
+        clear(run_id=run_id, static_names=STATIC),
         step("grid_availability"), scene_catalog(aoi_index), f_pool(aoi_index, run_id=run_id),
         f_sites(run_id, aoi_index),
     ]  # fmt: skip
@@ -120,7 +126,7 @@ def _rows(cursor: Any, table: str, tx: Any) -> list[str]:
     name = tx.source(table).strings if table in tx.real_only else (table,)
     schema = "runbook" if table == "run_marker" else "public"
     columns = [c.name for c in fingerprint.columns(cursor, schema, table)] or [
-        "id", "mode", "aoi_name", "aoi_index", "run_id", "backup_id",
+        "id", "mode", "aoi_name", "aoi_index", "run_id", "backup_id", "made_with",
     ]  # fmt: skip
     times = {
         "run_marker": {"applied_at", "pending_uploads"},

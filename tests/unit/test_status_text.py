@@ -47,8 +47,19 @@ def cluster(state: str, *steps: str, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+MARKED: dict[str, Any] = {"label": "", "disagreement": []}
 ANSWERS: dict[str, dict[str, Any]] = {
     "none": {"run": None, "turn": SKIPPED, "learner": SKIPPED},
+    "restored": {
+        "marker": {**MARKED, "label": "restored tables of an unknown run"},
+        "run": None, "turn": SKIPPED, "learner": SKIPPED,
+    },
+    "disagreement": {
+        "marker": {**MARKED, "disagreement": ["incoming_names has no names of run 1"]},
+        "run": RUN,
+        "turn": turn("complete", 14, 1200),
+        "learner": {"done": False, **cluster("RUNNING", "COMPLETED", "RUNNING", "PENDING")},
+    },
     "mapping": {
         "run": RUN,
         "turn": turn("mapping", 0, 34, blocked=2, failed_labels=1,
@@ -101,6 +112,10 @@ ANSWERS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def answer(name: str) -> dict[str, Any]:
+    return {"marker": MARKED, **ANSWERS[name]}
+
+
 def held(name: str, shown: str) -> None:
     path = CASES / name
     if os.environ.get("RENEW"):
@@ -110,7 +125,7 @@ def held(name: str, shown: str) -> None:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_text(name: str) -> None:
-    held(f"{name}.txt", "\n".join(status.lines("labeller3", status.state(ANSWERS[name]))) + "\n")
+    held(f"{name}.txt", "\n".join(status.lines("labeller3", status.state(answer(name)))) + "\n")
 
 
 @pytest.mark.parametrize("name", ["none", "running", "failed"])
@@ -119,17 +134,17 @@ def test_terminal(name: str) -> None:
     console = Console(
         file=shown, force_terminal=True, width=100, color_system="standard", legacy_windows=False
     )
-    console.print(status.panel("labeller3", status.state(ANSWERS[name])))
+    console.print(status.panel("labeller3", status.state(answer(name))))
     held(f"{name}.ansi", shown.getvalue())
 
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_json_is_as_its_schema_says(name: str) -> None:
-    schemas.validator("status").validate({"hosts": {"labeller3": status.state(ANSWERS[name])}})
+    schemas.validator("status").validate({"hosts": {"labeller3": status.state(answer(name))}})
 
 
 def test_the_schema_refuses_a_run_without_its_sites() -> None:
-    found = status.state(ANSWERS["mapping"])
+    found = status.state(answer("mapping"))
     del found["total"]
     with pytest.raises(jsonschema.ValidationError):
         schemas.validator("status").validate({"hosts": {"labeller3": found}})
@@ -147,4 +162,4 @@ def test_the_schema_refuses_a_run_without_its_sites() -> None:
     ],
 )
 def test_what_a_complete_iteration_waits_for(name: str, waits_for: str) -> None:
-    assert status.state(ANSWERS[name])["waits_for"] == waits_for
+    assert status.state(answer(name))["waits_for"] == waits_for

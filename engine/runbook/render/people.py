@@ -109,6 +109,8 @@ class Plain:
             self._say(f"running: {event.task} [{event.host}]: {event.table}: {event.message}")
 
     def _result(self, result: TaskResult) -> None:
+        for line in text.headlines([result]):
+            self._say(line)
         said = text.summary(result)
         took = f" ({result.seconds:.1f} s)" if self._detail.verbosity else ""
         end = f": {said}" if said else ""
@@ -266,6 +268,8 @@ class Terminal:
             lines += [
                 (x, _diff_style(x)) for diff in result.diff for x in text.diff_lines(diff, limit)
             ]
+        if headlines := text.headlines([result]):
+            self._print(*((line, "bold yellow") for line in headlines))
         self._console.print(self._title(result))
         if lines:
             self._print(*lines, indent=6)

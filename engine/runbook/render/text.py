@@ -112,6 +112,11 @@ def recap(host: str, found: HostCounts) -> str:
     ).rstrip()
 
 
+def headlines(results: Iterable[TaskResult]) -> list[str]:
+    """What the operator must know first of a run, each line with its host."""
+    return [f"{result.headline} [{result.host}]" for result in results if result.headline]
+
+
 def conclusion(finished: RunFinished, results: Sequence[TaskResult]) -> list[str]:
     """The last lines of a run: what it came to and what to do next."""
     changed = [result.task for result in results if result.changed]
@@ -130,13 +135,17 @@ def conclusion(finished: RunFinished, results: Sequence[TaskResult]) -> list[str
     if finished.unchecked:
         names = ", ".join(finished.unchecked)
         return [
+            *headlines(results),
             f"{steps} would change something; what these do a check cannot tell: {names}.",
             "Nothing was changed: this was a check.",
         ]
     if not changed:
         return ["Nothing to change: the target is as the playbook says."]
     if finished.check:
-        return [f"{steps} would change something. Nothing was changed: this was a check."]
+        return [
+            *headlines(results),
+            f"{steps} would change something. Nothing was changed: this was a check.",
+        ]
     return [f"Done: {steps} changed something."]
 
 

@@ -88,8 +88,18 @@ class Geography(Step):
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         super().__init__(params)
-        nobody = {"aoi_name": "", "aoi_index": 0, "run_id": 0, "follows": False}
-        self.marker = RunMarker({"state": "present", "mode": "geography", **nobody})
+        self.marker = RunMarker(
+            {
+                "state": "present",
+                "mode": "geography",
+                "aoi_name": "",
+                "aoi_index": 0,
+                "run_id": 0,
+                "follows": False,
+                "replaced_run": "",
+                "made_with": None,
+            }
+        )
         self.changed = self.marker.changed
 
     def in_place(self, tx: Transaction) -> bool:

@@ -40,6 +40,9 @@ STEPS: Dict[str, Type[Step]] = {
     )
 }
 
+#: States of steps' modules that change nothing and tell what they find.
+LOOKING = ("read", "checked", "resumable")
+
 #: ``steps`` of pg_transaction: each element has one step's name and its arguments.
 STEPS_ARGUMENT: dict[str, Any] = {
     "type": "list",
@@ -72,7 +75,7 @@ def main(step: Type[Step]) -> None:
     """The ``main`` of a step's module: a transaction of that one step, or what it reads."""
 
     def logic(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
-        if params.get("state") == "read":
+        if params.get("state") in LOOKING:
             return transaction.read(step(params), params)
         return transaction.run([step(params)], params, check=check_mode)
 
