@@ -38,6 +38,22 @@ def own_folder(path: Path) -> Path:
     return path
 
 
+def is_file(path: Path) -> bool:
+    """Whether ``path`` is a file; a name that the system refuses, as a too long one, is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """As ``is_file``, for folders."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def expanded(path: str) -> Path:
     """A path with ``~`` and ``~USER`` expanded; an unknown user's stays as it is written."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's fails of an unknown user

@@ -10,7 +10,7 @@ from pathlib import Path
 from . import collection
 from .diagnostics import suggest
 from .errors import InvalidInputError
-from .home import expanded
+from .home import expanded, is_file, is_folder
 
 _YAML = (".yml", ".yaml")
 
@@ -106,7 +106,7 @@ def _find(
     for place in [*places, Path.cwd()]:
         for ending in endings:
             path = place / expanded(name + ending)
-            if name and (path.is_file() or (path.is_dir() and not files_only)):
+            if name and (is_file(path) or (is_folder(path) and not files_only)):
                 return Path(os.path.normpath(path))
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import yaml
@@ -59,6 +60,17 @@ def test_any_template(text: str) -> None:
     for needs in (templates.of_template(text), templates.of_condition(text)):
         assert all(isinstance(name, str) for name in needs.used)
         assert all(message for message, _ in needs.errors)
+
+
+def test_constant_expressions_are_not_worked_out() -> None:
+    tracemalloc.start()
+    try:
+        for text in ("'a' * 10 ** 8", "[1] * 10 ** 8", "'%99999999d' % 1", "'a' | center(10 ** 8)"):
+            assert templates.of_condition(f"x ~ {text}").names == {"x"}
+            assert templates.of_template("{{ " + text + " }}").errors == ()
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_deep_and_long_templates() -> None:

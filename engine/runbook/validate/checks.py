@@ -13,6 +13,7 @@ from runbook import collection, positions, targets
 from runbook.diagnostics import Path as DocumentPath
 from runbook.diagnostics import Problem, ordered, suggest
 from runbook.errors import InvalidInputError
+from runbook.home import is_file, is_folder
 from runbook.positions import Document
 from runbook.targets import Target
 
@@ -195,7 +196,7 @@ class _Found:
 
     def sort(self, path: Path) -> None:
         """Say what ``path`` is: a repository, an inventory, a playbook, a file of tasks, a name."""
-        path = path if path.exists() else _by_name(path)
+        path = path if is_file(path) or is_folder(path) else _by_name(path)
         path = path.absolute()
         if path.is_dir():
             repository = path.parent if path.name in ("playbooks", "inventories") else path

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from runbook import collection
-from runbook.home import expanded
+from runbook.home import expanded, is_file, is_folder
 
 #: Fragments that hold options of connections: a step of a transaction does not take them.
 CONNECTION_FRAGMENTS = (
@@ -84,7 +84,7 @@ def collection_root(name: str) -> Path | None:
     places = [Path.cwd() / "collections", expanded("~/.ansible/collections")]
     for place in [*places, Path("/usr/share/ansible/collections"), *map(Path, sys.path)]:
         folder = place / "ansible_collections" / Path(*name.split("."))
-        if folder.is_dir():
+        if is_folder(folder):
             return folder
     return None
 
@@ -155,7 +155,7 @@ def _fragment(name: str) -> Mapping[str, Any]:
         folder = root / "plugins" / "doc_fragments" if root else None
     else:
         folder = _ansible() / "plugins" / "doc_fragments"
-    if folder is None or not (folder / f"{parts[0]}.py").is_file():
+    if folder is None or not is_file(folder / f"{parts[0]}.py"):
         return {}
     variable = parts[1].upper() if len(parts) > 1 else "DOCUMENTATION"
     content = _yaml(assigned_text(folder / f"{parts[0]}.py", variable))
@@ -173,7 +173,7 @@ def module(full_name: str) -> Documentation | None:
     collection_name, _, short = full_name.rpartition(".")
     folder = module_folder(collection_name)
     path = folder / f"{short}.py" if folder else None
-    if path is None or not path.is_file():
+    if path is None or not is_file(path):
         return None
     source = path.read_text(encoding="utf-8")
     content = _yaml(_assigned(source, "DOCUMENTATION"))

@@ -25,6 +25,12 @@ _IGNORED = (
     ".retry",
 )
 _MAX_HOSTS = 20_000
+#: Connection variables that are one text or number.
+_CONNECTION = frozenset(
+    f"ansible_{name}"
+    for name in ("become_method", "become_user", "connection", "host", "port", "python_interpreter",
+                 "shell_type", "ssh_common_args", "user")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,13 @@ class Inventory:
         takes long to import.
         """
         found = list(self.problems)
+        for layer in self.layers:
+            for name in _CONNECTION & layer.values.keys():
+                value = layer.values[name]
+                if isinstance(value, list | dict):
+                    kind = "a list" if isinstance(value, list) else "a mapping"
+                    message = f"expected text, found {kind}"
+                    found.append(layer.document.problem((*layer.path, name), message))
         for document in self.written:
             found += schemas.check(
                 schemas.validator("inventory"),
@@ -103,9 +116,8 @@ class Inventory:
     @property
     def local(self) -> bool:
         """Whether every host is this machine (``ansible_connection: local``), as far as known."""
-        return self.static and {
-            self._variable(host, "ansible_connection") for host in self.hosts
-        } == {"local"}
+        found = [self._variable(host, "ansible_connection") for host in self.hosts]
+        return self.static and bool(found) and all(value == "local" for value in found)
 
     def _variable(self, host: str, name: str) -> Any:
         """The winning value of a host's variable; None when no layer has it."""

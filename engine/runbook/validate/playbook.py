@@ -14,6 +14,7 @@ import yaml
 from runbook import collection, positions, targets
 from runbook.diagnostics import Path as DocumentPath
 from runbook.diagnostics import Problem, suggest
+from runbook.home import is_file, is_folder
 from runbook.positions import Document, Unsafe
 
 from . import documentation, schemas, templates
@@ -174,6 +175,7 @@ class Walk:
         importers: tuple[Path, ...],
     ) -> None:
         if "{{" in name:
+            self._needs(document, path, name, self.given | self._facts)
             self.open_names = self.open_uses = True
             return
         short = name.removeprefix(f"{OURS}.")
@@ -181,7 +183,7 @@ class Walk:
         file = importers[-1].parent / name if short == name else packaged
         if file in importers:
             self._report(document, path, "the playbook imports itself")
-        elif file.is_file():
+        elif is_file(file):
             self.playbook(file, tags=tags, importers=importers)
         else:
             known = [entry.name for entry in file.parent.glob("*.y*ml")]
@@ -228,6 +230,8 @@ class Walk:
         for index, file in enumerate(_list(play.get("vars_files"))):
             place = (*path, "vars_files", index)
             if not isinstance(file, str) or "{{" in file:
+                everything = self.given | self._facts | self.definitions.keys()
+                self._needs(document, place, file, everything)
                 self.open_names = True
             else:
                 names |= self._vars_file(document, place, folder / file)
@@ -238,7 +242,7 @@ class Walk:
         return names
 
     def _vars_file(self, document: Document, path: DocumentPath, file: Path) -> frozenset[str]:
-        if not file.is_file():
+        if not is_file(file):
             self._report(document, path, f"there is no file {targets.shown(file)}")
             return frozenset()
         content = self._load(file)
@@ -259,6 +263,7 @@ class Walk:
             place = (*path, "roles", index)
             if not isinstance(name, str):
                 continue
+            self._needs(document, place, name, self._names(scope))
             folder = self._role(document, place, name, scope)
             if isinstance(entry, dict):
                 own = self.define(document, (*place, "vars"), entry.get("vars"))
@@ -276,7 +281,7 @@ class Walk:
     ) -> list[Path]:
         """The role in ``folder`` after those that its ``meta/main.yml`` names."""
         file = folder / "meta" / "main.yml"
-        meta = self._load(file) if file.is_file() and folder not in dependants else None
+        meta = self._load(file) if is_file(file) and folder not in dependants else None
         entries = meta.value.get("dependencies") if meta and isinstance(meta.value, dict) else None
         found: list[Path] = []
         for index, entry in enumerate(_list(entries)):
@@ -299,7 +304,7 @@ class Walk:
         beside = [scope.folder / "roles", scope.folder.parent.parent]  # of a play, of a role's task
         places = [home / "roles" / name.rpartition(".")[2]] if home else [p / name for p in beside]
         for folder in places:
-            if folder.is_dir():
+            if is_folder(folder):
                 return folder
         ours = [f"{OURS}.{p.name}" for p in (collection.root() / "roles").iterdir() if p.is_dir()]
         self._report(document, path, f"there is no role {name}", suggest(name, ours))
@@ -318,7 +323,7 @@ class Walk:
     ) -> None:
         for ending in ("", ".yml", ".yaml"):
             file = folder / part / f"{entry}{ending}"
-            if file.is_file():
+            if is_file(file):
                 self._tasks_file(file, replace(scope, folder=file.parent))
                 return
 
@@ -551,7 +556,7 @@ class Walk:
             if file in scope.files:  # at run time, a condition may end what includes itself
                 if kind == "import_tasks":
                     self._report(document, path, "the tasks import themselves")
-            elif file.is_file():
+            elif is_file(file):
                 self._tasks_file(file, scope)
             else:
                 known = [str(p.relative_to(scope.folder)) for p in scope.folder.rglob("*.yml")]
@@ -562,7 +567,7 @@ class Walk:
             self.open_uses = True
             return
         file = self._beside(scope, source, "templates")
-        if file.is_file():
+        if is_file(file):
             text = file.read_text(encoding="utf-8", errors="replace")
             document = Document(targets.shown(file), text, {(): positions.Mark(1, 1)})
             self._needs(document, (), text, self._names(scope))
@@ -571,7 +576,7 @@ class Walk:
         """The file ``name`` beside the including one, or in the role's folder of that kind."""
         folder = scope.folder
         places = [folder, folder / kind, folder.parent / kind, folder.parent]
-        return next((p / name for p in places if (p / name).is_file()), scope.folder / name)
+        return next((p / name for p in places if is_file(p / name)), scope.folder / name)
 
     # Handlers
 
@@ -716,7 +721,7 @@ def _unknown_module(name: str) -> tuple[str, str] | None:
     if short in names:
         return None
     folder = documentation.module_folder(collection_name)
-    if folder is not None and (folder.parent / "action" / f"{short}.py").is_file():
+    if folder is not None and is_file(folder.parent / "action" / f"{short}.py"):
         return None
     if folder is None:
         known = [OURS, BUILTIN]

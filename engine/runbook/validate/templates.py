@@ -102,6 +102,10 @@ def _analysed(source: str, shown: str | None = None) -> Needs:
             environment.filters.setdefault(name, _anything)
         for name in tests:
             environment.tests.setdefault(name, _anything)
+        mentioned = frozenset(_mentioned(tree))
+        # Jinja works constant expressions out when it looks for variables: 'a' * 10**9 too.
+        for constant in tree.find_all(nodes.Const):
+            constant.value = None
         names = frozenset(meta.find_undeclared_variables(tree)) - GLOBALS
     except (TemplateError, RecursionError, SyntaxError, ValueError, OverflowError) as error:
         what = f"the expression {shown!r}" if shown is not None else "the template"
@@ -111,7 +115,7 @@ def _analysed(source: str, shown: str | None = None) -> Needs:
     return Needs(
         names - guarded,
         names & guarded,
-        frozenset(_mentioned(tree)) if names & _INDIRECT or "lookup" in source else frozenset(),
+        mentioned if names & _INDIRECT or "lookup" in source else frozenset(),
         (*_unknown("filter", filters), *_unknown("test", tests)),
     )
 
