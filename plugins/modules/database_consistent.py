@@ -15,6 +15,9 @@ description:
     there is one that its readers can use.
   - V(system_data) - C(system_data) has its three keys, each with a number; a run's transaction
     makes them anew.
+  - V(statements) - the tables are defined as labeller's own SQL needs them. Tables, columns,
+    defaults and admitted values are there; no column makes a join ambiguous, as C(fwts) in
+    C(kml_data) would.
   - V(static_cells) - each name of C(kml_data_static) is in C(master_grid) with its type as
     availability, and in C(kml_data), which has no other Q and I rows.
   - V(queue_names) - names in C(kml_data) are unique and in C(master_grid).
@@ -28,13 +31,13 @@ options:
     description: Invariants that fail the task when they are broken.
     type: list
     elements: str
-    choices: [settings, system_data, static_cells, queue_names, scenes, open_names, hits, metrics]
-    default: [settings, system_data, static_cells, queue_names, scenes, open_names, hits, metrics]
+    choices: [settings, system_data, statements, static_cells, queue_names, scenes, open_names, hits, metrics]
+    default: [settings, system_data, statements, static_cells, queue_names, scenes, open_names, hits, metrics]
   warn:
     description: Invariants that are only warned of.
     type: list
     elements: str
-    choices: [settings, system_data, static_cells, queue_names, scenes, open_names, hits, metrics]
+    choices: [settings, system_data, statements, static_cells, queue_names, scenes, open_names, hits, metrics]
     default: []
   set_later:
     description: Keys of C(configuration) that V(settings) leaves out, because they will be set.

@@ -95,6 +95,7 @@ options:
             choices:
               - settings
               - system_data
+              - statements
               - static_cells
               - queue_names
               - scenes
@@ -104,6 +105,7 @@ options:
             default:
               - settings
               - system_data
+              - statements
               - static_cells
               - queue_names
               - scenes
@@ -117,6 +119,7 @@ options:
             choices:
               - settings
               - system_data
+              - statements
               - static_cells
               - queue_names
               - scenes

@@ -146,7 +146,7 @@ CREATE TABLE worker_data (
     last_time timestamp with time zone,
     scores real[] NOT NULL DEFAULT '{}',
     returns real[] NOT NULL DEFAULT '{}',
-    qualified boolean NOT NULL DEFAULT true,
+    qualified boolean NOT NULL DEFAULT false,
     bonus_paid boolean DEFAULT false,
     random_state text,
     CONSTRAINT worker_data_pkey PRIMARY KEY (worker_id)
@@ -164,7 +164,6 @@ CREATE TABLE kml_data (
     mappers_needed integer,
     consensus_conflict real,
     post_processed boolean DEFAULT false,
-    fwts integer DEFAULT 1,
     CONSTRAINT kml_data_pkey PRIMARY KEY (kml_type, gid),
     CONSTRAINT kml_data_kml_type_check CHECK (kml_type IN ('N', 'Q', 'I', 'F', 'E')),
     CONSTRAINT name_idx UNIQUE (name)

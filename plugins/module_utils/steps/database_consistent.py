@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, NamedTuple, Optional
 
-from .. import settings, shadow
+from .. import settings, shadow, statements
 from ..change import Change
 from ..configuration_keys import KEYS
 from ..errors import Refused
@@ -46,6 +46,9 @@ INVARIANTS: Dict[str, str] = {
         UNION ALL
         SELECT format('system_data %%s = %%s: a daemon cannot read it as a number', key, value)
         FROM unnest(%(bad_keys)s::text[], %(bad_values)s::text[]) AS bad (key, value)
+        """,
+    "statements": """
+        SELECT line FROM unnest(%(problems)s::text[]) AS line
         """,
     # 2
     "static_cells": """
@@ -220,6 +223,7 @@ class DatabaseConsistent(Step):
 _PARAMETERS: Dict[str, Callable[[DatabaseConsistent, Transaction], Dict[str, Any]]] = {
     "settings": DatabaseConsistent._settings,  # noqa: SLF001 - of the class above
     "system_data": DatabaseConsistent._system_data,  # noqa: SLF001
+    "statements": lambda _step, tx: {"problems": statements.problems(tx)},
 }
 
 
