@@ -1,0 +1,154 @@
+"""docs/from-scripts.md as printed: every command of its table, in order, on two instances.
+
+labeller0 has the better tables, labeller3 takes them and then goes through the page. Both are
+folders of inventories below the working directory, as the document says; the sandbox has their
+services, labeller0's database is a copy.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import psycopg2
+import pytest
+import sshd
+from command_line import PROJECT, RUNBOOK, Sandbox
+
+pytestmark = pytest.mark.campaign
+
+PAGE = (PROJECT / "docs" / "from-scripts.md").read_text()
+BETTER = """
+    UPDATE qaqcfields SET category = 'better' WHERE gid % 2 = 0;
+    UPDATE kml_data_static SET hint = 'better';
+    DELETE FROM scenes_data WHERE season = 'OS';
+"""
+TABLES = ("kml_data_static", "qaqcfields", "scenes_data")
+
+
+def table_commands() -> list[str]:
+    """The commands in the table's right column, row by row."""
+    rows = [line for line in PAGE.splitlines() if line.startswith("| ")][1:]
+    return [
+        command
+        for row in rows
+        for command in re.findall(r"`(runbook [^`]+)`", row.rsplit(" | ", 1)[1])
+    ]
+
+
+def typed(command: str, folder: Path, environment: dict[str, str]) -> tuple[str, int | None]:
+    """Run a command at a terminal; what it asks for is typed: the target's name, or y."""
+    child = pexpect.spawn(
+        "bash", ["-euo", "pipefail", "-c", command], env=environment, cwd=str(folder),
+        encoding="utf-8", timeout=300, dimensions=(50, 200),
+    )  # fmt: skip
+    shown = ""
+    while (asked := child.expect([r"name \((\w+)\) to go on: ?", r"\(y/N\): ?", pexpect.EOF])) < 2:
+        shown += child.before + child.after
+        child.sendline(child.match[1] if asked == 0 else "y")
+    shown += child.before
+    child.close()
+    return shown, child.exitstatus
+
+
+@pytest.fixture
+def copy(sandbox: Sandbox) -> Iterator[str]:
+    """The name of a database like the sandbox's, with what labeller0 has better."""
+    state = json.loads((sandbox.home / "sandbox" / "state.json").read_text())
+    owner = {"host": "127.0.0.1", "port": state["db_port"], "user": state["db_user"]}
+    admin = psycopg2.connect(
+        **{**owner, "user": "postgres"}, password=state["postgres_password"], dbname="postgres"
+    )
+    admin.autocommit = True
+    name = "labeller0"
+    with admin.cursor() as cursor:
+        cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{state["database"]}"')
+    with (
+        psycopg2.connect(**owner, password=state["db_pwd"], dbname=name) as session,
+        session.cursor() as cursor,
+    ):
+        cursor.execute(BETTER)
+    session.close()
+    yield name
+    with admin.cursor() as cursor:
+        cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    admin.close()
+
+
+@pytest.fixture(params=["local", "ssh"])
+def instances(
+    request: pytest.FixtureRequest, sandbox: Sandbox, copy: str, tmp_path: Path, worker_id: str
+) -> Iterator[Path]:
+    """A working directory with the inventories of labeller0 and labeller3."""
+
+    def write(hosts: dict[str, dict[str, Any]]) -> Path:
+        for name, variables in hosts.items():
+            folder = tmp_path / "inventories" / name
+            variables_of_sandbox = PROJECT / "inventories" / "sandbox" / "group_vars"
+            shutil.copytree(variables_of_sandbox, folder / "group_vars")
+            inventory = {"all": {"hosts": {name: variables}}}
+            (folder / "hosts.yml").write_text(json.dumps(inventory))
+        return tmp_path
+
+    if request.param == "local":
+        local = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        }
+        yield write({"labeller0": {**local, "db_name": copy}, "labeller3": local})
+        return
+    if missing := sshd.missing():
+        pytest.skip(f"needs {missing}: .ci/apt installs what CI has")
+    with sshd.target(tmp_path, f"runbook-{worker_id}") as reached:
+        home = reached.home / "labeller"
+        labeller = Path(sandbox.status()["labeller_home"])
+        archive = subprocess.run(
+            ["tar", "-C", str(labeller), "-c", "."], check=True, capture_output=True
+        ).stdout
+        reached.run("mkdir", "-p", str(home))
+        reached.run("tar", "-C", str(home), "--no-same-owner", "-x", input=archive)
+        remote = {**reached.host_variables(), "labeller_home": str(home), "crontab_file": ""}
+        yield write({"labeller0": {**remote, "db_name": copy}, "labeller3": remote})
+
+
+def test_the_table_works_as_printed(sandbox: Sandbox, instances: Path, copy: str) -> None:
+    commands = table_commands()
+    assert len(commands) >= 12
+    environment = {
+        **sandbox.environment, "PATH": f"{RUNBOOK.parent}:{sandbox.environment['PATH']}"
+    }  # fmt: skip
+    contents = [f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4" for table in TABLES]
+    before = [sandbox.query(query) for query in contents]
+    with (
+        psycopg2.connect(
+            sandbox.status()["database_url"].rpartition("/")[0] + "/" + copy
+        ) as session,
+        session.cursor() as cursor,
+    ):
+        better = []
+        for query in contents:
+            cursor.execute(query)
+            better.append(cursor.fetchall())
+    session.close()
+    assert all(old != new for old, new in zip(before, better, strict=True))
+    for command in commands:
+        shown, code = typed(command, instances, environment)
+        assert code == 0, f"{command}\n{shown}"
+        if "restore.yml" in shlex.split(command):
+            assert [sandbox.query(query) for query in contents] == better
+        elif re.search(r"apply (initial|single|regular|reset)\.yml", command):
+            assert sandbox.query("SELECT count(*) > 0 FROM scenes_data WHERE season = 'OS'") == [
+                (True,)
+            ]
+    marker = "SELECT mode, run_id FROM runbook.run_marker ORDER BY applied_at DESC LIMIT 1"
+    assert sandbox.query(marker) == [("regular", 1)]
+    kept = sandbox.query("SELECT * FROM qaqcfields ORDER BY 1, 2, 3, 4")
+    assert kept == better[1]
