@@ -12,11 +12,13 @@ demo: $(VENV)/.sandbox
 
 test: $(VENV)/.test
 	@.ci/apt
+	@.ci/postgres
 	$(BIN)/pytest -m "not campaign"
 
 # What takes minutes: crash, contest and sequence campaigns, other versions of what we stand on.
 campaign: $(VENV)/.test
 	@.ci/apt
+	@.ci/postgres
 	$(BIN)/pytest -m campaign
 
 check: $(VENV)/.dev

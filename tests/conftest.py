@@ -30,8 +30,17 @@ sys.path.insert(0, str(_COLLECTIONS))
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.PostgresServer]:
-    """A PostgreSQL 18 of this test process, gone with it."""
-    with servers.running(tmp_path_factory.mktemp("postgres"), postgres.binaries()) as server:
+    """A PostgreSQL 18 of this test process, gone with it.
+
+    With ``RUNBOOK_TEST_POSTGRES=10`` the oldest there is, used as if it was older still
+    (test_oldest_server).
+    """
+    programs = postgres.binaries()
+    if os.environ.get("RUNBOOK_TEST_POSTGRES") == "10":
+        from ansible_collections.labeller.runbook.plugins.module_utils import server as versions
+
+        programs, versions.assumed = servers.OLDEST, versions.OLDEST
+    with servers.running(tmp_path_factory.mktemp("postgres"), programs) as server:
         yield server
 
 
@@ -56,7 +65,11 @@ def database(postgres_server: postgres.PostgresServer) -> Iterator[dict[str, obj
         "lock_timeout": 5,
     }
     with admin.cursor() as cursor:
-        cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        # not WITH (FORCE), which PostgreSQL 10 lacks
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+        )
+        cursor.execute(f'DROP DATABASE "{name}"')
     admin.close()
 
 

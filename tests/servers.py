@@ -8,6 +8,9 @@ from pathlib import Path
 
 from runbook.sandbox.postgres import PostgresServer, free_port
 
+#: The programs of PostgreSQL 10, where .ci/postgres could fetch them.
+OLDEST = Path(__file__).resolve().parent.parent / ".build" / "postgresql-10" / "bin"
+
 
 @contextmanager
 def running(folder: Path, programs: Path) -> Iterator[PostgresServer]:

@@ -8,6 +8,7 @@ import difflib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from . import server
 from .errors import InvalidInput
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -139,7 +140,7 @@ def oids_of(
 
 
 def _columns(cursor: Cursor, oids: Sequence[int]) -> Dict[int, List[ColumnEntry]]:
-    version = cursor.connection.server_version
+    version = server.version(cursor.connection)
     query = """
         SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
                coalesce(pg_get_expr(d.adbin, d.adrelid), ''), {identity}
@@ -307,7 +308,7 @@ class ForeignKey(NamedTuple):
 
 def foreign_keys(cursor: Cursor, oids: Sequence[int]) -> List[ForeignKey]:
     """The foreign keys of some tables and those that refer to them."""
-    own = "AND conparentid = 0" if cursor.connection.server_version >= 110000 else ""
+    own = "AND conparentid = 0" if server.version(cursor.connection) >= 110000 else ""
     query = """
         SELECT n.nspname, c.relname, k.conname, pg_get_constraintdef(k.oid),
                obj_description(k.oid, 'pg_constraint')
@@ -335,7 +336,7 @@ def references(cursor: Cursor, oids: Sequence[int]) -> List[Reference]:
 
     Without those that are not validated, and those of periods, which are no equalities.
     """
-    version = cursor.connection.server_version
+    version = server.version(cursor.connection)
     own = "AND k.conparentid = 0" if version >= 110000 else ""
     own += " AND NOT k.conperiod" if version >= 180000 else ""
     names = """
@@ -432,7 +433,7 @@ def rebuildable_indexes(cursor: Cursor, schema: str, name: str) -> List[Index]:
     Not those of partitions, exclusion or deferrable constraints, nor those with a comment, a
     tablespace or statistics of their own, or on which a view or replication depends.
     """
-    part = "AND NOT c.relispartition" if cursor.connection.server_version >= 100000 else ""
+    part = "AND NOT c.relispartition" if server.version(cursor.connection) >= 100000 else ""
     query = """
         SELECT n.nspname, c.relname, pg_get_indexdef(c.oid), k.contype, i.indisclustered
         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid

@@ -22,7 +22,7 @@ from . import backup_catalog as catalog
 from . import backup_load as loading
 from . import backup_origin as origins
 from . import backup_source as source
-from . import change, fingerprint, marker, postgres, progress
+from . import change, fingerprint, marker, postgres, progress, server
 from . import manifest as manifests
 from .backup import Wanted, fingerprints
 from .backup_difference import Difference, between
@@ -544,9 +544,7 @@ class _Restore:
 
     def _set_sequence(self, live: SequenceEntry, wanted: SequenceEntry) -> None:
         name = catalog.identifier(live["schema"], live["name"])
-        if self.snapshot.version >= 100000:
-            # Gives the sequence new storage, which a rollback drops: setval alone would stay.
-            self.cursor.execute(sql.SQL("ALTER SEQUENCE {} RESTART").format(name))
+        server.renew_sequence(self.cursor, name.as_string(self.cursor))
         self.cursor.execute(
             "SELECT setval(%s::regclass, %s, %s)",
             (name.as_string(self.cursor), wanted["last_value"], wanted["is_called"]),

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from . import backup_catalog as catalog
-from . import postgres
+from . import postgres, server
 from .errors import Locked, Unreachable
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 Task = Callable[["Connection"], None]
 #: A backup takes as long as it takes, and must see all rows or fail.
-_SETTINGS = (
-    "SET statement_timeout = 0",
-    "SET idle_in_transaction_session_timeout = 0",
-    "SET row_security = off",
-)
+_SETTINGS = {
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "row_security": "off",
+}
 
 #: What servers say of a snapshot that is gone, since 16 and before.
 _NO_SNAPSHOT = ("42704", "22023")
@@ -45,8 +45,7 @@ def exclusively(params: Mapping[str, Any], bucket: str, root: str) -> Iterator[N
     with postgres.connect(params) as session:
         session.autocommit = True
         cursor = session.cursor()
-        for setting in _SETTINGS[:2]:
-            cursor.execute(setting)
+        server.apply_settings(cursor, _SETTINGS)
         cursor.execute("SELECT pg_try_advisory_lock(%s)", (number,))
         row = cursor.fetchone()
         if not row or not row[0]:
@@ -72,10 +71,9 @@ class Snapshot:
         self.session = session
         self.cursor: Cursor = session.cursor()
         session.autocommit = True
-        for setting in _SETTINGS:
-            self.cursor.execute(setting)
+        server.apply_settings(self.cursor, _SETTINGS)
         self.places: Dict[str, Tuple[str, str]] = catalog.resolve(self.cursor, names)
-        self.version = session.server_version
+        self.version = server.version(session)
         self.encoding = str(self.one("SELECT getdatabaseencoding()"))
         self.snapshot = ""
 
@@ -113,7 +111,7 @@ class Snapshot:
 
     def lsn(self) -> str:
         """Where the write-ahead log stood (``0/1A2B3C``)."""
-        old = self.version < 100000
+        old = self.session.server_version < 100000  # the functions have other names
         if self.one("SELECT pg_is_in_recovery()"):
             call = "pg_last_xlog_replay_location" if old else "pg_last_wal_replay_lsn"
         else:
@@ -126,8 +124,7 @@ class Snapshot:
         with postgres.connect(self.params) as session:
             cursor = session.cursor()
             session.autocommit = True
-            for setting in _SETTINGS:
-                cursor.execute(setting)
+            server.apply_settings(cursor, _SETTINGS)
             session.set_session(isolation_level="REPEATABLE READ", readonly=True, autocommit=False)
             try:
                 cursor.execute("SET TRANSACTION SNAPSHOT %s", (self.snapshot,))

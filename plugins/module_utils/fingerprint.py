@@ -21,6 +21,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, List, NamedTuple, Optional, Sequence
 
+from . import server
 from .errors import InvalidInput
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -56,7 +57,7 @@ def columns(cursor: Cursor, schema: str, table: str) -> List[Column]:
     Without dropped and generated ones. An empty list: there is no such table.
     """
     # attgenerated came with PostgreSQL 12
-    stored = "AND a.attgenerated = ''" if cursor.connection.server_version >= 120000 else ""
+    stored = "AND a.attgenerated = ''" if server.version(cursor.connection) >= 120000 else ""
     query = """
         SELECT a.attname, format_type(a.atttypid, a.atttypmod)
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
@@ -103,7 +104,7 @@ def sql(
 
     Without ``schema`` the table is found on the search path. ``where`` is a condition without the
     keyword; results of disjoint conditions ``combine``. ``version`` is the server's
-    (``connection.server_version``), ``like`` a fingerprint to compare with. The table's columns may
+    (``server.version``), ``like`` a fingerprint to compare with. The table's columns may
     be text that holds what COPY wrote for values of the types given.
     """
     hashed = _md5sum if method(version, like) == MD5SUM else _hash64
@@ -192,7 +193,7 @@ def of_columns(
     like: str = "",
 ) -> Fingerprint:
     """What ``sql`` gives with these arguments."""
-    cursor.execute(sql(schema, table, columns, cursor.connection.server_version, where, like))
+    cursor.execute(sql(schema, table, columns, server.version(cursor.connection), where, like))
     row = cursor.fetchone()
     assert row is not None
     return Fingerprint(*row)

@@ -12,8 +12,19 @@ along. Each raises Refused with everything that it found.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
+from . import server
 from .errors import Refused
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -71,6 +82,8 @@ def require_access(
     user, temporary = cursor.fetchone() or ("", False)
     if not temporary:
         problems.append("TEMPORARY on the database")
+    if restarted and server.version(cursor.connection) < 100000:
+        problems += _renewal_privileges(cursor, restarted)  # server.renew_sequence makes a table
     refuse(
         where,
         ["role {} lacks {}".format(user, ", ".join(dict.fromkeys(problems)))] if problems else [],
@@ -105,7 +118,7 @@ _WRITING = ["SELECT", "INSERT", "UPDATE", "DELETE"]
 
 def _kinds(cursor: Cursor, written: Sequence[int], read: Sequence[int]) -> List[str]:
     """Written tables that are no plain tables or share rows with others; views that are read."""
-    part = "c.relispartition" if cursor.connection.server_version >= 100000 else "false"
+    part = "c.relispartition" if server.version(cursor.connection) >= 100000 else "false"
     query = """
         SELECT format('%%I.%%I', n.nspname, c.relname), c.relkind::text, {},
                ARRAY(SELECT i.inhrelid::regclass::text FROM pg_inherits i
@@ -177,6 +190,20 @@ def _parents(cursor: Cursor, oids: Sequence[int]) -> List[int]:
     return [oid for (oid,) in cursor.fetchall()]
 
 
+def _renewal_privileges(cursor: Cursor, tables: Iterable[str]) -> List[str]:
+    """The schemas of the tables in which the role may not make a table."""
+    cursor.execute(
+        """
+        SELECT DISTINCT format('CREATE on the schema %%I', n.nspname)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relname = ANY (%s) AND pg_table_is_visible(c.oid)
+        AND NOT has_schema_privilege(n.oid, 'CREATE')
+        """,
+        (list(tables),),
+    )
+    return [lack for (lack,) in cursor.fetchall()]
+
+
 def _privileges(cursor: Cursor, oids: Sequence[int], needed: Sequence[str]) -> List[str]:
     """``INSERT on public.kml_data (owner bob)`` for each privilege that the role lacks."""
     cursor.execute(
@@ -215,7 +242,8 @@ def _sequence_privileges(
         JOIN pg_class c ON c.oid = fed.oid
         JOIN pg_attribute a ON a.attrelid = fed.oid AND a.attnum = fed.number
         LEFT JOIN unnest(%(tables)s::text[], %(columns)s::text[]) AS restarted (name, col)
-             ON to_regclass(quote_ident(restarted.name)) = c.oid AND restarted.col = a.attname
+             ON restarted.name = c.relname AND pg_table_is_visible(c.oid)
+             AND restarted.col = a.attname
         CROSS JOIN LATERAL (
             SELECT 'SELECT' AS lack WHERE NOT has_sequence_privilege(s.oid, 'SELECT')
             UNION ALL SELECT 'USAGE' WHERE NOT has_sequence_privilege(s.oid, 'USAGE, UPDATE')
@@ -258,14 +286,14 @@ def require_plain(
         _disabled_keys(cursor, oids),
         "A check holds every foreign key: enable them (ALTER TABLE ... ENABLE TRIGGER ALL)",
     )
-    if cursor.connection.server_version >= 100000:
+    if server.version(cursor.connection) >= 100000:
         refuse(
             where,
             _unidentified(cursor, oids),
             "PostgreSQL refuses to update or delete their rows: set one (ALTER TABLE ... REPLICA "
             "IDENTITY), or take them out of the publication",
         )
-    if cursor.connection.server_version >= 90500:
+    if server.version(cursor.connection) >= 90500:
         refuse(
             where,
             _row_security(cursor, [*oids, *(oid for _, oid in _oids(cursor, read))]),
@@ -441,8 +469,8 @@ def _referring(cursor: Cursor, key: _Key, condition: Optional[str]) -> str:
 def _oids(cursor: Cursor, tables: Sequence[str]) -> List[Tuple[str, int]]:
     """The tables of these names on the search path, without missing and temporary ones."""
     cursor.execute(
-        "SELECT name, c.oid FROM unnest(%s::text[]) AS name"
-        " JOIN pg_class c ON c.oid = to_regclass(quote_ident(name)) WHERE c.relpersistence <> 't'",
+        "SELECT relname, oid FROM pg_class WHERE relname = ANY (%s) AND pg_table_is_visible(oid)"
+        " AND relpersistence <> 't'",
         (list(tables),),
     )
     return cursor.fetchall()
@@ -450,7 +478,7 @@ def _oids(cursor: Cursor, tables: Sequence[str]) -> List[Tuple[str, int]]:
 
 def _foreign_keys(cursor: Cursor) -> List[_Key]:
     """All foreign keys of the database but those of tables to themselves."""
-    version = cursor.connection.server_version
+    version = server.version(cursor.connection)
     names = """
         ARRAY(SELECT a.attname::text FROM unnest(k.{numbers}) WITH ORDINALITY AS n (number, nth)
               JOIN pg_attribute a ON a.attrelid = k.{table} AND a.attnum = n.number ORDER BY n.nth)

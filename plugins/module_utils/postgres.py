@@ -8,6 +8,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Iterator, Mapping
 
+from . import server
 from .errors import InvalidInput, Locked, ModuleFailure, Unreachable
 
 try:
@@ -30,9 +31,6 @@ POSTGRES_ARGUMENTS: dict[str, Any] = {
     "connect_timeout": {"type": "int", "default": 10},
     "lock_timeout": {"type": "int", "default": 30},
 }
-
-#: The oldest server whose SQL the steps keep to; live instances may be this old.
-OLDEST_SERVER = 90600
 
 # Text forms of values, and with them fingerprints and diffs, must not depend on the server's,
 # the role's or the client's settings.
@@ -85,10 +83,12 @@ def connect(params: Mapping[str, Any]) -> Iterator[Connection]:
     except psycopg2.Error as error:
         raise _connection_failure(error, params) from error
     try:
-        if session.server_version < OLDEST_SERVER:
+        if session.server_version < server.OLDEST:
             raise ModuleFailure(
-                "{} is PostgreSQL {}; 9.6 or later is needed".format(
-                    database_name(params), session.info.parameter_status("server_version")
+                "{} is PostgreSQL {}; {} or later is needed".format(
+                    database_name(params),
+                    session.info.parameter_status("server_version"),
+                    server.OLDEST_NAME,
                 )
             )
         with translated(params):

@@ -24,7 +24,7 @@ from typing import (
     Tuple,
 )
 
-from . import fingerprint, overlay
+from . import fingerprint, overlay, server
 from .errors import InvalidInput
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -106,7 +106,9 @@ def create(
 def require(cursor: Cursor, tables: Sequence[str]) -> None:
     """Raise InvalidInput when one of the tables is not on the search path."""
     cursor.execute(
-        "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(quote_ident(name)) IS NULL",
+        "SELECT name FROM unnest(%s::text[]) WITH ORDINALITY AS given (name, place)"
+        " WHERE NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.relname = name"
+        " AND pg_table_is_visible(c.oid)) ORDER BY place",
         (list(tables),),
     )
     missing = [name for (name,) in cursor.fetchall()]
@@ -121,7 +123,10 @@ def require(cursor: Cursor, tables: Sequence[str]) -> None:
 
 def exists(cursor: Cursor, table: str) -> bool:
     """Whether a table is on the search path."""
-    cursor.execute("SELECT to_regclass(quote_ident(%s)) IS NOT NULL", (table,))
+    cursor.execute(
+        "SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid))",
+        (table,),
+    )
     row = cursor.fetchone()
     return bool(row and row[0])
 
@@ -168,8 +173,8 @@ def sequence(cursor: Cursor, table: str, column: str) -> Optional[str]:
 def _temporary(cursor: Cursor, tables: Sequence[str]) -> Set[str]:
     """Those of the tables that are temporary already."""
     cursor.execute(
-        "SELECT name FROM unnest(%s::text[]) AS name"
-        " JOIN pg_class ON oid = to_regclass(quote_ident(name)) WHERE relpersistence = 't'",
+        "SELECT relname FROM pg_class WHERE relname = ANY (%s) AND pg_table_is_visible(oid)"
+        " AND relpersistence = 't'",
         (list(tables),),
     )
     return {name for (name,) in cursor.fetchall()}
@@ -311,7 +316,7 @@ def _sequences(cursor: Cursor, oids: List[int]) -> List[Composable]:
 
 def _identities(cursor: Cursor, oids: List[int]) -> List[Tuple[str, str, str, str]]:
     """(table, column, schema, sequence) of identity columns; PostgreSQL 10 brought them."""
-    if cursor.connection.server_version < 100000:
+    if server.version(cursor.connection) < 100000:
         return []
     cursor.execute(
         """
@@ -335,9 +340,7 @@ def _states(
     if not sequences:
         return {}
     query = """SELECT {}, {}, last_value, is_called,
-        (SELECT seqincrement FROM pg_sequence p WHERE p.seqrelid = s.tableoid) FROM {} AS s"""
-    if cursor.connection.server_version < 100000:
-        query = "SELECT {}, {}, last_value, is_called, increment_by FROM {}"
+        (SELECT increment FROM pg_sequence_parameters(s.tableoid)) FROM {} AS s"""
     parts = [
         _sql.SQL(query).format(
             _sql.Literal(schema), _sql.Literal(name), _sql.Identifier(schema, name)
@@ -358,7 +361,7 @@ def _table(table: _Table) -> Composable:
 def _rows(cursor: Cursor, table: _Table) -> Composable:
     """The statement that copies the rows."""
     names = [column.name for column in fingerprint.columns(cursor, table.schema, table.name)]
-    overriding = "OVERRIDING SYSTEM VALUE" if cursor.connection.server_version >= 100000 else ""
+    overriding = "OVERRIDING SYSTEM VALUE" if server.version(cursor.connection) >= 100000 else ""
     return _sql.SQL("INSERT INTO pg_temp.{} ({columns}) {} SELECT {columns} FROM {}").format(
         _sql.Identifier(table.name),
         _sql.SQL(overriding),

@@ -19,7 +19,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence
 
-from . import aws, guard, marker, postgres, shadow, staged_upload
+from . import aws, guard, marker, postgres, server, shadow, staged_upload
 from .change import Change, result
 from .errors import InvalidInput, Locked, ModuleFailure, Unreachable
 
@@ -54,6 +54,8 @@ _SESSION = {
     "default_statistics_target": "10",
     # uploads are staged inside the transaction, and the server waits for them
     "idle_in_transaction_session_timeout": "0",
+    # a server that works for a client that is gone would keep its locks
+    "client_connection_check_interval": "2s",
 }
 
 Observer = Callable[["Transaction"], None]
@@ -171,14 +173,11 @@ class Transaction:
     def restart(self, sequence_name: str) -> None:
         """Let a sequence (``sequence``) begin with 1 again; a rollback undoes it.
 
-        setval alone would stay after a rollback; ALTER SEQUENCE gives the sequence new storage,
-        since PostgreSQL 10. Shadows are temporary, and DDL on them would be refused.
+        Shadows are temporary, and the DDL of ``renew_sequence`` on them would be refused.
         """
-        if self.check or self.cursor.connection.server_version < 100000:
-            self.execute("SELECT setval(%s::regclass, 1, false)", (sequence_name,))
-        else:
-            statement = _sql.SQL("ALTER SEQUENCE {} RESTART WITH 1")
-            self.execute(statement.format(_sql.SQL(sequence_name)))
+        if not self.check:
+            server.renew_sequence(self.cursor, sequence_name)
+        self.execute("SELECT setval(%s::regclass, 1, false)", (sequence_name,))
 
     def table_change(
         self,
@@ -240,12 +239,7 @@ def read(step: Step, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settle(session: Connection, cursor: Cursor) -> None:
-    settings = dict(_SESSION)
-    if session.server_version >= 140000:
-        # a server that works for a client that is gone would keep its locks
-        settings["client_connection_check_interval"] = "2s"
-    for name, value in settings.items():
-        cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
+    server.apply_settings(cursor, _SESSION)
     session.commit()
 
 

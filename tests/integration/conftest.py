@@ -60,4 +60,6 @@ def labeller(
     for key, body in labeller_template.objects.items():
         made.put(key, body)
     yield made
-    admin(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    # not WITH (FORCE), which PostgreSQL 10 lacks
+    gone = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    admin(postgres_server, gone, f"DROP DATABASE {name}")

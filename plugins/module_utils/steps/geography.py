@@ -7,7 +7,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
 
-from .. import fingerprint, inputs, proof, shadow
+from .. import fingerprint, inputs, proof, server, shadow
 from ..errors import InvalidInput
 from ..transaction import Step
 from . import availability
@@ -43,7 +43,7 @@ PROBLEMS = {
     ),
     "cells have no id, x, y, name, fwts or avail": (
         "SELECT coalesce(name::text, id::text, 'unnamed') FROM new_master_grid"
-        " WHERE num_nulls(id, x, y, name, fwts, avail) > 0"
+        " WHERE NOT (ROW(id, x, y, name, fwts, avail) IS NOT NULL)"
     ),
     "cells are not on the earth": (
         "SELECT name FROM new_master_grid"
@@ -198,7 +198,7 @@ class Geography(Step):
             for column in self._columns(tx, table).items()
             if column[0] not in LIVELY
         ]
-        version = tx.cursor.connection.server_version
+        version = server.version(tx.cursor.connection)
         found = []
         for schema, name in (("public", table), (None, "new_{}".format(table))):
             tx.execute(fingerprint.sql(schema, name, columns, version))
