@@ -305,7 +305,7 @@ def test_killed_before_the_commit_nothing_happened(
     else:
         crash(lambda: support.apply(labeller, *support.regular(), observe=lambda _: kill()))
         assert sorted(support.uploads(labeller)) == sorted(
-            [support.POOL, support.QS, support.CATALOG]
+            [support.POOL, support.QS, support.CATALOG, support.TRAINING]
         )
     assert support.state(labeller) == before
     assert support.apply(labeller, *support.regular())["changed"]
