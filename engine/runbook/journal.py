@@ -27,9 +27,19 @@ class Journal:
         self._events = self._create("events.jsonl")
 
     def __call__(self, event: Event) -> None:
-        """Keep one event; how far a step was at some second is of no use later."""
+        """Keep one event; how far a step was at some second is of no use later.
+
+        An OSError, as of a full disk, names the run's folder.
+        """
         if isinstance(event, Progress):
             return
+        try:
+            self._keep(event)
+        except OSError as error:
+            error.filename = error.filename or str(self.folder)
+            raise
+
+    def _keep(self, event: Event) -> None:
         if isinstance(event, Result):
             with os.fdopen(self._create("result.json.new"), "w", encoding="utf-8") as file:
                 json.dump(event.as_json(), file, ensure_ascii=False, indent=1)

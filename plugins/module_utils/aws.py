@@ -15,8 +15,10 @@ try:
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
+        ConnectTimeoutError,
         HTTPClientError,
         NoCredentialsError,
+        ReadTimeoutError,
     )
     from botocore.exceptions import (
         ConnectionError as BotoConnectionError,
@@ -33,9 +35,11 @@ AWS_ARGUMENTS: dict[str, Any] = {
     "endpoint_url": {"type": "str"},
 }
 
-#: Seconds without a byte after which a request is given up, and how often it is made.
-READ_TIMEOUT = 60
+#: Seconds without a byte after which a server is given up, and how often a request is made in them.
+PATIENCE = 60
 ATTEMPTS = 5
+#: Seconds that pass at most between two attempts, on average: botocore waits longer each time.
+_PAUSE = 3
 
 _CREDENTIAL_CODES = (
     "InvalidAccessKeyId",
@@ -59,8 +63,8 @@ def client(service: str, params: Mapping[str, Any], attempts: int = ATTEMPTS) ->
         )
     options: dict[str, Any] = {
         "retries": {"mode": "standard", "total_max_attempts": attempts},
-        "connect_timeout": 10,
-        "read_timeout": READ_TIMEOUT,
+        "connect_timeout": min(10, _timeout(attempts)),
+        "read_timeout": _timeout(attempts),
         "max_pool_connections": 32,
     }
     if service == "s3" and params["endpoint_url"]:
@@ -79,6 +83,11 @@ def client(service: str, params: Mapping[str, Any], attempts: int = ATTEMPTS) ->
             "{}; check aws_endpoint_url and the region, an endpoint is http://HOST:PORT or "
             "https://HOST".format(error)
         ) from error
+
+
+def _timeout(attempts: int) -> int:
+    """Seconds for each of so many attempts, so that all together take ``PATIENCE``."""
+    return PATIENCE // attempts - (_PAUSE if attempts > 1 else 0)
 
 
 def error_code(error: Exception) -> str:
@@ -102,6 +111,11 @@ def translated(what: str) -> Iterator[None]:
         ) from error
     except ClientError as error:
         raise _client_failure(error, what) from error
+    except (ConnectTimeoutError, ReadTimeoutError) as error:
+        raise Unreachable(
+            "cannot {}: {} The server sent nothing for about {} s; check the network, a proxy, and "
+            "aws_endpoint_url, then run it again".format(what, error, PATIENCE)
+        ) from error
     except (BotoConnectionError, HTTPClientError) as error:
         raise Unreachable("cannot {}: {}".format(what, error)) from error
     except BotoCoreError as error:

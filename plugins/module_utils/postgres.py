@@ -159,6 +159,10 @@ def _tables_of(error: psycopg2.Error) -> str:
     return " in a statement on {}".format(", ".join(names)) if names else ""
 
 
+#: What servers say in English at their limit of connections; they give no code then.
+_NO_CONNECTION_LEFT = ("too many clients", "too many connections", "connection slots are reserved")
+
+
 def _connection_failure(error: psycopg2.Error, params: Mapping[str, Any]) -> ModuleFailure:
     message = " ".join(str(error).split())
     where = "cannot connect to {} as {}".format(database_name(params), params["login_user"])
@@ -166,6 +170,12 @@ def _connection_failure(error: psycopg2.Error, params: Mapping[str, Any]) -> Mod
         return InvalidInput("{}: {}; check db_user and db_pwd".format(where, message))
     if "does not exist" in message and "FATAL" in message:
         return InvalidInput("{}: {}; check db_name and db_user".format(where, message))
+    if any(text in message for text in _NO_CONNECTION_LEFT):
+        return Unreachable(
+            "{}: {}; the server runs, and all connections that it allows (max_connections, or the "
+            "limit of the role or database) are taken: pg_stat_activity shows by whom. Nothing "
+            "was changed; end some, or run it again later".format(where, message)
+        )
     return Unreachable(
         "{}: {}; is PostgreSQL running, and are db_host and db_port right?".format(where, message)
     )

@@ -21,6 +21,9 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     overlay,
     proof,
 )
+from ansible_collections.labeller.runbook.plugins.module_utils import (
+    postgres as postgres_module,
+)
 from backup_support import HASH64, ROWS, parameters
 from labeller_support import Labeller, admin
 
@@ -294,6 +297,19 @@ def test_the_server_is_restarted(
     assert support.state(own) == before
     assert support.uploads(own) == []
     finishes(own)
+
+
+def test_no_connection_is_left(labeller: Labeller) -> None:
+    labeller.sql("CREATE ROLE limited LOGIN PASSWORD 'x' CONNECTION LIMIT 0")
+    try:
+        login = {**labeller.options, "login_user": "limited", "login_password": "x"}
+        with (
+            pytest.raises(errors.Unreachable, match=r"too many connections.*the server runs, and"),
+            postgres_module.connect(login),
+        ):
+            pass
+    finally:
+        labeller.sql("DROP ROLE limited")
 
 
 def test_the_server_stops_before_the_commit(own: Labeller, server: postgres.PostgresServer) -> None:

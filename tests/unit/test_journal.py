@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +54,21 @@ def test_killed_and_failed_runs_point_to_theirs_until_the_playbook_ends_well(run
     assert journal.needed_backups() == {"A": "1", "B": "2", "C": "2", "D": "3"}
     run("5", "E", exit_code=ExitCode.OK)
     assert journal.needed_backups() == {"D": "3"}
+
+
+def test_a_full_disk_names_the_folder_of_the_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    kept = journal.Journal("1")
+    monkeypatch.setattr(os, "fdatasync", full)
+    monkeypatch.setattr(os, "fsync", full)
+    for event in (TaskResult("h", "Clear", "m", Status.OK), Result(ExitCode.OK, "1")):
+        with pytest.raises(OSError, match="No space") as caught:
+            kept(event)
+        assert caught.value.filename == str(tmp_path / "runs" / "1")
 
 
 def test_a_run_killed_while_it_wrote(run: Run, tmp_path: Path) -> None:
