@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook import collection, processes, translate, vault
+from runbook import collection, patches, processes, translate, vault
 from runbook.errors import EXIT_OF_KIND, ExitCode
 from runbook.events import (
     Event,
@@ -171,7 +171,7 @@ def run(
     """
     from ansible_runner import Runner, RunnerConfig
 
-    _close_at_once()
+    patches.close_at_once()
     with private_folder() as folder:
         watch = _Watch(publish, redactor, _Channel(folder), request.ask, begun)
         plugin = strategy(request.strategy, local=request.local)
@@ -186,8 +186,8 @@ def run(
         )
         config.prepare()
         given = environment(config.env, set(chosen), secret_names, folder)
-        if request.local and plugin == "linear":
-            given["RUNBOOK_SERVE_MODULES"] = str(folder / "collections")
+        if request.local and plugin == "linear" and patches.fast():
+            given["RUNBOOK_IN_PROCESS"] = "1"
         if request.ask:
             given["RUNBOOK_ANSWERS"] = str(folder / "answers")
         config.env = {name: value for name, value in given.items() if _ours(name)}
@@ -212,32 +212,17 @@ def run(
         return _outcome(watch, runner.rc)
 
 
-def _close_at_once() -> None:
-    """Have pexpect close a terminal without a wait of 0.1 s when its process has ended already."""
-    import pexpect  # type: ignore[import-untyped]
-
-    ordinary = pexpect.spawn.close
-
-    def close(self: Any, force: bool = True) -> None:  # noqa: FBT001, FBT002 - pexpect's
-        if not self.closed and not self.isalive():
-            self.ptyproc.delayafterclose = 0
-        ordinary(self, force)
-
-    if ordinary.__module__ == "pexpect.pty_spawn":
-        pexpect.spawn.close = close
-
-
 def strategy(chosen: str = "", *, local: bool = False) -> str:
     """The strategy plugin of a run: ``chosen``, else ``RUNBOOK_STRATEGY``, else what works best.
 
-    On ``local`` hosts Ansible's own, whose modules the module server runs. Elsewhere Mitogen's,
+    On ``local`` hosts Ansible's own, whose workers run our modules themselves. Elsewhere Mitogen's,
     which keeps one interpreter a host, so that modules and their imports are paid for once; it is
-    used when the installed pair of versions is known to work.
+    used when it is installed and known to work with this ansible-core.
     """
     name = chosen or os.environ.get("RUNBOOK_STRATEGY", "")
     if name:
         return {"mitogen": "mitogen_linear"}.get(name, name)
-    if local:
+    if local or not patches.fast():
         return "linear"
     from importlib import metadata
 

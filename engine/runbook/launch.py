@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import json
 import os
 import signal
 import sys
 from pathlib import Path
 
-from runbook import module_server, precompiled
+from runbook import patches
 from runbook.processes import die_with_parent
 
 
@@ -29,19 +30,8 @@ def main() -> None:
     with Path(sys.argv[1]).open(encoding="utf-8") as pipe:
         os.environ.update(json.loads(pipe.readline() or "{}"))
         sys.argv[:] = ["ansible-playbook"]
-        collections = os.environ.get("RUNBOOK_SERVE_MODULES")
-        server = module_server.start(Path(collections)) if collections else None
-        tested = module_server.tested()
-        if tested:
-            precompiled.keep_settings()
         _warm_up()
-        if tested:
-            precompiled.install()
-            if server is not None:
-                module_server.install(server)
         arguments = pipe.readline()
-        if arguments and server is not None:
-            module_server.go(server)
     if not arguments or os.getppid() != engine:  # nothing is to be done, or nobody is there
         sys.exit(0)
     _end(_run(json.loads(arguments)))
@@ -76,24 +66,19 @@ def _warm_up() -> None:
     import ansible.plugins.connection.local
     import ansible.plugins.strategy.linear  # noqa: F401
 
+    if "RUNBOOK_IN_PROCESS" in os.environ:
+        # What the modules import; the modules themselves come with the first play.
+        for library in ("boto3", "psycopg2", "yaml", "zstandard"):
+            importlib.import_module(library)
     if os.environ["ANSIBLE_STRATEGY"].startswith("mitogen"):
         import ansible_mitogen.strategy  # noqa: F401
-        import mitogen.minify
-
-        # Tokenizing its own modules takes Mitogen longer than sending their comments too.
-        mitogen.minify.minimize_source = _unchanged
-
-
-def _unchanged(source: str | bytes) -> str:
-    return source.decode() if isinstance(source, bytes) else source
 
 
 def _run(arguments: list[str]) -> int:
     from ansible.cli.playbook import main as ansible_playbook
-    from ansible.utils.display import Display
 
     if "RUNBOOK_ANSWERS" in os.environ:
-        Display.prompt = staticmethod(_prompt)
+        patches.prompts(_prompt)
     sys.argv += arguments
     try:
         ansible_playbook()
@@ -102,8 +87,8 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def _prompt(question: str, private: bool = False) -> str:  # noqa: FBT001, FBT002 - ansible's
-    """Have the engine ask: the terminal of this process is not the operator's."""
+def _prompt(question: str, private: bool) -> str:  # noqa: FBT001 - ansible's
+    """Forward a question to the engine: this process has no terminal of the operator's."""
     with Path(os.environ["RUNBOOK_CHANNEL"]).open("w", encoding="utf-8") as pipe:
         pipe.write(json.dumps({"question": question, "private": private}) + "\n")
     with Path(os.environ["RUNBOOK_ANSWERS"]).open(encoding="utf-8") as pipe:

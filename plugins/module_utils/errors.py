@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The one error tree of the modules.
 
-Logic raises these; ``module.run`` alone turns them into ``fail_json``. ``kind`` travels in the
+Logic raises these; ``module.Module`` alone turns them into a failed result. ``kind`` travels in the
 result, and the engine maps it to the exit code of the command line.
 """
 

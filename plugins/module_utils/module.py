@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The frame of every module's ``main``: argument spec in, result or one clear failure out."""
+"""What every module is made of: argument spec in, result or one clear failure out."""
 
 from __future__ import annotations
 
@@ -10,33 +10,100 @@ import signal
 import stat
 import threading
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, Mapping
+from typing import Any, Callable, Dict, Iterator, Mapping, Set
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.parameters import remove_values
+from ansible.module_utils.errors import UnsupportedError
 
 from .errors import ModuleFailure
 
 _STDOUT = 1
 
+#: What a module does: its checked parameters and whether this is a check in, its result out. A
+#: ``ModuleFailure`` is a failure of the step; any other exception is a bug.
 Logic = Callable[[Mapping[str, Any], bool], Mapping[str, Any]]
 
 
-def run(argument_spec: Mapping[str, Any], logic: Logic, **options: Any) -> None:
-    """Run ``logic(params, check_mode)`` as an Ansible module and exit.
+class Module:
+    """A module: its options, what they require of one another, and its logic.
 
-    ``options`` go to ``AnsibleModule`` (``required_if`` and the like). A ``ModuleFailure`` becomes
-    ``fail_json`` with ``error_kind``; anything else is a bug and keeps its traceback.
+    It runs as a program of its own (``main``), or in a process of Ansible's (``call``); both give
+    the same result. ``requirements`` are ``required_if`` and the like.
     """
-    module = AnsibleModule(argument_spec=dict(argument_spec), supports_check_mode=True, **options)
-    try:
+
+    def __init__(self, argument_spec: Mapping[str, Any], logic: Logic, **requirements: Any) -> None:
+        self.argument_spec, self.requirements = dict(argument_spec), requirements
+        self._logic = logic
+
+    def main(self) -> None:
+        """Run as an Ansible module, and exit."""
+        module = AnsibleModule(self.argument_spec, supports_check_mode=True, **self.requirements)
         with _ended_with_reader():
-            result = logic(module.params, module.check_mode)
-    except ModuleFailure as error:
-        module.fail_json(msg=str(error), error_kind=error.kind, **error.details)
-    result = dict(result)
-    for text in result.pop("warnings", ()):
-        module.warn(text)
-    module.exit_json(**result)
+            result = self._result(module.params, module.check_mode)
+        for text in result.pop("warnings", ()):
+            module.warn(text)
+        if result.get("failed"):
+            module.fail_json(**result)
+        module.exit_json(**result)
+
+    def call(self, name: str, arguments: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
+        """The result that ``main`` prints, for a module called ``name`` in messages."""
+        checked = ArgumentSpecValidator(self.argument_spec, **self.requirements).validate(arguments)
+        params = checked.validated_parameters
+        if checked.error_messages:
+            result = {"failed": True, "msg": _refusal(name, checked.errors[0])}
+        else:
+            result = self._result(params, check_mode)
+        if not result.get("warnings"):
+            result.pop("warnings", None)
+        return _without(secret_values(self.argument_spec, params), result)
+
+    def _result(self, params: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
+        """What the logic returns, or how it failed."""
+        try:
+            return {"changed": False, **self._logic(params, check_mode)}
+        except ModuleFailure as error:
+            return {"failed": True, "msg": str(error), "error_kind": error.kind, **error.details}
+
+
+def _refusal(name: str, error: Exception) -> str:
+    """How AnsibleModule words an error in the arguments."""
+    text = str(error)
+    if isinstance(error, UnsupportedError):
+        return "Unsupported parameters for ({}) module: {}".format(name, text)
+    return text
+
+
+def secret_values(argument_spec: Mapping[str, Any], params: Mapping[str, Any]) -> Set[str]:
+    """The values of options with ``no_log``, at any depth."""
+    found: Set[str] = set()
+    for name, option in argument_spec.items():
+        value = params.get(name)
+        if option.get("no_log"):
+            found |= set(_texts(value))
+        for part in value if isinstance(value, list) else [value]:
+            if "options" in option and isinstance(part, dict):
+                found |= secret_values(option["options"], part)
+    return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts and numbers in a value."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif value is not None and not isinstance(value, bool) and value != "":
+        yield str(value)
+
+
+def _without(secrets: Set[str], result: Mapping[str, Any]) -> Dict[str, Any]:
+    """A result as AnsibleModule prints it: without the secrets, but with its flags."""
+    flags = {name: value for name, value in result.items() if isinstance(value, bool)}
+    return {**remove_values(result, secrets), **flags}
 
 
 @contextmanager

@@ -88,10 +88,11 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps.configurati
 )
 
 ARGUMENTS = registry.arguments(Configuration)
+MODULE = registry.module_of(Configuration)
 
 
 def main() -> None:
-    registry.main(Configuration)
+    MODULE.main()
 
 
 if __name__ == "__main__":

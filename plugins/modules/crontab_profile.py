@@ -131,10 +131,11 @@ plan:
 
 from ansible_collections.labeller.runbook.plugins.module_utils import crontab, module
 
+MODULE = module.Module(crontab.ARGUMENTS, crontab.run)
+
 
 def main() -> None:
-    """Entry point."""
-    module.run(crontab.ARGUMENTS, crontab.run)
+    MODULE.main()
 
 
 if __name__ == "__main__":

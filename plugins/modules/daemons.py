@@ -90,10 +90,13 @@ plan:
 
 from ansible_collections.labeller.runbook.plugins.module_utils import daemons, module
 
+MODULE = module.Module(
+    daemons.ARGUMENTS, daemons.run, required_if=[("state", "started", ["names"])]
+)
+
 
 def main() -> None:
-    """Entry point."""
-    module.run(daemons.ARGUMENTS, daemons.run, required_if=[("state", "started", ["names"])])
+    MODULE.main()
 
 
 if __name__ == "__main__":

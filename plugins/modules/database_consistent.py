@@ -83,10 +83,11 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps.database_co
 )
 
 ARGUMENTS = registry.arguments(DatabaseConsistent)
+MODULE = registry.module_of(DatabaseConsistent)
 
 
 def main() -> None:
-    registry.main(DatabaseConsistent)
+    MODULE.main()
 
 
 if __name__ == "__main__":

@@ -327,15 +327,16 @@ plan:
 
 from ansible_collections.labeller.runbook.plugins.module_utils import emr, learner, module
 
+_NEEDS = ["iteration", "applied"]
+MODULE = module.Module(
+    emr.ARGUMENTS,
+    learner.run,
+    required_if=[("state", "submitted", _NEEDS), ("state", "finished", _NEEDS)],
+)
+
 
 def main() -> None:
-    """Entry point."""
-    needs = ["iteration", "applied"]
-    module.run(
-        emr.ARGUMENTS,
-        learner.run,
-        required_if=[("state", "submitted", needs), ("state", "finished", needs)],
-    )
+    MODULE.main()
 
 
 if __name__ == "__main__":

@@ -87,10 +87,11 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps import regi
 from ansible_collections.labeller.runbook.plugins.module_utils.steps.f_pool import FPool
 
 ARGUMENTS = registry.arguments(FPool)
+MODULE = registry.module_of(FPool)
 
 
 def main() -> None:
-    registry.main(FPool)
+    MODULE.main()
 
 
 if __name__ == "__main__":

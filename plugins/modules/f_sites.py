@@ -84,10 +84,11 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps import regi
 from ansible_collections.labeller.runbook.plugins.module_utils.steps.f_sites import FSites
 
 ARGUMENTS = registry.arguments(FSites)
+MODULE = registry.module_of(FSites)
 
 
 def main() -> None:
-    registry.main(FSites)
+    MODULE.main()
 
 
 if __name__ == "__main__":

@@ -84,10 +84,11 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps import regi
 from ansible_collections.labeller.runbook.plugins.module_utils.steps.geography import Geography
 
 ARGUMENTS = registry.arguments(Geography)
+MODULE = registry.module_of(Geography)
 
 
 def main() -> None:
-    registry.main(Geography)
+    MODULE.main()
 
 
 if __name__ == "__main__":

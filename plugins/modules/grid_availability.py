@@ -47,10 +47,11 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps.grid_availa
 )
 
 ARGUMENTS = registry.arguments(GridAvailability)
+MODULE = registry.module_of(GridAvailability)
 
 
 def main() -> None:
-    registry.main(GridAvailability)
+    MODULE.main()
 
 
 if __name__ == "__main__":

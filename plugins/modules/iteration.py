@@ -154,15 +154,16 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps import regi
 
 ARGUMENTS = registry.arguments(steps.Iteration)
 
+_NEEDS = [
+    ("state", "mended", ["iteration"]),
+    ("state", "exported", ["iteration", "incoming_names"]),
+    ("state", "advanced", ["iteration", "metrics", "outgoing"]),
+]
+MODULE = module.Module(ARGUMENTS, steps.logic, required_if=_NEEDS)
+
 
 def main() -> None:
-    """Entry point."""
-    needs = [
-        ("state", "mended", ["iteration"]),
-        ("state", "exported", ["iteration", "incoming_names"]),
-        ("state", "advanced", ["iteration", "metrics", "outgoing"]),
-    ]
-    module.run(ARGUMENTS, steps.logic, required_if=needs)
+    MODULE.main()
 
 
 if __name__ == "__main__":

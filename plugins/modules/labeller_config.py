@@ -182,10 +182,11 @@ plan:
 
 from ansible_collections.labeller.runbook.plugins.module_utils import labeller_config, module
 
+MODULE = module.Module(labeller_config.ARGUMENTS, labeller_config.run)
+
 
 def main() -> None:
-    """Entry point."""
-    module.run(labeller_config.ARGUMENTS, labeller_config.run)
+    MODULE.main()
 
 
 if __name__ == "__main__":

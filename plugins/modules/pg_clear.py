@@ -115,10 +115,11 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps import regi
 from ansible_collections.labeller.runbook.plugins.module_utils.steps.pg_clear import PgClear
 
 ARGUMENTS = registry.arguments(PgClear)
+MODULE = registry.module_of(PgClear)
 
 
 def main() -> None:
-    registry.main(PgClear)
+    MODULE.main()
 
 
 if __name__ == "__main__":

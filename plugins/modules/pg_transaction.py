@@ -491,8 +491,11 @@ def logic(params, check_mode):
     return transaction.run(registry.chain(params["steps"]), params, check=check_mode)
 
 
+MODULE = module.Module(ARGUMENTS, logic)
+
+
 def main() -> None:
-    module.run(ARGUMENTS, logic)
+    MODULE.main()
 
 
 if __name__ == "__main__":

@@ -127,10 +127,11 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps import regi
 from ansible_collections.labeller.runbook.plugins.module_utils.steps.run_marker import RunMarker
 
 ARGUMENTS = registry.arguments(RunMarker)
+MODULE = registry.module_of(RunMarker)
 
 
 def main() -> None:
-    registry.main(RunMarker)
+    MODULE.main()
 
 
 if __name__ == "__main__":

@@ -313,8 +313,11 @@ def logic(params, check_mode):
         return LOGIC[params["state"]](params, check_mode)
 
 
+MODULE = module.Module(ARGUMENTS, logic, required_if=[("state", "present", ["tables"])])
+
+
 def main() -> None:
-    module.run(ARGUMENTS, logic, required_if=[("state", "present", ["tables"])])
+    MODULE.main()
 
 
 if __name__ == "__main__":

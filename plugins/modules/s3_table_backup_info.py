@@ -113,8 +113,11 @@ def logic(params, check_mode):
         return backup_verify.info(params, check_mode)
 
 
+MODULE = module.Module(ARGUMENTS, logic)
+
+
 def main() -> None:
-    module.run(ARGUMENTS, logic)
+    MODULE.main()
 
 
 if __name__ == "__main__":

@@ -80,10 +80,11 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps.scene_catal
 )
 
 ARGUMENTS = registry.arguments(SceneCatalog)
+MODULE = registry.module_of(SceneCatalog)
 
 
 def main() -> None:
-    registry.main(SceneCatalog)
+    MODULE.main()
 
 
 if __name__ == "__main__":

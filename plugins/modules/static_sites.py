@@ -66,10 +66,11 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps import regi
 from ansible_collections.labeller.runbook.plugins.module_utils.steps.static_sites import StaticSites
 
 ARGUMENTS = registry.arguments(StaticSites)
+MODULE = registry.module_of(StaticSites)
 
 
 def main() -> None:
-    registry.main(StaticSites)
+    MODULE.main()
 
 
 if __name__ == "__main__":

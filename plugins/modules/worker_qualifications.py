@@ -59,10 +59,11 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps.worker_qual
 )
 
 ARGUMENTS = registry.arguments(WorkerQualifications)
+MODULE = registry.module_of(WorkerQualifications)
 
 
 def main() -> None:
-    registry.main(WorkerQualifications)
+    MODULE.main()
 
 
 if __name__ == "__main__":

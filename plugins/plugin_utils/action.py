@@ -20,7 +20,7 @@ from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import PluginLoader, connection_loader
 from ansible_collections.labeller.runbook.plugins.module_utils.progress import PREFIX
-from ansible_collections.labeller.runbook.plugins.plugin_utils import following
+from ansible_collections.labeller.runbook.plugins.plugin_utils import following, in_process
 
 #: The modules with the option ``progress``: reading all objects takes as long as restoring them.
 REPORTING = frozenset({"s3_table_backup", "s3_table_backup_info"})
@@ -58,7 +58,9 @@ class ActionModule(ActionBase):
     def _execute(
         self, arguments: Dict[str, Any], variables: Dict[str, Any], *, wrap_async: bool = False
     ) -> Dict[str, Any]:
-        """Run the module as Ansible runs any other."""
+        """Run the module: in this process where that makes no difference, else as Ansible does."""
+        if not wrap_async and in_process.possible(self, variables):
+            return in_process.call(self._task.action, arguments, self._task.check_mode)
         done: Dict[str, Any] = self._execute_module(
             module_args=arguments, task_vars=variables, wrap_async=wrap_async
         )

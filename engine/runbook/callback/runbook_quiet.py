@@ -58,6 +58,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Hand over the secrets before the play's first task: all hosts', parameters are shown."""
+        if "RUNBOOK_IN_PROCESS" in os.environ:
+            # Here, in the process that forks one for every task.
+            from ansible_collections.labeller.runbook.plugins.plugin_utils import in_process
+
+            in_process.preload()
         names = set(json.loads(os.environ.get("RUNBOOK_SECRET_NAMES", "[]")))
         public = set(json.loads(os.environ.get("RUNBOOK_PUBLIC_NAMES", "[]")))
         manager = play.get_variable_manager()

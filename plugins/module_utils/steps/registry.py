@@ -71,12 +71,12 @@ def arguments(step: Type[Step]) -> Dict[str, Any]:
     return {**transaction.COMMON_ARGUMENTS, **step.ARGUMENTS}
 
 
-def main(step: Type[Step]) -> None:
-    """The ``main`` of a step's module: a transaction of that one step, or what it reads."""
+def module_of(step: Type[Step]) -> module.Module:
+    """A step's module: a transaction of that one step, or what it reads."""
 
     def logic(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
         if params.get("state") in LOOKING:
             return transaction.read(step(params), params)
         return transaction.run([step(params)], params, check=check_mode)
 
-    module.run(arguments(step), logic)
+    return module.Module(arguments(step), logic)

@@ -1,0 +1,91 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Runs a module in Ansible's own worker process, where it would run as this user anyway.
+
+For a task on a local host Ansible packs the module, starts an interpreter and has it import boto3,
+psycopg2 and the rest: more than half a second a task. Ansible forks a worker process for every task
+too. When the process that forks has imported the modules (``preload``), the worker can call them.
+"""
+
+# ruff: noqa: SLF001 - part of an action plugin, which uses what ActionBase uses
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import sys
+import traceback
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping
+
+if TYPE_CHECKING:
+    from ansible.plugins.action import ActionBase
+
+#: Set by the engine for a run on local hosts.
+VARIABLE = "RUNBOOK_IN_PROCESS"
+MODULES = "ansible_collections.labeller.runbook.plugins.modules"
+
+
+def possible(action: ActionBase, variables: Mapping[str, Any]) -> bool:
+    """Whether the module would run on this machine, as this user, with this interpreter.
+
+    A task with an environment or a timeout gets a process of its own: the one must not stay in the
+    worker, and the other must be able to end the module at any point.
+    """
+    task = action._task
+    return (
+        os.environ.get(VARIABLE) == "1"
+        and action._connection.transport == "local"
+        and not action._connection.become
+        and not (task.async_val or task.delegate_to or task.timeout or any(task.environment or ()))
+        and action._templar.template(variables.get("ansible_python_interpreter")) == sys.executable
+    )
+
+
+def call(action: str, arguments: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
+    """The result of the module that the task names as its ``action``."""
+    # Ansible's values know where they came from; a module's are plain.
+    plain = json.loads(json.dumps(arguments))
+    module = importlib.import_module("{}.{}".format(MODULES, action.rpartition(".")[2])).MODULE
+    try:
+        with _ended_by_signals():
+            result: Dict[str, Any] = module.call(action, plain, check_mode)
+            return result
+    except Exception as error:  # noqa: BLE001 - as of a process of its own: failed, its traceback
+        return {
+            "failed": True,
+            "msg": "The module failed: {}: {}".format(type(error).__name__, error),
+            "module_stderr": traceback.format_exc(),
+        }
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let a signal end this process at once, as it would end a module's own.
+
+    Ansible's handler would run only when psycopg2 returns: after the wait for a lock, or not before
+    a transaction that the operator was told is cut off has been committed.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def preload() -> None:
+    """Import all modules, and have boto3 read what it knows of the services that they call."""
+    package = importlib.import_module(MODULES)
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module("{}.{}".format(MODULES, module.name))
+    with suppress(ImportError):  # the modules that need it say so
+        import boto3
+
+        for service in ("s3", "ec2", "emr"):
+            unused = {"aws_access_key_id": "-", "aws_secret_access_key": "-"}
+            boto3.client(service, "us-east-1", **unused)
