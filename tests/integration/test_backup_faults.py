@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def proxy(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    monkeypatch.setattr(aws_clients, "PATIENCE", 20)  # a second an attempt
+    monkeypatch.setattr(aws_clients, "PATIENCE", 12)  # a second an attempt
     monkeypatch.setattr(aws_clients, "ATTEMPTS", 3)
     with Proxy(aws_endpoint).running() as running:
         yield running
