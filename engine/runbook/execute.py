@@ -289,6 +289,7 @@ def environment(
     that ansible-runner's callback takes for a job of AWX.
     """
     secret, public = secret_names
+    user = os.environ.get("USER") or os.getuid()
     kept = {
         name: value
         for name, value in prepared.items()
@@ -298,10 +299,23 @@ def environment(
         **kept,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
         "RUNBOOK_HOME": str(home()),
+        "RUNBOOK_HOLDER": f"{user}@{os.uname().nodename}, process {os.getpid()}",
+        "RUNBOOK_PROCESS": process_name(os.getpid()),
         "RUNBOOK_CHANNEL": str(folder / "channel"),
         "RUNBOOK_SECRET_NAMES": json.dumps(sorted(secret)),
         "RUNBOOK_PUBLIC_NAMES": json.dumps(sorted(public)),
     }
+
+
+def process_name(pid: int) -> str:
+    """A process of this machine for module_utils/lease.py; empty where there is no /proc."""
+    found = processes.Process.of(pid)
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        space = Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return ""
+    return f"{boot}/{space}/{pid}/{found.started}" if found else ""
 
 
 def _ours(name: str) -> bool:

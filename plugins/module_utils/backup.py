@@ -32,7 +32,7 @@ from . import backup_load as loading
 from . import backup_source as source
 from . import backup_store as store
 from . import backup_verify as verification
-from . import change, fingerprint, marker, progress
+from . import change, fingerprint, lease, marker, progress
 from . import manifest as manifests
 from .errors import InvalidInput, ModuleFailure
 from .fingerprint import Column, Fingerprint
@@ -113,7 +113,7 @@ def present(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
     bucket.check()
     if check_mode:
         return _present(params, bucket, root, planned=True)
-    with source.exclusively(params, bucket.name, root):
+    with lease.held(params), source.exclusively(params, bucket.name, root):
         return _present(params, bucket, root, planned=False)
 
 

@@ -22,7 +22,7 @@ from . import backup_catalog as catalog
 from . import backup_load as loading
 from . import backup_origin as origins
 from . import backup_source as source
-from . import change, fingerprint, marker, postgres, progress, server
+from . import change, fingerprint, lease, marker, postgres, progress, server
 from . import manifest as manifests
 from .backup import Wanted, fingerprints
 from .backup_difference import Difference, between
@@ -51,6 +51,13 @@ _VERBS = {"appear": "appears", "vanish": "vanishes", "differ": "differs"}
 
 def restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
     """The live tables hold what the backup holds; those that do already are left alone."""
+    if check_mode:
+        return _restored(params, check_mode)
+    with lease.held(params):
+        return _restored(params, check_mode)
+
+
+def _restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
     bucket, root = Bucket(params["bucket"], params), manifests.root(params["prefix"])
     bucket.check()
     origin = origins.find(bucket, root, params["backup_id"], params["tables"] or [])

@@ -19,7 +19,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence
 
-from . import aws, guard, marker, postgres, server, shadow, staged_upload
+from . import aws, guard, lease, marker, postgres, server, shadow, staged_upload
 from .change import Change, result
 from .errors import InvalidInput, Locked, ModuleFailure, Unreachable
 
@@ -225,7 +225,11 @@ def run(
         if check:
             return _check(Transaction(cursor, params, check=True), steps, observe)
         _exclude_others(session, cursor, params)
-        return _apply(session, Transaction(cursor, params, check=False), steps, observe)
+        try:
+            return _apply(session, Transaction(cursor, params, check=False), steps, observe)
+        except ModuleFailure:
+            lease.release_quietly(params, params.get("lease"))
+            raise
 
 
 def read(step: Step, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -317,6 +321,8 @@ def _apply(
 
     tx.execute("SET LOCAL search_path = {}, pg_temp".format(SEARCH_PATH))
     try:
+        if tx.params.get("lease"):
+            lease.verify(tx.cursor, tx.params["lease"])
         _prepare(tx, steps)
         _guard_access(tx, steps)
         _lock(session, tx, steps)

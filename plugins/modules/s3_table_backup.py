@@ -79,6 +79,11 @@ options:
         type: list
         elements: str
         default: []
+  lease:
+    description:
+      - The lease on the target, as M(labeller.runbook.lease) returned it. Verified, kept while the
+        module works, and given back when it fails; without it none is needed.
+    type: int
   own:
     description:
       - Whether the backup restored is one of this instance. When it is, and C(incoming_names),
@@ -274,6 +279,7 @@ ARGUMENTS = {
             "keep_default": {"type": "list", "elements": "str", "default": []},
         },
     },
+    "lease": {"type": "int"},
     "own": {"type": "bool", "default": True},
     "run": {
         "type": "dict",

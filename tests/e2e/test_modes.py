@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +265,33 @@ def test_another_geography(togo: Sandbox) -> None:
     assert {k: v for k, v in after.items() if k != "bucket"} == {
         k: v for k, v in before.items() if k != "bucket"
     }
+
+
+@pytest.mark.campaign
+def test_of_three_applies_at_once_one_wins_and_its_crontab_stays(sandbox: Sandbox) -> None:
+    """Different areas, at the same time; the losers are locked out, or find the winner's run."""
+    (crontab,) = {Path(sandbox.status()["crontab"])}
+    with ThreadPoolExecutor(3) as executor:
+        futures = [
+            executor.submit(
+                sandbox.apply, "-e", f"aoi_index={n}", "-e", f"run_id={n}", exit_code=None
+            )
+            for n in (1, 2, 3)
+        ]
+        ends = [future.result() for future in futures]
+    codes = sorted(done.returncode for done in ends)
+    assert codes[0] == 0, [done.stdout for done in ends]
+    assert set(codes[1:]) <= {5, 6, 7}, [done.stdout for done in ends]
+    for done in ends:
+        if done.returncode == 6:
+            assert "who holds the target since" in done.stdout
+    ((run_id,),) = sandbox.query("SELECT run_id FROM runbook.run_marker")
+    assert ends[run_id - 1].returncode == 0
+    assert "daemonNanny" in crontab.read_text()
+    assert (
+        f"aoiid: {run_id}"
+        in (Path(sandbox.status()["home"]) / "labeller/common/config.yaml").read_text()
+    )
+    assert (
+        "changed=0" in sandbox.apply("-e", f"aoi_index={run_id}", "-e", f"run_id={run_id}").stdout
+    )

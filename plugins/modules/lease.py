@@ -1,0 +1,81 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lease
+short_description: One operator's run changes a target at a time
+description:
+  - The lease is a row in the target's database. A run takes it before its first change and gives
+    it back at its end; M(labeller.runbook.pg_transaction) and M(labeller.runbook.s3_table_backup)
+    verify it and keep it while they work, and give it back when they fail.
+  - A holder that was not seen for 60 seconds is taken to be dead, one whose process ended on the
+    target's own machine at once.
+  - In check mode nothing is taken; a holder is a warning.
+options:
+  state:
+    description:
+      - V(taken) takes the lease, or fails naming who holds it.
+      - V(kept) fails unless O(number) is still the lease, and notes that the holder was seen.
+      - V(released) gives O(number) back; one that another run has taken since is left alone.
+    type: str
+    choices: [taken, kept, released]
+    required: true
+  number:
+    description: The lease, as V(state=taken) returned it.
+    type: int
+  holder:
+    description: Who takes it, for people.
+    type: str
+    default: ""
+  process:
+    description: The process of the run that takes it, as the runbook command names it.
+    type: str
+    default: ""
+  expected:
+    description:
+      - The run marker that the run has looked at, C(current) of M(labeller.runbook.run_marker), or
+        an empty mapping when there was none. The lease is not taken when another run is in place by
+        now.
+    type: dict
+extends_documentation_fragment:
+  - labeller.runbook.postgres
+"""
+
+EXAMPLES = r"""
+- name: Take the target
+  labeller.runbook.lease:
+    login_password: "{{ db_pwd }}"
+    state: taken
+    holder: olli@laptop
+  register: lease
+
+- name: Give the target back
+  labeller.runbook.lease:
+    login_password: "{{ db_pwd }}"
+    state: released
+    number: "{{ lease.number }}"
+"""
+
+RETURN = r"""
+number:
+  description: The lease; 0 in check mode.
+  returned: success
+  type: int
+"""
+
+from ansible_collections.labeller.runbook.plugins.module_utils import lease, module
+
+
+def main() -> None:
+    module.run(
+        lease.ARGUMENTS,
+        lease.run,
+        required_if=[("state", "kept", ["number"]), ("state", "released", ["number"])],
+    )
+
+
+if __name__ == "__main__":
+    main()

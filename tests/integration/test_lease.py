@@ -1,0 +1,207 @@
+"""The lease: one run changes a target at a time, and a holder that has died is replaced."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import backup_support
+import pytest
+import transaction_support as support
+from ansible_collections.labeller.runbook.plugins.module_utils import (
+    backup,
+    backup_restore,
+    errors,
+    lease,
+    marker,
+)
+
+from runbook import execute
+
+if TYPE_CHECKING:
+    from labeller_support import Labeller
+
+
+def module(labeller: Labeller, state: str, *, check: bool = False, **params: Any) -> dict[str, Any]:
+    defaults = {name: spec.get("default") for name, spec in lease.ARGUMENTS.items()}
+    return lease.run({**defaults, **labeller.login, "state": state, **params}, check)
+
+
+def take(labeller: Labeller, holder: str = "me", **params: Any) -> int:
+    return int(module(labeller, "taken", holder=holder, **params)["number"])
+
+
+def test_one_holds_it_and_the_others_are_told_who(labeller: Labeller) -> None:
+    number = take(labeller)
+    with pytest.raises(errors.Locked, match="me, who holds the target since .* was seen 0 s ago"):
+        take(labeller, "you")
+    (warning,) = module(labeller, "taken", check=True)["warnings"]
+    assert "me, who holds the target" in warning
+    module(labeller, "kept", number=number)
+    module(labeller, "released", number=number)
+    assert module(labeller, "taken", check=True)["warnings"] == []
+    with pytest.raises(errors.Locked, match="the lease that this run took is gone"):
+        module(labeller, "kept", number=number)
+    other = take(labeller, "you")
+    assert other > number
+    module(labeller, "released", number=number)  # another's is left alone
+    module(labeller, "kept", number=other)
+
+
+def test_a_check_takes_and_makes_nothing(labeller: Labeller) -> None:
+    before = support.state(labeller)
+    assert module(labeller, "taken", check=True)["number"] == 0
+    assert support.state(labeller) == before
+    assert labeller.sql("SELECT to_regclass('runbook.lease')") == [(None,)]
+
+
+def test_a_holder_that_is_not_seen_is_replaced_and_refused_when_it_comes_back(
+    labeller: Labeller,
+) -> None:
+    old = take(labeller)
+    labeller.sql("UPDATE runbook.lease SET seen = seen - interval '61 s'")
+    new = take(labeller, "you")
+    with pytest.raises(errors.Locked, match="you, who holds .* has taken the target over since"):
+        module(labeller, "kept", number=old)
+    before = support.state(labeller)
+    with pytest.raises(errors.Locked, match="you, who holds the target"):
+        support.apply(labeller, *support.regular(91), lease=old)
+    with pytest.raises(errors.Locked, match="you, who holds the target"):
+        backup.present({**options(labeller), "lease": old}, False)
+    assert support.state(labeller) == before
+    support.apply(labeller, *support.regular(91), lease=new)
+
+
+def test_a_dead_process_of_this_machine_is_replaced_at_once(labeller: Labeller) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        take(labeller, process=execute.process_name(process.pid))
+        with pytest.raises(errors.Locked):
+            take(labeller, "you")
+        process.kill()
+        process.wait()
+        number = take(labeller, "you", process=execute.process_name(os.getpid()))
+    with pytest.raises(errors.Locked):
+        take(labeller)
+    # One of another machine is not known to have ended.
+    module(labeller, "released", number=number)
+    take(labeller, process="0-0/pid:[1]/1/1")
+    with pytest.raises(errors.Locked):
+        take(labeller, "you")
+
+
+def test_it_is_taken_only_over_the_run_that_was_looked_at(labeller: Labeller) -> None:
+    module(labeller, "released", number=take(labeller, expected={}))
+    support.apply(labeller, *support.regular(91))
+    with pytest.raises(errors.Stale, match="no run was in place .* regular run 91 on ghana"):
+        take(labeller, expected={})
+    session = labeller.connect()
+    with session, session.cursor() as cursor:
+        current = marker.current(cursor)
+    session.close()
+    take(labeller, expected=current)
+
+
+def options(labeller: Labeller) -> dict[str, Any]:
+    return backup_support.parameters(
+        labeller.login, labeller.aws, labeller.bucket, tables=["kml_data", "incoming_names"]
+    )
+
+
+def test_who_works_keeps_it_and_who_fails_gives_it_back(
+    labeller: Labeller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = take(labeller)
+    seen: list[str] = []
+
+    def others(*_: Any, **__: Any) -> None:
+        """Another run, long after the holder was seen last, finds it at work."""
+        with pytest.raises(errors.Locked, match="me, who holds .* is at work"):
+            take(labeller, "you")
+        seen.append("locked")
+
+    def aged() -> None:
+        labeller.sql("UPDATE runbook.lease SET seen = seen - interval '1 h'")
+
+    aged()
+    support.apply(labeller, *support.regular(91), lease=number, observe=others)
+    aged()
+    with monkeypatch.context() as patched:
+        patched.setattr(backup, "_present", others)
+        backup.present({**options(labeller), "lease": number}, False)
+    assert seen == ["locked", "locked"]
+    # Seen again at the end of the work.
+    with pytest.raises(errors.Locked, match="was seen 0 s ago"):
+        take(labeller, "you")
+
+    made = backup.present({**options(labeller), "lease": number}, False)
+    with pytest.raises(errors.InvalidInput):
+        backup_restore.restored(
+            {**options(labeller), "lease": number, "tables": ["nix"], "state": "restored",
+             "backup_id": made["backup_id"]}, False,
+        )  # fmt: skip
+    number = take(labeller, "you")
+    with pytest.raises(errors.Refused):
+        support.apply(labeller, *support.regular(90), lease=number)
+    take(labeller)
+
+
+@pytest.mark.campaign
+def test_of_many_at_once_one_wins_and_the_others_change_nothing(labeller: Labeller) -> None:
+    """Three runs of different areas and numbers, as their playbooks take them, 30 rounds."""
+    run_id = 100
+    for _ in range(30):
+        labeller.sql("UPDATE incoming_names SET processed = true")
+        current = current_run(labeller)
+        barrier = threading.Barrier(3)
+        with ThreadPoolExecutor(3) as executor:
+            futures = [
+                executor.submit(contender, labeller, barrier, current or {}, run_id + n)
+                for n in range(3)
+            ]
+            ends = [future.result() for future in futures]
+        (winner,) = [n for n, end in enumerate(ends) if end is None]
+        assert all(end is None or isinstance(end, (errors.Locked, errors.Stale)) for end in ends), (
+            ends
+        )
+        found = current_run(labeller)
+        assert found is not None
+        assert found["run_id"] == run_id + winner
+        assert labeller.sql("SELECT DISTINCT run FROM incoming_names WHERE NOT processed") == [
+            (run_id + winner,)
+        ]
+        run_id += 3
+
+
+def current_run(labeller: Labeller) -> dict[str, Any] | None:
+    session = labeller.connect()
+    with session, session.cursor() as cursor:
+        found = marker.current(cursor)
+    session.close()
+    return found
+
+
+def contender(
+    labeller: Labeller, barrier: threading.Barrier, current: dict[str, Any], run_id: int
+) -> Exception | None:
+    """What a mode does from taking the target to giving it back."""
+    barrier.wait()
+    try:
+        number = take(labeller, f"operator {run_id}", expected=current)
+        backup.present({**options(labeller), "lease": number}, False)
+        support.apply(labeller, *support.regular(run_id, 1 + run_id % 2), lease=number)
+        module(labeller, "kept", number=number)
+        module(labeller, "released", number=number)
+    except errors.ModuleFailure as error:
+        return error
+    return None
+
+
+def test_the_engine_names_its_process() -> None:
+    assert execute.process_name(os.getpid()).startswith(
+        Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    )
