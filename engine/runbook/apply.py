@@ -175,6 +175,7 @@ class _Apply:
             tags=options.tags,
             skip_tags=options.skip_tags,
             limit=options.limit or None,
+            start_at_task=options.start_at_task,
             passwords=vault.passwords(
                 self._vault_passwords, options.vault_password_file, options.vault_id
             ),

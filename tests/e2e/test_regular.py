@@ -180,6 +180,8 @@ def test_stock_ansible_playbook_does_the_same(sandbox: Sandbox, tmp_path: Path) 
         (["-e", "ec2_instance=nobody"], 3, "nobody"),
         (["-e", "aoi_s3_object=none.geojson"], 3, "none.geojson"),
         (["-e", "incoming_names_static_path=none.csv"], 3, "none.csv"),
+        (["--start-at-task", "Nope"], 3, "no task of regular.yml has this name"),
+        (["--start-at-task", "Set labeller's settings"], 3, "Safe to start at: Read the run"),
     ],
 )
 def test_bad_input_is_a_clear_error_and_changes_nothing(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ def check(
     skip_tags: Sequence[str] = (),
     limit: str | None = None,
     passwords: Passwords | None = None,
+    start_at_task: str = "",
 ) -> list[Problem]:
     """Everything that is wrong with a run of ``playbook`` on ``target``, before anything is done.
 
@@ -48,6 +50,7 @@ def check(
         problems += _closed_vaults(walk, inventory, hosts, extra, passwords)
     if playbook:
         problems += _tag_problems(walk, playbook, {"--tags": tags, "--skip-tags": skip_tags})
+        problems += _start_problems(walk, playbook, start_at_task)
         problems += _unused_extra(walk, playbook, extra)
     if inventory:
         problems += inventory.all_problems()
@@ -252,6 +255,32 @@ def _tag_problems(walk: Walk, playbook: Path, given: dict[str, Sequence[str]]) -
             if tag not in known_tags(walk) and not walk.open_uses:
                 message = f"no task of {playbook.name} has the tag {tag!r}"
                 yield Problem(option, 0, 0, tag, message, suggest(tag, walk.tags))
+            elif option == "--skip-tags" and tag == "always":
+                message = "the tasks with this tag check what must be so before anything is changed"
+                yield Problem(option, 0, 0, tag, message)
+
+
+def _start_problems(walk: Walk, playbook: Path, start: str) -> Iterable[Problem]:
+    """A step to begin with that does not exist, or before which others must have run."""
+    if not start:
+        return
+    option, steps = "--start-at-task", [step for step in walk.steps if not step.handler]
+    # As Ansible compares: by the name itself, or as a pattern.
+    places = [n for n, s in enumerate(steps) if s.name == start or fnmatch(s.name, start)]
+    if not places:
+        if not walk.open_uses:
+            message = f"no task of {playbook.name} has this name"
+            yield Problem(option, 0, 0, start, message, suggest(start, [s.name for s in steps]))
+        return
+    gates = [n for n, step in enumerate(steps) if "always" in step.tags]
+    before = [steps[n].name for n in gates if n < places[0]]
+    if before:
+        safe = ", ".join(step.name for step in steps[: gates[0] + 1])
+        message = (
+            f"it would leave out what must run before it: {', '.join(before)}. Safe to start at: "
+            f"{safe}. A run mode does what is still missing: apply it as a whole"
+        )
+        yield Problem(option, 0, 0, start, message)
 
 
 def _unused_extra(walk: Walk, playbook: Path, extra: ExtraVars | None) -> Iterable[Problem]:

@@ -1,0 +1,47 @@
+"""--start-at-task and --skip-tags may not leave out what gates a run mode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runbook import collection
+from runbook.validate import checks
+
+MODES = ("initial", "single", "regular", "reset")
+
+
+def said(mode: str, **selection: str | tuple[str, ...]) -> str:
+    playbook = collection.root() / "playbooks" / f"{mode}.yml"
+    return "; ".join(map(str, checks.check(Path(playbook), **selection)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("Nope", "no task of"),
+        ("Take the crontab dwn", "did you mean Take the crontab down?"),
+        ("Reset the database for the run", "Safe to start at: Read the run marker"),
+        ("Set labeller's settings", "would leave out what must run before it: Read the run marker"),
+        ("Put the crontab*", "would leave out"),
+        ("Take the target", "would leave out"),
+    ],
+)
+def test_a_step_behind_the_gates_is_no_start(mode: str, start: str, message: str) -> None:
+    assert message in said(mode, start_at_task=start)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_first_step_is_a_start(mode: str) -> None:
+    assert said(mode, start_at_task="Read the run marker") == ""
+
+
+def test_a_playbook_without_gates_may_start_anywhere() -> None:
+    assert said("shutdown", start_at_task="Stop the daemons") == ""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_gates_cannot_be_skipped_by_their_tag(mode: str) -> None:
+    assert "check what must be so" in said(mode, skip_tags=("always",))
