@@ -187,7 +187,7 @@ BAD_CATALOGUES: dict[str | bytes, str] = {
     CATALOG_HEADER + "\n1,s,GS,1\n": "line 2: missing data for column",
     CATALOG_HEADER + "\n1,s,GS,1,1,u,t,2018-01-01,more\n": "line 2: extra data",
     CATALOG_HEADER
-    + "\n1,s,GS,1,1,u,t,2018-01-01\nx;1,s,GS,1,1,u,t,2018-01-01\n": "line 3, column cell_id: invalid input syntax for type integer",
+    + "\n1,s,GS,1,1,u,t,2018-01-01\nx;1,s,GS,1,1,u,t,2018-01-01\n": "line 3, column cell_id: invalid input syntax for (type )?integer",
     CATALOG_HEADER + "\n1,s,GS,1,1,u,t,someday\n": "line 2, column date_time: invalid input",
     CATALOG_HEADER + '\n1,s,GS,1,1,"u,t,2018-01-01\n': "unterminated CSV quoted field",
     CATALOG_HEADER.encode() + b"\n1,\xff\xfe,GS,1,1,u,t,2018-01-01\n": "line 2.*invalid byte",
