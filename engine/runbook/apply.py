@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runbook import collection, execute, parameters, targets, vault
 from runbook.errors import ExitCode, InvalidInputError, RefusedError, RunbookError
-from runbook.events import Notice, Publisher, Result, RunFinished, RunStarted, Subscriber
+from runbook.events import Event, Notice, Publisher, Result, RunFinished, RunStarted, Subscriber
 from runbook.home import expanded
 from runbook.journal import Journal, new_run_id
 from runbook.render import text
@@ -60,7 +60,7 @@ class Options:
 def apply(options: Options) -> ExitCode:
     """Do what ``options`` say; gives the exit code. Errors become a result, and are raised."""
     redactor = Redactor()
-    publisher = Publisher(redactor, [_renderer(options)])
+    publisher = Publisher(redactor, [_outliving_its_reader(_renderer(options))])
     flow = _Apply(options, redactor, publisher)
     try:
         code = flow.run()
@@ -98,6 +98,20 @@ def _renderer(options: Options) -> Subscriber:
 
     detail = Detail(options.diff, options.verbose)
     return Terminal(detail, live=not options.step) if is_terminal(sys.stdout) else Plain(detail)
+
+
+def _outliving_its_reader(show: Subscriber) -> Subscriber:
+    """``show``, which falls silent when the reader of its output has gone: the run goes on."""
+
+    def shown(event: Event) -> None:
+        from runbook.cli import silence
+
+        try:
+            show(event)
+        except BrokenPipeError:
+            silence()
+
+    return shown
 
 
 class _Apply:

@@ -109,8 +109,8 @@ def run(command: Callable[[], Any]) -> int:
         click.echo("Interrupted.", err=True)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        _silence()  # the reader has gone (`| head`)
-        return ExitCode.FAILED
+        silence()  # the reader has gone (`| head`), which is no failure
+        return ExitCode.OK
     except RunbookError as error:
         click.echo(str(error), err=True)
         return error.exit_code
@@ -124,7 +124,7 @@ def run(command: Callable[[], Any]) -> int:
 def _refused(error: OSError) -> int:
     """Say what the system refused; what it only refuses to faulty code is a bug."""
     if error.errno in _FULL:
-        _silence()
+        silence()
         what = f"Cannot write {error.filename or _full_place()}"
     elif error.errno in _OF_THE_MACHINE and error.filename:
         what = f"Cannot use {error.filename}"
@@ -143,8 +143,17 @@ def _full_place() -> str:
     return "the output"
 
 
-def _silence() -> None:
-    """Let the interpreter's last flush of standard output not complain."""
+def one_target(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> str | None:
+    """The value of ``-i``, which Ansible takes several times."""
+    if len(given) > 1:
+        raise click.BadParameter(
+            "a run has one target: put both into one inventory, or call runbook for each"
+        )
+    return given[0] if given else None
+
+
+def silence() -> None:
+    """Have standard output go nowhere from now on, the interpreter's last flush too."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runbook.cli import one_target
 from runbook.errors import ExitCode, InvalidInputError, RunbookError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = [
     click.option("-i", "--inventory", "target", required=True, metavar="TARGET",
+                 multiple=True, callback=one_target,
                  help="A name below inventories/, a path, or 'host,'."),
     click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters."),
     click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts."),

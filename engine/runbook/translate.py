@@ -42,6 +42,9 @@ _IN_THE_MIDDLE = re.compile(
     r"((Shared )?[Cc]onnection to \S+ closed|client_loop: |Timeout, server |$)"
 )
 
+#: Mitogen's words where ssh ended before Python was there; what ssh said follows.
+_NO_CONNECTION = re.compile(r"(Task failed: )?EOF on stream; last \d+ lines received:\s*")
+
 #: A warning of Mitogen's to its developers, about its own processes.
 _MITOGEN = re.compile(r"(\[WARNING\]: *)?\[\w+ +\d+\] [\d:.]+ W (ansible_)?mitogen\b")
 
@@ -93,7 +96,9 @@ def _finished(status: Status) -> Callable[[Raw], Event]:
             changed=changed and ended in (Status.CHANGED, Status.IGNORED),
             diff=_gathered(result, "diff"),
             plan=_gathered(result, "plan"),
-            message=_lost(message) if status == Status.UNREACHABLE else message,
+            message=_unreachable(str(data.get("host", "")), message)
+            if status == Status.UNREACHABLE
+            else message,
             error_kind=_error_kind(result),
             output=_output(result) if status == Status.FAILED else "",
             seconds=round(float(data.get("duration") or 0), 3),
@@ -142,9 +147,17 @@ def _message(result: Raw) -> str:
     return _text(result.get("msg")) or _text(result.get("censored"))
 
 
-def _lost(message: str) -> str:
-    """Why a host is unreachable, where only Ansible's internals are told of."""
-    return LOST if _IN_THE_MIDDLE.search(message) else message
+def _unreachable(host: str, message: str) -> str:
+    """Why a host is unreachable, and what to check where ssh alone has said something."""
+    if _IN_THE_MIDDLE.search(message):
+        return LOST
+    if not _NO_CONNECTION.search(message):
+        return message
+    said = " ".join(_NO_CONNECTION.sub("", message).split()).rstrip(".") or "ssh ended"
+    return (
+        f"{host} cannot be reached over ssh: {said}. Check ansible_host, ansible_user, "
+        "ansible_port and the key in the inventory: ssh with these must work without a question"
+    )
 
 
 def _label(item: Raw) -> str:

@@ -185,6 +185,27 @@ def runs(events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return found
 
 
+def test_a_run_outlives_the_reader_of_its_output(repository: Repository) -> None:
+    file = repository.folder / "file"
+    repository.playbook(touch(file))
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        repository.command("--yes"), stdout=writer, stderr=subprocess.PIPE, cwd=repository.folder,
+        env=repository.environment, text=True,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert file.exists()
+
+
+def test_two_targets_are_refused(repository: Repository) -> None:
+    repository.playbook(touch(repository.folder / "file"))
+    done = repository.apply("-i", "other")
+    assert done.returncode == 64
+    assert "a run has one target" in done.stderr
+
+
 def test_json_does_not_mean_yes(repository: Repository) -> None:
     file = repository.folder / "file"
     repository.playbook(touch(file))

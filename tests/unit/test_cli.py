@@ -108,7 +108,7 @@ def test_a_full_disk_of_the_state_folder_is_named(
     room = os.statvfs(tmp_path)
     full = os.statvfs_result((*room[:4], 0, *room[5:]))
     monkeypatch.setattr(os, "statvfs", lambda _: full)
-    monkeypatch.setattr(cli, "_silence", lambda: None)
+    monkeypatch.setattr(cli, "silence", lambda: None)
     assert cli.run(lambda: fail(OSError(errno.ENOSPC, "No space left"))) == ExitCode.FAILED
     assert capfd.readouterr().err == f"Cannot write below {tmp_path}: No space left.\n"
 

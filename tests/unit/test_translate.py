@@ -69,6 +69,13 @@ def test_a_connection_lost_in_the_middle_is_told_from_one_never_made(
     assert said == (translate.LOST if lost else message.strip())
 
 
+def test_a_host_that_cannot_be_reached_is_named_with_what_to_check() -> None:
+    said = "ssh: connect to host 1.2.3.4 port 22: Connection refused"
+    text = f"EOF on stream; last 100 lines received:\n{said}\r\n"
+    message = result("runner_on_unreachable", host="labeller3", res={"msg": text}).message
+    assert message.startswith(f"labeller3 cannot be reached over ssh: {said}. Check ansible_host")
+
+
 @pytest.mark.parametrize(
     ("event", "data", "status", "changed"),
     [

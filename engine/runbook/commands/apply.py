@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from runbook.cli import SETTINGS
+from runbook.cli import SETTINGS, one_target
 
 
 @click.command(context_settings=SETTINGS)
 @click.argument("playbook")
 @click.option("-i", "--inventory", "target", required=True, metavar="TARGET",
+                 multiple=True, callback=one_target,
               help="A name below inventories/, a path, or 'host,'.")  # fmt: skip
 @click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.")
 @click.option("-C", "--check", is_flag=True, help="Stop after the plan; change nothing.")
