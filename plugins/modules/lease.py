@@ -68,13 +68,15 @@ number:
 
 from ansible_collections.labeller.runbook.plugins.module_utils import lease, module
 
+MODULE = module.Module(
+    lease.ARGUMENTS,
+    lease.run,
+    required_if=[("state", "kept", ["number"]), ("state", "released", ["number"])],
+)
+
 
 def main() -> None:
-    module.run(
-        lease.ARGUMENTS,
-        lease.run,
-        required_if=[("state", "kept", ["number"]), ("state", "released", ["number"])],
-    )
+    MODULE.main()
 
 
 if __name__ == "__main__":
