@@ -17,7 +17,7 @@ import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Optional
 
-from . import marker, postgres
+from . import marker, postgres, server
 from .errors import Locked, ModuleFailure, Stale
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -157,7 +157,7 @@ def held(params: Mapping[str, Any]) -> Iterator[None]:
         yield
         return
     with postgres.connect(params) as session, session.cursor() as cursor:
-        cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', '0', false)")
+        server.apply_settings(cursor, {"idle_in_transaction_session_timeout": "0"})
         verify(cursor, number)
         try:
             yield

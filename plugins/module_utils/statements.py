@@ -124,7 +124,8 @@ def problems(tx: Transaction) -> List[str]:
         " pg_get_expr(d.adbin, d.adrelid)"
         " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
         " LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum"
-        " WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (%s)"
+        " WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public')"
+        " AND c.relname = ANY (%s)"
         " AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
         (list(COLUMNS),),
     ):

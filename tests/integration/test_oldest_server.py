@@ -203,7 +203,7 @@ NEWER = {
     r"relispartition": ["backup_catalog.py", "guard.py"], r"conparentid": ["backup_catalog.py", "guard.py"],
     r"conperiod": ["backup_catalog.py"], r"hash\w+extended": ["fingerprint.py"],
     r"_wal_": ["backup_source.py"], r"row_security\b|idle_in_transaction|client_connection_check":
-        ["server.py", "guard.py", "backup_source.py", "transaction.py"],
+        ["server.py", "guard.py", "backup_source.py", "transaction.py", "lease.py"],
 }  # fmt: skip
 
 
