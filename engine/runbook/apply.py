@@ -265,6 +265,7 @@ class _Apply:
             ask=ask_step if options.step and not check else None,
             strategy=options.strategy,
             local=self._local,
+            planned={} if check or self._outcome is None else self._outcome.planned,
         )
 
     @cached_property

@@ -93,6 +93,7 @@ class Request:
     ask: Callable[[str], str] | None = None
     strategy: str = ""
     local: bool = False
+    planned: Mapping[str, Any] = field(default_factory=dict)  # Outcome.planned of the check run
 
     def arguments(self) -> list[str]:
         """The command line of ansible-playbook."""
@@ -132,7 +133,8 @@ class Outcome:
     """How a run ended.
 
     ``unfinished`` is the step that was running when it was cut off, ``unchecked`` are those that a
-    check could only skip.
+    check could only skip. ``planned``: what each step returned, as its module holds itself to it in
+    the real run (``translate.planned``); with secrets as Ansible masks them, so for no renderer.
     """
 
     exit_code: ExitCode
@@ -141,6 +143,7 @@ class Outcome:
     message: str = ""
     unfinished: str = ""
     unchecked: tuple[str, ...] = ()
+    planned: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def changed(self) -> bool:
@@ -188,6 +191,9 @@ def run(
         given = environment(config.env, set(chosen), secret_names, folder)
         if request.local and plugin == "linear" and patches.fast():
             given["RUNBOOK_IN_PROCESS"] = "1"
+        if request.planned and not request.check:
+            (folder / "planned.json").write_text(json.dumps(request.planned), encoding="utf-8")
+            given["RUNBOOK_PLANNED"] = str(folder / "planned.json")
         if request.ask:
             given["RUNBOOK_ANSWERS"] = str(folder / "answers")
         config.env = {name: value for name, value in given.items() if _ours(name)}
@@ -412,6 +418,7 @@ class _Watch:
         self.asked = 0
         self.asking = False
         self.unchecked: list[str] = []
+        self.planned: dict[str, list[dict[str, Any]]] = {}
         self.broken = False
         self._publish, self._redactor, self._channel, self._ask = publish, redactor, channel, ask
         self._begun: Callable[[], None] | None = begun
@@ -423,6 +430,8 @@ class _Watch:
         """ansible-runner's event handler; False: nothing is to be kept on disk."""
         self._listen()
         self._pid = raw.get("pid", self._pid)
+        for step, done in translate.planned(raw):
+            self.planned.setdefault(step, []).append(done)
         for event in translate.events(raw):
             if (self.asked or self.broken) and isinstance(event, Notice):
                 continue  # ansible's own words about the interruption
@@ -573,6 +582,7 @@ def _outcome(watch: _Watch, code: int | None) -> Outcome:
         _message(watch, exit_code),
         watch.running if exit_code == ExitCode.INTERRUPTED else "",
         tuple(watch.unchecked),
+        watch.planned,
     )
 
 

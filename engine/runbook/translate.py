@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from runbook.events import (
@@ -64,6 +65,24 @@ def events(raw: Raw) -> list[Event]:
         return [Notice(level, text)] if text else []
     translator = _TRANSLATORS.get(kind)
     return [translator(raw.get("event_data") or {})] if translator else []
+
+
+def planned(raw: Raw) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The steps that ended, and the changes that their modules returned: ``plan`` and ``diff``.
+
+    A step is named by host, place in the playbook and item of a loop, as the action plugin names it
+    in the next run (plugins/plugin_utils/planned.py); ids of tasks are new in each run.
+    """
+    if raw.get("event") != "runner_on_ok":
+        return
+    data: Raw = raw.get("event_data") or {}
+    place = os.path.realpath(str(data.get("task_path", "")))
+    for result in _items(data.get("res") or {}):
+        if "plan" in result:
+            variable = result.get("ansible_loop_var")
+            item = [result.get(variable)] if variable else []
+            step = json.dumps([data.get("host"), place, *item], sort_keys=True, default=str)
+            yield step, {"plan": result["plan"], "diff": result.get("diff")}
 
 
 def _play_started(data: Raw) -> Event:

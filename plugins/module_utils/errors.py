@@ -33,7 +33,7 @@ class Unreachable(ModuleFailure):
 
 
 class Stale(ModuleFailure):
-    """What a saved plan was made from has changed since."""
+    """What a step is about to do is not what its check run planned."""
 
     kind = "stale"
 

@@ -7,9 +7,9 @@ A step names its tables without a schema. When applied they are the real ones; i
 transaction read only, so the same statements see and give what they will when applied.
 
 Order of an apply: advisory lock (two operators exclude each other) → uploads that a crash left
-pending → inputs into temporary tables → table locks → guards → steps → multipart uploads → commit →
-uploads completed. A crash before the commit leaves the database as it was, one after it leaves
-uploads that the run marker names and the next transaction completes.
+pending → inputs into temporary tables → table locks → guards → steps → compared with the plan →
+multipart uploads → commit → uploads completed. A crash before the commit leaves the database as it
+was, one after it leaves uploads that the run marker names and the next transaction completes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence
 
-from . import aws, guard, lease, marker, postgres, server, shadow, staged_upload
+from . import aws, guard, held, lease, marker, postgres, server, shadow, staged_upload
 from .change import Change, result
 from .errors import InvalidInput, Locked, ModuleFailure, Unreachable
 
@@ -41,6 +41,7 @@ COMMON_ARGUMENTS: dict[str, Any] = {
     **aws.AWS_ARGUMENTS,
     "bucket": {"type": "str"},
     "allowed_triggers": {"type": "list", "elements": "str", "default": []},
+    **held.ARGUMENT,
 }
 
 # One number for all of us: pg_advisory_lock(bigint), "runbook" in ASCII.
@@ -314,6 +315,9 @@ def _apply(
     in_place = any(step.in_place(tx) for step in steps)
     session.rollback()
     changes = [upload.completion() for uploads in pending.values() for upload in uploads]
+    planned = tx.params.get("planned")
+    if in_place:
+        held.require(planned, changes, tx.database)
     for marked, uploads in pending.items():
         _complete(session, tx, marked, uploads, steps if in_place else None)
     if in_place:
@@ -328,6 +332,7 @@ def _apply(
         _lock(session, tx, steps)
         _guard_content(tx, steps)
         changes += _run_steps(tx, steps)
+        held.require(planned, changes, tx.database)
         staged = staged_upload.stage(tx.s3, tx.uploads) if tx.uploads else []
         row = tx.shared.get("marker")
         if row is not None and staged:

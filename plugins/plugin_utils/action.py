@@ -20,7 +20,7 @@ from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import PluginLoader, connection_loader
 from ansible_collections.labeller.runbook.plugins.module_utils.progress import PREFIX
-from ansible_collections.labeller.runbook.plugins.plugin_utils import following, in_process
+from ansible_collections.labeller.runbook.plugins.plugin_utils import following, in_process, planned
 
 #: The modules with the option ``progress``: reading all objects takes as long as restoring them.
 REPORTING = frozenset({"s3_table_backup", "s3_table_backup_info"})
@@ -47,13 +47,19 @@ class ActionModule(ActionBase):
         self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
 
-    def _arguments(self, variables: Dict[str, Any]) -> Dict[str, Any]:  # noqa: ARG002
+    def _arguments(self, variables: Dict[str, Any]) -> Dict[str, Any]:
         """The module's arguments: the task's own, and any that the engine adds for it.
 
         The only place that adds options that no playbook sets, except ``progress``. ``variables``
         are the task's: ``inventory_hostname`` and the task's name say which step this is.
         """
-        return dict(self._task.args)
+        arguments = dict(self._task.args)
+        if self._name in planned.MODULES and not self._task.check_mode:
+            path, uuid = self._task.get_path(), self._task._uuid
+            changes = planned.of_task(path, uuid, variables)
+            if changes is not None:
+                arguments.setdefault("planned", changes)
+        return arguments
 
     def _execute(
         self, arguments: Dict[str, Any], variables: Dict[str, Any], *, wrap_async: bool = False
@@ -74,7 +80,13 @@ class ActionModule(ActionBase):
 
     def _reports(self, arguments: Dict[str, Any]) -> bool:
         """Whether the module reports progress, and the task says not where."""
-        return self._task.action.rpartition(".")[2] in REPORTING and "progress" not in arguments
+        return self._name in REPORTING and "progress" not in arguments
+
+    @property
+    def _name(self) -> str:
+        """The module's name, without its collection."""
+        name: str = self._task.action.rpartition(".")[2]
+        return name
 
     def _followed(self, arguments: Dict[str, Any], variables: Dict[str, Any]) -> Dict[str, Any]:
         """Run the module, and pass on its progress meanwhile."""

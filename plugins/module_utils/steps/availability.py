@@ -60,19 +60,26 @@ def release(tx: Transaction, codes: Sequence[str], condition: str = "true") -> i
     """
     found = [code for code in codes if code != _FREE and _counts(tx).get(code)]
     groups = [found] if condition == "true" and found else [[code] for code in found]
-    moved = []
+    total = 0
     for group in groups:
         tx.real_only.discard("master_grid")
-        changed = tx.execute(
-            "UPDATE master_grid g SET avail = '{}' WHERE avail = ANY (%s::bpchar[])"
-            " AND {}".format(_FREE, condition),
-            (group,),
+        changed = dict(
+            tx.rows(
+                "WITH changed AS (UPDATE master_grid g SET avail = '{}' WHERE avail = ANY"
+                " (%s::bpchar[]) AND {} RETURNING g.avail)"
+                " SELECT avail, count(*) FROM changed GROUP BY avail".format(_FREE, condition),
+                (group,),
+            )
         )
+        total += sum(changed.values())
+        moved = [(code, _FREE, _counts(tx)[code]) for code in group]
         if len(group) == 1:
-            moved.append((group[0], _FREE, changed))
-        else:
-            moved += [(code, _FREE, _counts(tx)[code]) for code in group]
-    return _moved(tx, moved)
+            moved = [(group[0], _FREE, changed.get(_FREE, 0))]
+        if sum(count for *_, count in moved) == sum(changed.values()) and set(changed) <= {_FREE}:
+            _moved(tx, moved)
+        else:  # a trigger had a hand in it
+            forget(tx)
+    return total
 
 
 def mark(tx: Transaction, cells: Composable) -> int:
@@ -86,8 +93,8 @@ def mark(tx: Transaction, cells: Composable) -> int:
     moved = tx.rows(
         _sql.SQL(
             "WITH changed AS (UPDATE master_grid g SET avail = c.code FROM ({}) AS c"
-            " WHERE g.gid = c.gid AND g.avail IS DISTINCT FROM c.code RETURNING c.old, c.code)"
-            " SELECT old, code, count(*) FROM changed GROUP BY old, code"
+            " WHERE g.gid = c.gid AND g.avail IS DISTINCT FROM c.code RETURNING c.old, g.avail)"
+            " SELECT old, avail, count(*) FROM changed GROUP BY old, avail"
         ).format(cells)
     )
     return _moved(tx, moved)
@@ -97,7 +104,7 @@ def _moved(tx: Transaction, moved: Sequence[Tuple[Optional[str], str, int]]) -> 
     """Add up cells that went from one code to another; gives how many in all."""
     found = _counts(tx)
     for old, new, count in moved:
-        found[old] = found[old] - count
+        found[old] = found.get(old, 0) - count
         found[new] = found.get(new, 0) + count
     return sum(count for _, _, count in moved)
 
