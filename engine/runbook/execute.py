@@ -60,7 +60,7 @@ FOREIGN = re.compile(r"ANSIBLE_|(JOB|AD_HOC_COMMAND|PROJECT_UPDATE)_ID$")
 COLLECTIONS = "~/.ansible/collections:/usr/share/ansible/collections"
 
 #: The oldest Mitogen that works with an ansible-core; others use Ansible's own strategy.
-MITOGEN = {(2, 17): (0, 3, 29), (2, 18): (0, 3, 29), (2, 19): (0, 3, 29)}
+MITOGEN = {(2, 19): (0, 3, 29), (2, 20): (0, 3, 49), (2, 21): (0, 3, 49)}
 
 #: Seconds between two looks at whether the run was interrupted.
 POLL = 0.1

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,14 @@ try:  # ansible-core 2.19 marks what came out of a vault; before, the text keeps
 except ImportError:  # pragma: no cover - another ansible-core
     VaultedValue = None
     from ansible.parsing.yaml.objects import AnsibleVaultEncryptedUnicode as EncryptedString
+
+
+try:  # From ansible-core 2.22 on, output is masked by value instead of results by option.
+    from ansible.module_utils.secrets import register_secrets
+except ImportError:
+
+    def register_secrets(values: Iterable[str], /) -> None:
+        """Nothing: an older ansible-core has no list of secrets."""
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
@@ -75,6 +83,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                     values.append(_evaluated(templar, value))
                 elif name not in public and name not in _AGGREGATES:
                     values += [_evaluated(templar, leaf) for leaf in _vaulted(value)]
+        register_secrets(_texts(values))
         _tell({"secrets": values})
 
     def v2_runner_on_ok(self, result: Any) -> None:
@@ -121,6 +130,17 @@ def _tell(message: dict[str, Any]) -> None:
     if channel:
         with Path(channel).open("w", encoding="utf-8") as pipe:
             pipe.write(json.dumps(message, default=str) + "\n")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a secret value; numbers as texts."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif value is not None and not isinstance(value, bool) and value != "":
+        yield str(value)
 
 
 def _evaluated(templar: Any, value: Any) -> Any:

@@ -1,0 +1,53 @@
+"""What the project says of ansible-core's versions agrees, and a run uses Mitogen only if it can."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runbook import execute
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+NEEDS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_oldest_ansible_core_is_the_same_for_pip_and_the_collection() -> None:
+    (core,) = (need for need in NEEDS["dependencies"] if need.startswith("ansible-core"))
+    oldest = yaml.safe_load((PROJECT / "meta" / "runtime.yml").read_text())["requires_ansible"]
+    assert core.removeprefix("ansible-core").split(",")[0] + ".0" == oldest
+    assert min(execute.MITOGEN) == tuple(int(part) for part in oldest.strip(">=").split(".")[:2])
+
+
+def test_mitogen_is_an_extra() -> None:
+    assert not [need for need in NEEDS["dependencies"] if need.startswith("mitogen")]
+
+
+@pytest.mark.parametrize(
+    ("core", "mitogen", "chosen"),
+    [
+        ("2.19.14", "0.3.54", "mitogen_linear"),
+        ("2.19.14", "", "linear"),
+        ("2.21.5", "0.3.54", "mitogen_linear"),
+        ("2.21.5", "0.3.40", "linear"),
+        ("2.22.0rc1", "0.3.54", "linear"),
+    ],
+)
+def test_the_strategy_falls_back_to_ansibles_own(
+    monkeypatch: pytest.MonkeyPatch, core: str, mitogen: str, chosen: str
+) -> None:
+    def version(package: str) -> str:
+        found = {"ansible-core": core, "mitogen": mitogen}[package]
+        if not found:
+            raise metadata.PackageNotFoundError(package)
+        return found
+
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.delenv("RUNBOOK_STRATEGY", raising=False)
+    assert execute.strategy() == chosen
+    assert execute.strategy(local=True) == "linear"
+    monkeypatch.setenv("RUNBOOK_FAST", "0")
+    assert execute.strategy() == "linear"
