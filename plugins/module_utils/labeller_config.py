@@ -33,6 +33,7 @@ _OPTIONAL_SECRET: dict[str, Any] = {"type": "str", "no_log": True, "default": ""
 ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present"], "default": "present"},
     "home": {"type": "path", "required": True},
+    "restart_file": {"type": "str", "default": ""},
     "parameters": {
         "type": "dict",
         "required": True,
@@ -387,21 +388,27 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     s3 = aws.client("s3", params)
     copy = _Copy(s3, bucket, key)
     remote = copy.change(config)
+    web_before, web_after = (
+        _flat({"labeller": c["labeller"]}) if c else {} for c in (on_host, config)
+    )
+    web_changed, pending = not _same(web_before, web_after), params["restart_file"]
+    if pending and os.path.exists(pending):
+        web_changed = True
+    elif pending and web_changed and not check_mode:
+        # Before the configuration: a kill in between leads to a restart too many, never to none.
+        files.replace(pending, b"The web server must be restarted: config.yaml changed.\n", MODE)
     if not check_mode:
         if local.changed:
             files.replace(path, content, MODE)
         if remote.changed:
             copy.write(content)
-    web_before, web_after = (
-        _flat({"labeller": c["labeller"]}) if c else {} for c in (on_host, config)
-    )
     return result(
         [local, remote],
         config_key=key,
         db_host=instance.private_ip,
         instance_id=instance.id,
         subnet_id=instance.subnet_id,
-        web_changed=not _same(web_before, web_after),
+        web_changed=web_changed,
     )
 
 

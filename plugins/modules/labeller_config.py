@@ -27,6 +27,13 @@ options:
     description: Folder of the labeller checkout.
     type: path
     required: true
+  restart_file:
+    description:
+      - File that is made before a change that the web application reads at its start. While it
+        exists RV(web_changed) is true; whoever restarts the web server removes it.
+      - Empty keeps no such record.
+    type: str
+    default: ''
   parameters:
     description: The run's parameters, by the names that they have in playbooks.
     type: dict

@@ -85,7 +85,9 @@ def params(
     name = f"labeller-{next(_numbers)}"
     launch(name)
     parameters = {**PARAMETERS, "bucket": bucket, "ec2_instance": name}
-    return {"state": "present", "home": str(home), "parameters": parameters, **aws}
+    return {
+        "state": "present", "home": str(home), "restart_file": "", "parameters": parameters, **aws,
+    }  # fmt: skip
 
 
 def with_(params: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -216,3 +218,18 @@ def test_a_broken_config_on_the_host_is_not_overwritten(params: dict[str, Any], 
 def test_a_home_without_common_is_named(params: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ModuleFailure, match="there is no folder"):
         lc.run({**params, "home": str(tmp_path / "nowhere")}, True)
+
+
+def test_a_restart_is_due_until_it_is_recorded(params: dict[str, Any], home: Path) -> None:
+    due = home / "common" / "httpd-restart"
+    params["restart_file"] = str(due)
+    assert lc.run(params, True)["web_changed"]
+    assert not due.exists()
+    assert lc.run(params, False)["web_changed"]
+    again = lc.run(params, False)
+    assert not again["changed"]
+    assert again["web_changed"], "a run that was killed before the handler owes a restart"
+    due.unlink()
+    assert not lc.run(params, False)["web_changed"]
+    assert not lc.run(with_(params, number_outgoing_names=20), False)["web_changed"]
+    assert not due.exists()
