@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterable, Mapping, Optional
 
 from . import aws, ec2, files
 from .change import Change, result
-from .errors import InvalidInput, ModuleFailure
+from .errors import InvalidInput, ModuleFailure, Refused
 from .names import names as derive_names
 
 try:
@@ -31,14 +31,14 @@ _SECRET: dict[str, Any] = {"type": "str", "no_log": True, "required": True}
 _OPTIONAL_SECRET: dict[str, Any] = {"type": "str", "no_log": True, "default": ""}
 
 ARGUMENTS: dict[str, Any] = {
-    "state": {"type": "str", "choices": ["present"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "verified"], "default": "present"},
     "home": {"type": "path", "required": True},
     "restart_file": {"type": "str", "default": ""},
     "parameters": {
         "type": "dict",
         "required": True,
         "options": {
-            "initial": {"type": "int", "choices": [1, 2, 3], "required": True},
+            "initial": {"type": "int", "choices": [0, 1, 2, 3], "required": True},
             "ec2_instance": {"type": "str", "required": True},
             "run_id": {"type": "int", "default": 0},
             "aoi_index": {"type": "int", "default": 1},
@@ -69,6 +69,15 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 MODE = 0o640
+
+#: What learner and consensus daemon go by, by section: it must be the run's own.
+OF_THE_RUN = {
+    "labeller": ("initial", "consensus_directory"),
+    "learner": (
+        "aoiid", "aoiname", "runid", "bucket", "prefix", "pool", "qs", "incoming_names",
+        "incoming_names_static", "metrics", "image_catalog", "outgoing",
+    ),
+}  # fmt: skip
 
 # Keys of reference 3 that no parameter sets: the host's or the template's value stays, else blank.
 KEPT = (
@@ -139,7 +148,9 @@ def values(parameters: Mapping[str, Any], db_host: str) -> Config:
     return {
         "labeller": {
             "DEBUG": True,
-            "initial": p["initial"],
+            # Without the key the daemon ends after its labels, in a KeyError: neither 1 (which
+            # uploads), 2 (which files an issue each time) nor 3 (which starts a cluster).
+            **({"initial": p["initial"]} if p["initial"] else {}),
             "SECRET_KEY": p["secret_key"],
             "MAIL_SERVER": "localhost",
             "MAIL_PORT": 25,
@@ -228,6 +239,8 @@ def merged(decided: Config, on_host: Optional[Config], template: Optional[Config
                     target.setdefault(key, value)
     for section, content in decided.items():
         whole.setdefault(section, {}).update(content)
+    if "initial" not in decided["labeller"]:
+        whole["labeller"].pop("initial", None)
     filtered = whole["labeller"]["notification_filter"]
     if not isinstance(filtered, (list, type(None))):
         raise InvalidInput(
@@ -363,6 +376,8 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     check(parameters)
     common = os.path.join(params["home"], "common")
     path = os.path.join(common, "config.yaml")
+    if params["state"] == "verified":
+        return _verify(params, path)
     files.check_writable(path)
     instance = ec2.running_instance(params, parameters["ec2_instance"])
 
@@ -412,6 +427,36 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     )
 
 
+def _verify(params: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Raise Refused unless file and copy are the run's. Gives a result without changes."""
+    wanted = values(params["parameters"], "")
+    bucket, key = params["parameters"]["bucket"], object_key(params["parameters"])
+    copy = _Copy(aws.client("s3", params), bucket, key)
+    content = files.read(path)
+    found = {path: {} if content is None else parse(content, path), copy.name: copy.read()}
+    problems = [
+        "{}: {}.{} is {!r}, not {!r}".format(
+            where, section, key, config.get(section, {}).get(key), wanted[section].get(key)
+        )
+        for where, config in found.items()
+        for section, keys in OF_THE_RUN.items()
+        for key in keys
+        if not _same(config.get(section, {}).get(key), wanted[section].get(key))
+    ]
+    if not problems:
+        return result([], config_key=copy.key)
+    raise Refused(
+        "the configuration is not that of this run; no cluster is started\n{}\nApply the run mode "
+        "again, which writes both{}".format(
+            "\n".join("- " + each for each in problems),
+            ". With labeller.initial there the consensus daemon acts at the end of an iteration "
+            "too: learner_loop says which of the two does, and must be the same for all playbooks"
+            if any(".initial is" in each for each in problems)
+            else "",
+        )
+    )
+
+
 def object_key(parameters: Mapping[str, Any]) -> str:
     """Key of the copy on S3."""
     aoi = (parameters["aoi_name"], parameters["aoi_index"])
@@ -424,6 +469,12 @@ class _Copy:
     def __init__(self, s3: Any, bucket: str, key: str) -> None:
         self.s3, self.bucket, self.key = s3, bucket, key
         self.name = "s3://{}/{}".format(bucket, key)
+
+    def read(self) -> Config:
+        """The configuration that is there; InvalidInput for none."""
+        with aws.translated("read {}".format(self.name)):
+            content = self.s3.get_object(Bucket=self.bucket, Key=self.key)["Body"].read()
+        return parse(content, self.name)
 
     def change(self, config: Config) -> Change:
         """What writing ``config`` changes."""

@@ -19,9 +19,12 @@ description:
   - Takes the place of the configuration part of C(fire_up_labeller.py).
 options:
   state:
-    description: V(present) is the only state.
+    description:
+      - V(present) writes file and copy.
+      - V(verified) refuses unless both have what learner and consensus daemon go by as the parameters
+        say (run, AOI, objects, O(parameters.initial)); it changes nothing.
     type: str
-    choices: [present]
+    choices: [present, verified]
     default: present
   home:
     description: Folder of the labeller checkout.
@@ -40,9 +43,13 @@ options:
     required: true
     suboptions:
       initial:
-        description: Mode of labeller. 1 is initial drawing, 2 single labelling, 3 regular production.
+        description:
+          - What the consensus daemon does when all sites are labelled. V(1) uploads the static list,
+            V(2) files an issue, V(3) starts the learner through Terraform.
+          - V(0) leaves the key out, for a loop that C(iterate.yml) takes on. The daemon then stops with
+            C(KeyError) in its log after the last label, and the Nanny starts it again.
         type: int
-        choices: [1, 2, 3]
+        choices: [0, 1, 2, 3]
         required: true
       ec2_instance:
         description: EC2 Name tag of the labeller instance.

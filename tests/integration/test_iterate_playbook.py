@@ -57,6 +57,25 @@ def test_the_loop_from_open_sites_to_its_end(instance: Instance, mailbox: Mailbo
     assert mailbox.messages == []
     instance.labeller.s3.delete_object(Bucket=instance.labeller.bucket, Key=claim)
 
+    # The consensus daemon would start a cluster too, or has another run's names: neither does.
+    config = instance.home / "common" / "config.yaml"
+    own = config.read_text()
+    for changed, said in (
+        (
+            own.replace("labeller:\n", "labeller:\n  initial: 3\n"),
+            "labeller.initial is 3, not None",
+        ),
+        (
+            own.replace(f"runid: {support.RUN}", "runid: 0"),
+            f"learner.runid is 0, not {support.RUN}",
+        ),
+    ):
+        config.write_text(changed)
+        code, text = instance.turn("--check")
+        assert (code, said in text, "Apply the run mode again" in text) == (7, True, True), text
+    config.write_text(own)
+    assert instance.learner.seen == []
+
     # All mapped: a check starts nothing, a turn goes to the next iteration, the next one is idle.
     checked = instance.stock_turn("--check")
     assert (checked["rc"], checked["changed"]) == (0, "1"), checked["text"]

@@ -13,6 +13,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import labeller_c
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     InvalidInput,
     ModuleFailure,
+    Refused,
 )
 
 if TYPE_CHECKING:
@@ -98,6 +99,24 @@ def object_of(params: dict[str, Any]) -> Any:
     return client(params, "s3").get_object(
         Bucket=params["parameters"]["bucket"], Key="config_ghana_3.yaml"
     )
+
+
+def test_file_and_copy_are_verified(params: dict[str, Any], home: Path) -> None:
+    verified = {**params, "state": "verified"}
+    with pytest.raises(InvalidInput, match="no such object"):
+        lc.run(verified, True)
+    lc.run(params, False)
+    assert not lc.run(verified, True)["changed"]
+    path = home / "common" / "config.yaml"
+    own = path.read_bytes()
+    path.write_bytes(own.replace(b"aoiid: 3", b"aoiid: 4"))
+    with pytest.raises(
+        Refused, match=r"config.yaml: learner.aoiid is 4, not 3\nApply the run mode"
+    ):
+        lc.run(verified, False)
+    path.write_bytes(own)
+    with pytest.raises(Refused, match=r"(?s)s3://.*learner.runid is .*learner_loop says"):
+        lc.run(with_(verified, run_id=91, initial=0), False)
 
 
 def test_first_write_check_apply_again(params: dict[str, Any], home: Path) -> None:

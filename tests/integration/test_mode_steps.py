@@ -210,7 +210,8 @@ def test_what_is_only_warned_of_is_in_the_warnings(fresh: Labeller) -> None:
     done = support.apply(fresh, consistent("hits", warn=["metrics"]))
     assert not done["changed"]
     (warning,) = done["warnings"]
-    assert warning.endswith(": metrics: iteration_metrics has iteration 0 of the runs 90, 91")
+    assert ": metrics: iteration_metrics has iteration 0 of the runs 90, 91; the" in warning
+    assert "earlier_metrics=clear" in warning
     assert done["plan"][0]["counts"] == {"metrics": 1}
 
 

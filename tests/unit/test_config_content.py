@@ -163,6 +163,20 @@ def test_the_second_command_of_the_page_differs_where_it_says() -> None:
     }
 
 
+def test_the_loop_leaves_the_key_out_by_which_the_daemon_would_act() -> None:
+    """Also one that the host or the template has: fire_up_labeller.py always wrote it."""
+    for host, template in (
+        (None, None),
+        ({"labeller": {"initial": 3}}, None),
+        (None, {"labeller": {"initial": True}}),
+    ):
+        decided = lc.values({**GHANA0, "initial": 0}, "10.0.0.7")
+        config = lc.merged(decided, host, template)
+        assert "initial" not in config["labeller"]
+        others = lc.merged(lc.values(GHANA0, "10.0.0.7"), host, template)
+        assert {**others["labeller"], **config["labeller"]} == others["labeller"]
+
+
 def test_without_static_names_the_learner_gets_the_blank_list() -> None:
     learner = written({**LABELLER3, "incoming_names_static_path": ""})["learner"]
     assert learner["incoming_names_static"] == "incoming_names_static_cluster_blank.csv"

@@ -131,6 +131,13 @@ INVARIANTS: Dict[str, str] = {
 }
 
 
+#: What to do, where the rows that break an invariant do not say it.
+REMEDIES = {
+    "metrics": "; the consensus daemon does not tell runs apart: clear those of earlier runs "
+    "(earlier_metrics=clear), or let iterate.yml decide when to stop (learner_loop=true)",
+}
+
+
 class _Broken(NamedTuple):
     """Lines of the first rows that break an invariant, and how many there are."""
 
@@ -234,6 +241,9 @@ def _literal(value: Optional[str]) -> str:
 def _told(name: str, broken: _Broken) -> str:
     """One line of a message: the invariant and the first rows that break it."""
     more = broken.total - len(broken.lines)
-    return "{}: {}{}".format(
-        name, "; ".join(broken.lines), "; and {:,} more".format(more) if more else ""
+    return "{}: {}{}{}".format(
+        name,
+        "; ".join(broken.lines),
+        "; and {:,} more".format(more) if more else "",
+        REMEDIES.get(name, ""),
     )
