@@ -10,11 +10,10 @@ import signal
 import stat
 import threading
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, Mapping, Set
+from typing import Any, Callable, Dict, Iterator, Mapping, Sequence, Set
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import UnsupportedError
 
 from .errors import ModuleFailure
@@ -42,6 +41,8 @@ class Module:
         module = AnsibleModule(self.argument_spec, supports_check_mode=True, **self.requirements)
         with _ended_with_reader():
             result = self._result(module.params, module.check_mode)
+        # From ansible-core 2.22 on, AnsibleModule leaves them in.
+        result = _without(secret_values(self.argument_spec, module.params), result)
         for text in result.pop("warnings", ()):
             module.warn(text)
         if result.get("failed"):
@@ -101,9 +102,25 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _without(secrets: Set[str], result: Mapping[str, Any]) -> Dict[str, Any]:
-    """A result as AnsibleModule prints it: without the secrets, but with its flags."""
-    flags = {name: value for name, value in result.items() if isinstance(value, bool)}
-    return {**remove_values(result, secrets), **flags}
+    """A result without the secrets, in the words that Ansible had for them before 2.22."""
+    longest_first = sorted(secrets, key=len, reverse=True)
+    return {name: _masked(value, longest_first) for name, value in result.items()}
+
+
+def _masked(value: Any, secrets: Sequence[str]) -> Any:
+    """A value with plain lists and dictionaries, and without the secrets."""
+    if isinstance(value, Mapping):
+        return {key: _masked(item, secrets) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked(item, secrets) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if str(value) in secrets:
+        return "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, "********")
+    return value
 
 
 @contextmanager

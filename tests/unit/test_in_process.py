@@ -44,7 +44,8 @@ def by_itself(module: str, options: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     result: dict[str, Any] = json.loads(done.stdout)
     # Only AnsibleModule adds these; nothing reads them.
-    return {k: v for k, v in result.items() if k not in ("invocation", "exception")}
+    added = ("invocation", "exception", "_ansible_new_secrets")
+    return {name: value for name, value in result.items() if name not in added}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def give(monkeypatch: pytest.MonkeyPatch, logic: Any, **requirements: Any) -> No
         "value": {"type": "raw"},
     }
     fake = SimpleNamespace(MODULE=Module(spec, logic, **requirements))
-    monkeypatch.setattr(in_process.importlib, "import_module", lambda _: fake)
+    monkeypatch.setitem(sys.modules, f"{in_process.MODULES}.x", fake)
 
 
 def test_values_of_secret_options_are_in_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
