@@ -71,11 +71,13 @@ class Step:
     ``updated`` has those of the changed ones whose rows stay, with the only columns that get other
     values. ``restarted`` tables number their rows, in this column, from 1 again.
     ``produces_objects``: it stages uploads, and may be run again later for them alone.
+    ``settles``: its transaction first completes the uploads that a crash left pending.
     """
 
     name: ClassVar[str]
     ARGUMENTS: ClassVar[Dict[str, Any]] = {}
     produces_objects: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
     emptied: Sequence[str] = ()
     changed: Sequence[str] = ()
     read: Sequence[str] = ()
@@ -251,8 +253,7 @@ def _settle(session: Connection, cursor: Cursor) -> None:
 def _check(tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]) -> dict[str, Any]:
     tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     tx.execute("SET LOCAL search_path = {}".format(SEARCH_PATH))
-    pending = marker.pending(tx.cursor)
-    changes = [upload.completion() for uploads in pending.values() for upload in uploads]
+    changes = _completions(_pending(tx, steps))
     if any(step.in_place(tx) for step in steps):
         tx.cursor.connection.rollback()
         return result(changes, in_place=True)
@@ -264,6 +265,19 @@ def _check(tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]) 
         observe(tx)
     tx.cursor.connection.rollback()
     return result(changes, in_place=False, warnings=tx.warnings)
+
+
+def _pending(tx: Transaction, steps: Sequence[Step]) -> Dict[int, List[staged_upload.Staged]]:
+    """The uploads to complete first, by their marker. One transaction of a playbook does so.
+
+    If each did, the first one of the real run would leave nothing of what the check of the others
+    returned.
+    """
+    return marker.pending(tx.cursor) if any(step.settles for step in steps) else {}
+
+
+def _completions(pending: Mapping[int, Sequence[staged_upload.Staged]]) -> List[Change]:
+    return [upload.completion() for uploads in pending.values() for upload in uploads]
 
 
 def _prepare(tx: Transaction, steps: Sequence[Step]) -> None:
@@ -311,10 +325,10 @@ def _apply(
     session: Connection, tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]
 ) -> dict[str, Any]:
     tx.execute("SET LOCAL search_path = {}, pg_temp".format(SEARCH_PATH))
-    pending = marker.pending(tx.cursor)
+    pending = _pending(tx, steps)
     in_place = any(step.in_place(tx) for step in steps)
     session.rollback()
-    changes = [upload.completion() for uploads in pending.values() for upload in uploads]
+    changes = _completions(pending)
     planned = tx.params.get("planned")
     if in_place:
         held.require(planned, changes, tx.database)

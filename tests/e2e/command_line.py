@@ -104,18 +104,24 @@ class Sandbox:
         return body.decode()
 
     def snapshot(self) -> dict[str, Any]:
-        """All that a run may change: the database's dump, the bucket, the crontab, config.yaml."""
+        """All that a run may change: the database's dump, the bucket, the crontab, config.yaml.
+
+        Of the schema runbook the run marker alone: the lease says only who is at work.
+        """
         status = self.status()
         dump = subprocess.run(
-            [postgres.binaries() / "pg_dump", "--restrict-key=test", status["database_url"]],
+            [postgres.binaries() / "pg_dump", "--restrict-key=test", "--exclude-schema=runbook",
+             status["database_url"]],
             check=True, capture_output=True,
         ).stdout  # fmt: skip
+        marked = self.query("SELECT to_regclass('runbook.run_marker') IS NOT NULL") == [(True,)]
         crontab, config = (
             Path(status["crontab"]),
             Path(status["home"]) / "labeller/common/config.yaml",
         )
         return {
             "database": hashlib.sha256(dump).hexdigest(),
+            "marker": self.query("SELECT m::text FROM runbook.run_marker m") if marked else [],
             "bucket": self.objects(),
             "crontab": crontab.read_bytes() if crontab.exists() else None,
             "config": config.read_bytes() if config.exists() else None,

@@ -75,6 +75,7 @@ class Geography(Step):
     """Replaces the three tables, deletes all incoming_names, and ends the run that is in place."""
 
     name = "geography"
+    settles = True
     ARGUMENTS: ClassVar[Dict[str, Any]] = {
         "state": {"type": "str", "choices": ["present", "read"], "default": "present"},
         "backup": {"type": "dict"},

@@ -25,6 +25,7 @@ class RunMarker(Step):
     """Marks the run; a transaction whose run is marked already does none of its steps."""
 
     name = "run_marker"
+    settles = True
     ARGUMENTS: ClassVar[Dict[str, Any]] = {
         "state": {
             "type": "str",
