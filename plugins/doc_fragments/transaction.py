@@ -23,7 +23,7 @@ options:
   planned:
     description:
       - The changes that the check run returned, each an entry of RV(plan), with the texts C(before)
-        and C(after) of RV(diff) where it changes something. Set by the engine, not by playbooks.
+        and C(after) of its diff where it changes something. Set by the engine, not by playbooks.
       - If what the transaction did differs from them, nothing is committed and the task fails with
         C(error_kind) C(stale), naming planned and found. Without the option nothing is compared.
     type: list

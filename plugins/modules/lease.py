@@ -40,6 +40,8 @@ options:
         an empty mapping when there was none. The lease is not taken when another run is in place by
         now.
     type: dict
+author:
+  - The runbook developers (@agroimpacts)
 extends_documentation_fragment:
   - labeller.runbook.postgres
 """
