@@ -45,8 +45,10 @@ class ExtraVars:
 class Parameter:
     """One parameter as a run would use it.
 
+    ``kind`` is its type, and ``allowed`` in words what else its schema demands: choices, a range.
     ``value`` is typed, a template as it is written, and ``MASK`` for a secret that is set.
-    ``source`` is ``default``, ``-e``, ``file:line``, or empty when a required one is missing.
+    ``source`` is ``default``, ``-e``, ``file:line``, or empty when it is not set and has no default:
+    a required one is missing then, and an optional one leaves the choice to another parameter.
     ``host`` is set when hosts of the target differ in it.
     """
 
@@ -57,6 +59,7 @@ class Parameter:
     secret: bool
     description: str
     kind: str
+    allowed: str = ""
     required: bool = False
     host: str = ""
 
@@ -185,6 +188,7 @@ def _per_host(
             secret,
             schema["description"],
             str(schema["type"]),
+            schemas.allowed(schema),
             bool(schema.get("x-required")),
             "" if same else host,
         )

@@ -92,7 +92,7 @@ def old_runner(
     return entries
 
 
-@pytest.mark.parametrize("values", itertools.product([True, False], repeat=5))
+@pytest.mark.parametrize("values", list(itertools.product([True, False], repeat=5)))
 @pytest.mark.parametrize("profile", sorted(crontab.PROFILES))
 def test_the_five_switches_give_the_lines_of_the_old_runner(
     profile: str, values: tuple[bool, ...]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook import parameters, show, targets
+from runbook.cli import cli
 from runbook.parameters import MASK, ExtraVars, Parameter, parse_extra_vars
 from runbook.validate.checks import check, check_paths
 
@@ -117,6 +120,35 @@ def test_steps_and_run_modes(operations: Path) -> None:
     modes = {mode.name: mode for mode in show.run_modes()}
     assert (modes["p.yml"].title, modes["p.yml"].summary) == ("Play", "What it is for.")
     assert "regular.yml" in modes
+
+
+def shown(*arguments: str) -> str:
+    result = CliRunner().invoke(cli, ["show", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_show_prints_what_a_parameter_may_be() -> None:
+    text = shown("start.yml")
+    for line in (
+        "run_id  (integer; at least 0; default 0)",
+        "db_port  (integer; 1 to 65535; default 5432)",
+        "crontab_profile  (string; one of full, no_n, no_n_notifier, standalone_f, maintenance;"
+        ' default "no_n_notifier")',
+        "notify  (boolean; optional)",
+        "learner_loop  (boolean; default true)",
+        "db_pwd  (string; required; secret)",
+    ):
+        assert f"\n  {line}\n" in text
+    assert "  notifications  (array; each one of slack, github; default [" in shown("iterate.yml")
+
+
+def test_an_optional_parameter_is_shown_as_not_set_until_it_is_set() -> None:
+    values = "\n".join(re.findall(r"^  notify .*\n.*", shown("start.yml", "-i", "labeller3"), re.M))
+    assert values.endswith("\n      not set")
+    assert "\n      = false  (-e)\n" in shown("start.yml", "-i", "labeller3", "-e", "notify=F")
+    for name in ("cleanup", "hits", "consensus", "notify", "nsites"):
+        assert parse_extra_vars([f"{name}=T"]).values == {name: True}
 
 
 def test_types_of_extra_vars() -> None:

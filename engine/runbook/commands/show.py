@@ -48,7 +48,7 @@ def list_(*, as_json: bool) -> None:
 @click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def show(playbook: str, target: str | None, extra_vars: tuple[str, ...], *, as_json: bool) -> None:
-    """The steps of PLAYBOOK, and its parameters: type, default, meaning; with -i their values.
+    """The steps of PLAYBOOK, and its parameters: type, allowed values, default, meaning; with -i their values.
 
     Secrets are masked.
     """
@@ -89,10 +89,14 @@ def _parameters(found: list[Parameter], *, valued: bool) -> None:
     click.echo("\nParameters")
     for parameter in found:
         host = f" [{parameter.host}]" if parameter.host else ""
-        need = "required" if parameter.required else f"default {json.dumps(parameter.default)}"
-        kind = f"{parameter.kind}, {need}{', secret' if parameter.secret else ''}"
-        click.echo(f"  {parameter.name}{host}  ({kind})")
+        unset = "required" if parameter.required else "optional"
+        need = (
+            f"default {json.dumps(parameter.default)}" if parameter.default is not None else unset
+        )
+        facts = [parameter.kind, parameter.allowed, need, "secret" if parameter.secret else ""]
+        click.echo(f"  {parameter.name}{host}  ({'; '.join(fact for fact in facts if fact)})")
         if valued:
-            value = json.dumps(parameter.value, default=str) if parameter.source else "missing"
-            click.echo(f"      = {value}  ({parameter.source or 'nobody gives it'})")
+            value = f"= {json.dumps(parameter.value, default=str)}  ({parameter.source})"
+            missing = "missing: it is required" if parameter.required else "not set"
+            click.echo(f"      {value if parameter.source else missing}")
         click.echo(f"      {parameter.description}")

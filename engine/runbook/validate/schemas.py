@@ -117,6 +117,21 @@ def check_parameter(name: str, value: Any) -> list[str]:
     return [_message(error) for error in errors]
 
 
+def allowed(schema: Mapping[str, Any]) -> str:
+    """The choices or the range that a schema leaves, of a list those of its items, in words."""
+    if "items" in schema:
+        inner = allowed(schema["items"])
+        return f"each {inner}" if inner else ""
+    if "enum" in schema:
+        return _kinds(schema)[0]
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    if low is not None:
+        return f"at least {low}"
+    return "" if high is None else f"at most {high}"
+
+
 def is_opaque(value: Any) -> bool:
     """Whether the value is known only when the run evaluates it: a template, or from a vault."""
     if isinstance(value, Vault):
