@@ -47,8 +47,8 @@ class Parameter:
 
     ``kind`` is its type, and ``allowed`` in words what else its schema demands: choices, a range.
     ``value`` is typed, a template as it is written, and ``MASK`` for a secret that is set.
-    ``source`` is ``default``, ``-e``, ``file:line``, or empty when it is not set and has no default:
-    a required one is missing then, and an optional one leaves the choice to another parameter.
+    ``source`` is ``default``, ``-e``, ``file:line``, or empty when it is not set without a
+    default: a required one is missing then, an optional one leaves the choice to another.
     ``host`` is set when hosts of the target differ in it.
     """
 

@@ -133,8 +133,10 @@ def test_show_prints_what_a_parameter_may_be() -> None:
     for line in (
         "run_id  (integer; at least 0; default 0)",
         "db_port  (integer; 1 to 65535; default 5432)",
-        "crontab_profile  (string; one of full, no_n, no_n_notifier, standalone_f, maintenance;"
-        ' default "no_n_notifier")',
+        (
+            "crontab_profile  (string; one of full, no_n, no_n_notifier, standalone_f, maintenance; "
+            'default "no_n_notifier")'
+        ),
         "notify  (boolean; optional)",
         "learner_loop  (boolean; default true)",
         "db_pwd  (string; required; secret)",
@@ -144,7 +146,9 @@ def test_show_prints_what_a_parameter_may_be() -> None:
 
 
 def test_an_optional_parameter_is_shown_as_not_set_until_it_is_set() -> None:
-    values = "\n".join(re.findall(r"^  notify .*\n.*", shown("start.yml", "-i", "labeller3"), re.M))
+    values = "\n".join(
+        re.findall(r"^  notify .*\n.*", shown("start.yml", "-i", "labeller3"), re.MULTILINE)
+    )
     assert values.endswith("\n      not set")
     assert "\n      = false  (-e)\n" in shown("start.yml", "-i", "labeller3", "-e", "notify=F")
     for name in ("cleanup", "hits", "consensus", "notify", "nsites"):

@@ -48,9 +48,9 @@ def list_(*, as_json: bool) -> None:
 @click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def show(playbook: str, target: str | None, extra_vars: tuple[str, ...], *, as_json: bool) -> None:
-    """The steps of PLAYBOOK, and its parameters: type, allowed values, default, meaning; with -i their values.
+    """The steps of PLAYBOOK, and its parameters: type, allowed values, default, meaning.
 
-    Secrets are masked.
+    With -i also their values, secrets masked.
     """
     from runbook import parameters, targets
     from runbook import show as modes
