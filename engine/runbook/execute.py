@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook import collection, patches, processes, translate, vault
-from runbook.errors import EXIT_OF_KIND, ExitCode
+from runbook.errors import EXIT_OF_KIND, ExitCode, RunbookError
 from runbook.events import (
     Event,
     HostCounts,
@@ -210,7 +210,7 @@ def run(
         sender = _Sender(folder / "launch", given, request.arguments(), ready)
         with _interruptible(watch):
             sender.start()
-            runner.run()
+            _with_a_terminal(runner.run)
             failure = sender.finish()
         watch.finish()
         if failure and not watch.asked:
@@ -331,6 +331,23 @@ def _ours(name: str) -> bool:
         name.startswith(("ANSIBLE_", "AWX_", "RUNNER_", "RUNBOOK_", "ORIGINAL_STDOUT", "MAX_EVENT"))
         and not re.search(r"PASS(?!WORD_FILE)|TOKEN|SECRET(?!_NAMES)", name)
     )
+
+
+def _with_a_terminal(start: Callable[[], object]) -> None:
+    """Start ansible, to which ansible-runner gives a terminal of its own; say when there is none.
+
+    Python raises an OSError without a number where the system has no pseudo-terminal left.
+    """
+    try:
+        start()
+    except OSError as error:
+        if "pty" not in str(error):
+            raise
+        raise RunbookError(
+            "cannot start Ansible: the system gives no pseudo-terminal (out of pty devices). "
+            "Mount /dev/pts (mount -t devpts devpts /dev/pts), or raise kernel.pty.max if all "
+            "are in use; a container must be started with /dev/pts"
+        ) from error
 
 
 def _answers(request: Request) -> Iterator[tuple[re.Pattern[str], str]]:

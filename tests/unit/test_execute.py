@@ -207,3 +207,23 @@ def test_processes_that_may_not_be_ended_are_named(
     (notice,) = published
     assert isinstance(notice, events.Notice)
     assert notice.text.endswith(f" still run, as another user: sudo kill {child.pid}")
+
+
+def test_a_machine_without_a_terminal_for_ansible_says_so(tmp_path: Path) -> None:
+    """In a mount namespace of its own, whose /dev/pts is empty."""
+    (tmp_path / "p.yml").write_text(
+        "- {name: P, hosts: all, gather_facts: false, tasks: [{name: T, ansible.builtin.debug: {}}]}\n"
+    )
+    (tmp_path / "hosts.yml").write_text("all: {hosts: {h: {ansible_connection: local}}}\n")
+    apply = [str(Path(sys.executable).parent / "runbook"), "apply", "p.yml", "-i", "hosts.yml"]
+    script = 'mount -t tmpfs none /dev/pts || exit 99; exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *apply, "--check"],
+        cwd=tmp_path, env={**os.environ, "RUNBOOK_HOME": str(tmp_path / "home")},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode == 99 or "unshare" in done.stderr:
+        pytest.skip(f"needs a mount namespace: {done.stderr.strip()}")
+    assert done.returncode == 1
+    assert "no pseudo-terminal (out of pty devices). Mount /dev/pts" in done.stderr
+    assert "bug" not in done.stderr
