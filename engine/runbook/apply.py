@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook import collection, execute, parameters, targets, vault
+from runbook import collection, execute, journal, parameters, targets, vault
 from runbook.errors import ExitCode, InvalidInputError, RefusedError, RunbookError
 from runbook.events import Event, Notice, Publisher, Result, RunFinished, RunStarted, Subscriber
 from runbook.home import expanded
@@ -201,7 +201,16 @@ class _Apply:
         """The input; then the target, if it is the packaged sandbox, and the journal."""
         self._validate()
         bring_up(self._target)
+        self._prune()
         self._publisher.subscribe(Journal(self._run_id))
+
+    def _prune(self) -> None:
+        """Make room in the journal; what cannot be removed stops no run."""
+        try:
+            journal.prune()
+        except OSError as error:
+            text = f"old runs of the journal stay: cannot remove {error.filename}: {error.strerror}"
+            self._publisher.publish(Notice("warning", text))
 
     def _execute(
         self, *, check: bool, before: Callable[[], None] = lambda: None

@@ -6,11 +6,15 @@ written when it ends, so a run without it was killed.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
+import shutil
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from runbook.errors import ExitCode
+from runbook.errors import ExitCode, InvalidInputError
 from runbook.events import Event, Progress, Result
 from runbook.home import home, own_folder
 
@@ -19,12 +23,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+#: What ``prune`` keeps unless the environment says otherwise.
+KEEP = {"RUNBOOK_KEEP_DAYS": 90, "RUNBOOK_KEEP_RUNS": 200}
+
+
 class Journal:
     """Subscribes to the events of one run."""
 
     def __init__(self, run_id: str) -> None:
         self.folder = own_folder(path(run_id))
         self._events = self._create("events.jsonl")
+        fcntl.flock(self._events, fcntl.LOCK_EX)  # until the process ends: see ``prune``
 
     def __call__(self, event: Event) -> None:
         """Keep one event; how far a step was at some second is of no use later.
@@ -58,14 +67,53 @@ class Journal:
 
 def new_run_id() -> str:
     """A run's id: its start in UTC, and what tells it from another of the same moment."""
-    from datetime import UTC, datetime
-
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"
 
 
 def path(run_id: str) -> Path:
     """The folder of a run."""
     return home() / "runs" / run_id
+
+
+def kept(name: str) -> int:
+    """The number in the environment variable ``name`` of ``KEEP``, else its default."""
+    text = os.environ.get(name, "").strip() or str(KEEP[name])
+    if not re.fullmatch(r"[1-9]\d{0,5}", text):
+        raise InvalidInputError(f"{name} is {text!r}; expected a whole number from 1 to 999999")
+    return int(text)
+
+
+def prune() -> list[str]:
+    """Remove runs older than ``RUNBOOK_KEEP_DAYS``, but not the newest ``RUNBOOK_KEEP_RUNS``.
+
+    Those that ``needed_backups`` names stay, and those that still run. Oldest first, so that a
+    failed run is never left without the later one that made its backup dispensable. Gives the ids
+    of the removed ones.
+    """
+    oldest = f"{datetime.now(UTC) - timedelta(days=kept('RUNBOOK_KEEP_DAYS')):%Y%m%dT%H%M%S}"
+    folders = [f for f in sorted((home() / "runs").glob("*/")) if _RUN_ID.fullmatch(f.name)]
+    old = [f for f in folders[: -kept("RUNBOOK_KEEP_RUNS")] if f.name < oldest]
+    needed = set(needed_backups().values()) if old else set()
+    removed = []
+    for folder in old:
+        if folder.name not in needed and not _running(folder):
+            shutil.rmtree(folder)
+            removed.append(folder.name)
+    return removed
+
+
+_RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
+
+
+def _running(folder: Path) -> bool:
+    try:
+        with (folder / "events.jsonl").open() as events:
+            fcntl.flock(events, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
 
 
 def needed_backups() -> dict[str, str]:

@@ -126,6 +126,8 @@ def test_check_shows_the_difference_and_changes_nothing(repository: Repository) 
 
 
 def test_apply_makes_it_so_and_a_second_time_changes_nothing(repository: Repository) -> None:
+    old = repository.home / "runs" / "20010203T040506-00000a"
+    old.mkdir(parents=True)
     file = repository.folder / "file"
     repository.playbook(touch(file))
     assert " changed=1 " in repository.apply("--yes").stdout
@@ -135,6 +137,9 @@ def test_apply_makes_it_so_and_a_second_time_changes_nothing(repository: Reposit
     assert " changed=0 " in second.stdout
     assert "Nothing to change" in second.stdout
     assert repository.apply("--check", "--detailed-exitcode").returncode == 0
+    assert old.exists()
+    repository.apply("--check", env={"RUNBOOK_KEEP_RUNS": "1"})
+    assert not old.exists()
 
 
 def test_output_is_the_same_each_time(repository: Repository) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from runbook import journal
-from runbook.errors import ExitCode
+from runbook.errors import ExitCode, InvalidInputError
 from runbook.events import Result, RunStarted, Status, TaskResult
 
 Run = Callable[..., None]
@@ -77,3 +78,51 @@ def test_a_run_killed_while_it_wrote(run: Run, tmp_path: Path) -> None:
     events.write_bytes(events.read_bytes() + b'{"event": "task_res')
     (tmp_path / "runs" / "2").mkdir()
     assert journal.needed_backups() == {"A": "1"}
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "runs").iterdir()}
+
+
+def test_old_runs_are_removed_except_those_whose_backups_are_needed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+
+    def old(days: float) -> str:
+        return f"{now - timedelta(days=days):%Y%m%dT%H%M%S}-{int(days * 100):06x}"
+
+    run(old(9), "A", exit_code=ExitCode.FAILED)  # needed until old(8)
+    run(old(8), "B", exit_code=ExitCode.OK)
+    run(old(7), "C", exit_code=ExitCode.FAILED)
+    run(old(6), "D", playbook="backup.yml")  # killed
+    run(old(5), check=True, exit_code=ExitCode.OK)
+    (tmp_path / "runs" / old(4.5)).mkdir()  # killed before it could write
+    still = journal.Journal(old(4))
+    run(old(3), "E", exit_code=ExitCode.OK, playbook="geography.yml")
+    run(old(1.5), "F", exit_code=ExitCode.OK, playbook="geography.yml")
+    run(old(0.5), "G", exit_code=ExitCode.OK, playbook="geography.yml")
+    (tmp_path / "runs" / "mine").mkdir()
+    everything, needed = names(tmp_path), journal.needed_backups()
+    assert journal.prune() == []
+    monkeypatch.setenv("RUNBOOK_KEEP_DAYS", "2")
+    assert journal.prune() == []  # they are fewer than the runs to keep
+    monkeypatch.setenv("RUNBOOK_KEEP_RUNS", "1")
+    gone = [old(days) for days in (9, 8, 5, 4.5, 3)]
+    assert journal.prune() == gone
+    assert names(tmp_path) == everything - set(gone)
+    assert journal.needed_backups() == needed == {"C": old(7), "D": old(6)}
+    still(Result(ExitCode.OK, old(4), "reset.yml", "labeller3", check=False))
+    assert journal.prune() == [old(7), old(4)]  # C is needed no longer, and old(4) has ended
+    monkeypatch.setenv("RUNBOOK_KEEP_RUNS", "9")
+    monkeypatch.setenv("RUNBOOK_KEEP_DAYS", "1")
+    assert journal.prune() == []
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5"])
+def test_a_wrong_number_of_runs_to_keep_is_refused(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOK_KEEP_RUNS", value)
+    with pytest.raises(InvalidInputError, match=f"RUNBOOK_KEEP_RUNS is '{value}'"):
+        journal.prune()
