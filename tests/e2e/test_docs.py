@@ -21,6 +21,10 @@ BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = re.compile(r"make \w+")
 
 
+#: The password of the vault in the examples.
+VAULT = "the-vaults-password"
+
+
 def commands(document: Path) -> list[str]:
     """The commands of a document's shell blocks, without comments; continued lines are joined."""
     text = "\n".join(BLOCK.findall(document.read_text())).replace("\\\n", " ")
@@ -33,13 +37,21 @@ def test_the_readme_names_the_two_commands() -> None:
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if commands(d)], ids=lambda d: d.name)
-def test_commands_work(sandbox: Sandbox, document: Path) -> None:
+def test_commands_work(sandbox: Sandbox, document: Path, tmp_path: Path) -> None:
+    (tmp_path / ".vault").write_text(VAULT)
+    vault = tmp_path / "inventories/sandbox/group_vars/all/vault.yml"
+    vault.parent.mkdir(parents=True)
+    vault.write_text("db_pwd: value\n")
     for command in commands(document):
         if ELSEWHERE.fullmatch(command):
             continue
-        # labeller3 is an example that nobody can reach; the sandbox stands for it.
+        # labeller3 is an example that cannot be reached; the sandbox stands for it.
         here = command.replace("labeller3", "sandbox").replace(".venv/bin/runbook", "runbook")
-        output, exit_code = typed(here, sandbox)
+        # Its libraries are those of this environment.
+        here = here.replace("pip install .", f"pip install --quiet --no-deps {PROJECT}")
+        # What encrypts files works on the reader's own.
+        folder = tmp_path if here.startswith("ansible-vault") else PROJECT
+        output, exit_code = typed(here, sandbox, home=tmp_path, folder=folder)
         assert exit_code == 0, f"{command}\n{output}"
 
 
@@ -52,17 +64,32 @@ def test_the_example_playbook_is_the_one_that_is_run() -> None:
     assert shown == (PROJECT / "docs/examples/nightly.yml").read_text()
 
 
-def typed(command: str, sandbox: Sandbox) -> tuple[str, int | None]:
-    """Run a command at a terminal, confirming what it asks; gives what it showed, and its exit."""
-    environment = {**sandbox.environment, "PATH": f"{RUNBOOK.parent}:{sandbox.environment['PATH']}"}
+#: What a command asks, and what a reader types then.
+ANSWERS = {
+    r"\) to go on: ?": "sandbox\n",
+    r"\(y/N\): ?": "y\n",
+    r"Vault password( \(\w+\))?: ?": f"{VAULT}\n",
+    r"ctrl-d to end input.*\n": "value\x04\x04",
+}
+
+
+def typed(
+    command: str, sandbox: Sandbox, *, home: Path, folder: Path = PROJECT
+) -> tuple[str, int | None]:
+    """Run a command at a terminal, answering what it asks; gives what it showed, and its exit."""
+    environment = {
+        **sandbox.environment,
+        "HOME": str(home),
+        "PATH": f"{RUNBOOK.parent}:{sandbox.environment['PATH']}",
+    }
     child = pexpect.spawn(
-        "bash", ["-euo", "pipefail", "-c", command], env=environment, cwd=str(PROJECT),
+        "bash", ["-euo", "pipefail", "-c", command], env=environment, cwd=str(folder),
         encoding="utf-8", timeout=120, dimensions=(50, 200),
     )  # fmt: skip
     shown = ""
-    while child.expect([r"\) to go on: ?", r"\(y/N\): ?", pexpect.EOF]) < 2:
+    while (asked := child.expect([*ANSWERS, pexpect.EOF])) < len(ANSWERS):
         shown += child.before + child.after
-        child.sendline("y" if "(y/N)" in child.after else "sandbox")
+        child.send(list(ANSWERS.values())[asked])
     shown += child.before
     child.close()
     return shown, child.exitstatus
