@@ -71,9 +71,11 @@ CLUSTER_OPTIONS: dict[str, Any] = {
 ARGUMENTS: dict[str, Any] = {
     "state": {
         "type": "str",
-        "choices": ["present", "submitted", "finished", "absent"],
+        "choices": ["present", "submitted", "finished", "absent", "verified"],
         "default": "present",
     },
+    "home": {"type": "str"},
+    "in_place": {"type": "bool", "default": False},
     "target": {"type": "str", "required": True},
     "expected_objects": {"type": "list", "elements": "str", "default": []},
     "iteration": {"type": "int"},

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
-from . import aws, emr, labeller_config
+from . import aws, emr, labeller_config, terraform
 from .change import Change, result
 from .errors import InvalidInput, Locked, ModuleFailure, Unreachable
 
@@ -550,6 +550,8 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
     """The module emr_learner, all states."""
     if params["state"] == "present":
         return emr.run(params, check_mode)
+    if params["state"] == "verified":
+        return terraform.run(params)
     learner = Learner(params)
     if params["state"] == "submitted":
         return learner.submit(check_mode)

@@ -23,9 +23,21 @@ options:
       - V(finished) follows that cluster for O(wait) seconds and fails when it failed; repeat it
         until RV(done).
       - V(absent) terminates every cluster of the run.
+      - V(verified) holds the folder C(terraform) below O(home), from which the consensus daemon
+        starts the learner when no loop does, against the run, and fails with all that differs.
+        Nothing is written, and Terraform is not run.
     type: str
-    choices: [present, submitted, finished, absent]
+    choices: [present, submitted, finished, absent, verified]
     default: present
+  home:
+    description: Labeller's folder; needed with V(state=verified).
+    type: str
+  in_place:
+    description:
+      - Whether the run is in place already. A cluster of it in C(terraform.tfstate) may then be at
+        work; any other that is not over is refused with V(state=verified).
+    type: bool
+    default: false
   target:
     description: Inventory name of the labeller instance; part of the key of the request and a tag of the cluster.
     type: str
@@ -331,7 +343,11 @@ _NEEDS = ["iteration", "applied"]
 MODULE = module.Module(
     emr.ARGUMENTS,
     learner.run,
-    required_if=[("state", "submitted", _NEEDS), ("state", "finished", _NEEDS)],
+    required_if=[
+        ("state", "submitted", _NEEDS),
+        ("state", "finished", _NEEDS),
+        ("state", "verified", ["home"]),
+    ],
 )
 
 

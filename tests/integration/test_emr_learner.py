@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import emr
-from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput
+from ansible_collections.labeller.runbook.plugins.module_utils import emr, learner
+from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput, Refused
+
+import terraform_files
 
 _numbers = itertools.count()
 
@@ -164,3 +168,103 @@ def test_a_bid_below_the_spot_price_is_a_warning(params: dict[str, Any]) -> None
     assert (
         emr.run(with_(params, {"market": "on_demand"}, bid_price=0.000001), True)["warnings"] == []
     )
+
+
+@pytest.fixture
+def terraform(params: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """Parameters of state=verified, with a folder that is ready for the run."""
+    parameters = params["parameters"]
+    subnet = client(params, "ec2").describe_instances(
+        Filters=[{"Name": "tag:Name", "Values": [parameters["ec2_instance"]]}]
+    )["Reservations"][0]["Instances"][0]["SubnetId"]
+    folder = tmp_path / "terraform"
+    (tmp_path / "common").mkdir()
+    folder.mkdir()
+    terraform_files.write(
+        folder, bucket=parameters["bucket"], subnet=subnet, group=parameters["security_group_id"]
+    )
+    (folder / "terraform").write_text("#!/bin/sh\nexit 9\n")
+    (folder / "terraform").chmod(0o755)
+    (tmp_path / "common" / "bashrc_mapper.sh").write_text("export TF_VAR_key_name=mapping\n")
+    return {**params, "state": "verified", "home": str(tmp_path), "in_place": False}
+
+
+def contents(home: str) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in Path(home).rglob("*") if path.is_file()}
+
+
+def test_terraform_that_is_ready_for_the_run_is_left_as_it_is(terraform: dict[str, Any]) -> None:
+    before = contents(terraform["home"])
+    for check in (True, False):
+        assert not learner.run(terraform, check)["changed"]
+    assert contents(terraform["home"]) == before
+
+
+def test_terraform_files_of_another_run_are_refused(terraform: dict[str, Any]) -> None:
+    before = contents(terraform["home"])
+    for check in (True, False):
+        with pytest.raises(Refused) as refused:
+            learner.run(with_(terraform, run_id=1, aoi_index=4, worker_count=50), check)
+        for said in ("run is 0, not 1", "AOI is 3, not 4", "config_ghana_3.yaml, not config_ghana_4",
+                     '"worker_count" is 130, not 50', "shutdown.yml"):  # fmt: skip
+            assert said in str(refused.value)
+    assert contents(terraform["home"]) == before
+
+
+def test_terraform_that_could_not_start_says_what_is_missing(terraform: dict[str, Any]) -> None:
+    home = Path(terraform["home"])
+    folder = home / "terraform"
+
+    def refused(*said: str) -> None:
+        for check in (True, False):
+            with pytest.raises(Refused) as caught:
+                learner.run(terraform, check)
+            assert not [each for each in said if each not in str(caught.value)]
+
+    (folder / "emr_template.tf").write_text("")
+    refused("emr_template.tf: Terraform reads every *.tf")
+    (folder / "emr_template.tf").unlink()
+    (home / "common" / "bashrc_mapper.sh").write_text("export TF_VAR_key_name=\n")
+    refused("no TF_VAR_key_name")
+    (folder / "terraform.tfvars").write_text('key_name = "mapping"\n')
+    learner.run(terraform, True)
+    (folder / ".terraform.lock.hcl").write_text("")
+    refused("below 0.14")
+    (folder / ".terraform.lock.hcl").unlink()
+    (folder / "terraform.tfstate").write_text('{"terraform_version": "1.11.0"}')
+    refused("of Terraform 1.11.0")
+    (folder / "terraform.tfstate").write_text("[" * 100_000)
+    refused("terraform.tfstate is not JSON")
+    (folder / "terraform").chmod(0o644)
+    (folder / "variables.tf").unlink()
+    refused("terraform is not executable", f"no file {folder}/variables.tf")
+    shutil.rmtree(folder)
+    refused(f"there is no folder {folder}", "learner_loop=true")
+
+
+def test_a_state_with_a_cluster_of_another_run_is_refused(terraform: dict[str, Any]) -> None:
+    api = client(terraform, "emr")
+    made = emr.run({**terraform, "state": "present"}, True)["request"]
+    path = Path(terraform["home"]) / "terraform" / "terraform.tfstate"
+
+    def hold(cluster: str) -> None:
+        resource = {"type": "aws_emr_cluster", "instances": [{"attributes": {"id": cluster}}]}
+        path.write_text(json.dumps({"version": 4, "resources": [resource]}))
+
+    own = api.run_job_flow(**made)["JobFlowId"]
+    hold(own)
+    with pytest.raises(Refused, match=f"cluster {own} is .*, with run 0 on AOI 3"):
+        learner.run(terraform, True)
+    learner.run({**terraform, "in_place": True}, True)
+    made["Steps"][1]["HadoopJarStep"]["Args"][-1] = "5"
+    other = api.run_job_flow(**made)["JobFlowId"]
+    hold(other)
+    for in_place in (True, False):
+        with pytest.raises(Refused, match=f"cluster {other} is .*, with run 0 on AOI 5"):
+            learner.run({**terraform, "in_place": in_place}, True)
+    hold("j-NOTKNOWN")
+    with pytest.raises(Refused, match="j-NOTKNOWN is not known to EMR"):
+        learner.run(terraform, True)
+    api.terminate_job_flows(JobFlowIds=[own, other])
+    hold(other)
+    assert not learner.run(terraform, True)["changed"]
