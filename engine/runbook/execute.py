@@ -18,6 +18,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -280,7 +281,31 @@ def settings(plugin: str, folder: Path) -> dict[str, str]:
         if package is not None and package.submodule_search_locations:
             location = Path(package.submodule_search_locations[0])
             chosen["ANSIBLE_STRATEGY_PLUGINS"] = str(location / "plugins" / "strategy")
+        program = folder / "ssh"
+        program.write_text(
+            _SSH.format(shlex.quote(os.environ.get("ANSIBLE_SSH_EXECUTABLE", "ssh")))
+        )
+        program.chmod(0o700)
+        chosen["ANSIBLE_SSH_EXECUTABLE"] = str(program)
     return chosen
+
+
+#: Of several values of an option ssh takes the first. Mitogen gives StrictHostKeyChecking ahead of
+#: the operator's arguments, which would then not count; an option that it has given already takes
+#: its place. Unset, ssh asks, and Mitogen takes the question for a refusal.
+_SSH = """\
+#!/bin/sh
+given=
+for word do
+    shift
+    if [ -z "$given" ] && [ "$word" = "StrictHostKeyChecking yes" ]; then
+        given=1
+        word="LogLevel ERROR"
+    fi
+    set -- "$@" "$word"
+done
+exec {} "$@"
+"""
 
 
 def environment(

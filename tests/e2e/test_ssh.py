@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -88,6 +89,38 @@ def test_progress_of_a_module_that_runs_as_another_user(
     until_told(sandbox, UPLOAD, halfway("back up"), backup, "-i", str(inventory), "--yes", "--json")
     left = Path("/tmp").glob("runbook-progress-*")
     assert not [path for path in left if path.owner() == remote.user]
+
+
+@pytest.mark.parametrize("strategy", ["mitogen", "linear"])
+def test_an_unknown_host_key_is_taken_as_the_ssh_arguments_say(
+    remote: sshd.Target, tmp_path: Path, strategy: str
+) -> None:
+    """As OpenSSH does it: refused unless StrictHostKeyChecking says otherwise, then kept."""
+    known = tmp_path / "known"
+    file = tmp_path / "p.yml"
+    task = {"name": "Reach it", "ansible.builtin.ping": {}}
+    play = {"name": "Reach", "hosts": "all", "gather_facts": False, "tasks": [task]}
+    file.write_text(json.dumps([play]))
+    arguments = [
+        "apply",
+        str(file),
+        "-i",
+        str(tmp_path / "hosts.json"),
+        "--yes",
+        "--strategy",
+        strategy,
+    ]
+    checking = f"-o UserKnownHostsFile={known} -o IdentitiesOnly=yes -o ControlPath=none"
+    for said, exit_code in (("", 4), (" -o StrictHostKeyChecking=accept-new", 0), ("", 0)):
+        variables = {**remote.host_variables(), "ansible_ssh_common_args": checking + said}
+        hosts = {"all": {"hosts": {"far": variables}}}
+        (tmp_path / "hosts.json").write_text(json.dumps(hosts))
+        done = subprocess.run(
+            [RUNBOOK, *arguments], env={**os.environ, "RUNBOOK_HOME": str(tmp_path / "home")},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == exit_code, done.stdout + done.stderr
+        assert known.exists() == (exit_code == 0)
 
 
 WAITING = "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted"
