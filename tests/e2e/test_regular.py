@@ -188,7 +188,9 @@ def test_bad_input_is_a_clear_error_and_changes_nothing(
     shared_sandbox: Sandbox, arguments: list[str], exit_code: int, said: str
 ) -> None:
     before = shared_sandbox.snapshot()
-    done = shared_sandbox.apply("-e", "run_id=7", *arguments, exit_code=exit_code)
+    # Another test may have left run 0 in place.
+    asked = ["-e", "run_id=7", "-e", "replaced_run=0", *arguments]
+    done = shared_sandbox.apply(*asked, exit_code=exit_code)
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert shared_sandbox.snapshot() == before
