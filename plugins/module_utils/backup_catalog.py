@@ -395,13 +395,18 @@ def enabled_triggers(cursor: Cursor, oids: Sequence[int]) -> List[Trigger]:
     ]
 
 
-def is_inherited(cursor: Cursor, schema: str, name: str) -> bool:
-    """Whether a table is a partition, or inherits, or is inherited from without partitions."""
+def is_part_of(cursor: Cursor, oid: int, places: Sequence[Tuple[str, str]]) -> bool:
+    """Whether a table is a partition of one of the partitioned tables named, at any depth."""
     cursor.execute(
-        "SELECT EXISTS (SELECT FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent"
-        " WHERE i.inhrelid = %(name)s::regclass"
-        " OR (i.inhparent = %(name)s::regclass AND p.relkind <> 'p'))",
-        {"name": identifier(schema, name).as_string(cursor)},
+        """
+        WITH RECURSIVE above (oid) AS (
+            SELECT inhparent FROM pg_inherits WHERE inhrelid = %s
+            UNION SELECT i.inhparent FROM pg_inherits i JOIN above ON i.inhrelid = above.oid
+        )
+        SELECT count(*) FROM above JOIN pg_class c ON c.oid = above.oid
+        WHERE c.relkind = 'p' AND c.oid = ANY (%s::regclass[])
+        """,
+        (oid, [identifier(*place).as_string(cursor) for place in places]),
     )
     row = cursor.fetchone()
     return bool(row and row[0])
@@ -431,7 +436,8 @@ def rebuildable_indexes(cursor: Cursor, schema: str, name: str) -> List[Index]:
     """The indexes of a table that nothing hangs on but what the statements make again.
 
     Not those of partitions, exclusion or deferrable constraints, nor those with a comment, a
-    tablespace or statistics of their own, or on which a view or replication depends.
+    tablespace or statistics of their own, or on which a view or replication depends, nor where
+    this role could not make them again.
     """
     part = "AND NOT c.relispartition" if server.version(cursor.connection) >= 100000 else ""
     query = """
@@ -442,6 +448,7 @@ def rebuildable_indexes(cursor: Cursor, schema: str, name: str) -> List[Index]:
         LEFT JOIN pg_constraint k ON k.conindid = c.oid AND k.conrelid = t.oid
              AND k.contype IN ('p', 'u')
         WHERE t.oid = %s::regclass AND pg_has_role(t.relowner, 'USAGE')
+          AND has_schema_privilege(n.oid, 'CREATE')
           AND i.indisvalid AND i.indisready AND NOT i.indisexclusion AND NOT i.indisreplident
           AND c.reltablespace = 0 AND NOT coalesce(k.condeferrable, false) {}
           AND NOT EXISTS (

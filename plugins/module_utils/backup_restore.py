@@ -15,14 +15,26 @@ the same transaction: twice as fast, and just as safe.
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+import re
+from contextlib import contextmanager, suppress
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from . import backup_catalog as catalog
 from . import backup_load as loading
 from . import backup_origin as origins
 from . import backup_source as source
-from . import change, fingerprint, lease, marker, postgres, progress, server
+from . import change, fingerprint, guard, lease, marker, postgres, progress, server
 from . import manifest as manifests
 from .backup import Wanted, fingerprints
 from .backup_difference import Difference, between
@@ -41,7 +53,7 @@ if TYPE_CHECKING:
     from .fingerprint import Fingerprint
     from .manifest import SequenceEntry, TableEntry
 
-_FOREIGN_KEY_VIOLATION = "23503"
+_NOT_NULL_VIOLATION, _FOREIGN_KEY_VIOLATION, _CHECK_VIOLATION = "23502", "23503", "23514"
 #: From so many rows on it pays to make indexes after the load instead of row by row.
 _REBUILD_ROWS = 20000
 #: Memory in kB that the server may take to sort for an index, unless it is set to more.
@@ -73,11 +85,19 @@ def _restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
     with postgres.connect(params) as session:
         into = {name: mapping[name]["into"] or name for name in names}
         snapshot = source.Snapshot(params, session, list(into.values()))
+        guard.require_comparable(
+            snapshot.cursor, postgres.database_name(params), list(snapshot.places.values())
+        )
         restore = _Restore(params, snapshot, origin)
-        restore.add([(name, snapshot.places[table], mapping[name]) for name, table in into.items()])
+        restore.add(
+            [(name, snapshot.places[table], mapping[name]) for name, table in into.items()],
+            check_mode,
+        )
         snapshot.begin("ACCESS SHARE" if check_mode else "SHARE ROW EXCLUSIVE", readonly=check_mode)
         restore.compare(check_mode)
+        restore.guard()
         if check_mode:
+            restore.check_constraints()
             restore.check_references()
             restore.check_run(staged=True)
         elif restore.in_place:
@@ -106,6 +126,7 @@ class _Restore:
         self._replaced: Set[str] = set()
         self._direct: Set[str] = set()
         self._seen: Dict[str, TableEntry] = {}
+        self._copies: Dict[str, str] = {}
         self._live: Dict[str, Fingerprint] = {}
         self._sequences: Dict[str, List[Tuple[SequenceEntry, SequenceEntry]]] = {}
         self._references: List[catalog.Reference] = []
@@ -117,7 +138,11 @@ class _Restore:
         """Whether tables, sequences and run marker are as the restore leaves them."""
         return not self.differences and self._run is self._marked
 
-    def add(self, wanted: Sequence[Tuple[str, Tuple[str, str], Mapping[str, Any]]]) -> None:
+    def add(
+        self,
+        wanted: Sequence[Tuple[str, Tuple[str, str], Mapping[str, Any]]],
+        check_mode: bool,
+    ) -> None:
         """The tables to restore, where and with which mapping; before the transaction begins."""
         places = [place for _, place, _ in wanted]
         for place in places:
@@ -129,6 +154,8 @@ class _Restore:
         relations = catalog.relations_all(self.cursor, places)
         for name, place, mapping in wanted:
             self._add_target(name, mapping, live[place], relations[place])
+            if check_mode:
+                self._add_copy(self.targets[-1])
 
     def _add_target(
         self,
@@ -168,6 +195,32 @@ class _Restore:
         held = [types[into] for _, into in columns]
         self.targets.append(Target(name, place, columns, held, stages))
         self._seen[name] = live
+
+    def _add_copy(self, target: Target) -> None:
+        """An empty copy of a table with constraints that the rows of the backup may break.
+
+        Those that the table had when it was backed up hold for its rows. A copy is made for others,
+        and of tables of which all columns are restored. It has other names of indexes.
+        """
+        live, entry = self._seen[target.name], self.origin.tables[target.name]
+        known = {*entry["definition"], *(c["name"] for c in entry["columns"] if c["not_null"])}
+        needed = [line for line in live["definition"] if " FOREIGN KEY (" not in line]
+        needed += [
+            name for name, column in ((c["name"], c) for c in live["columns"]) if column["not_null"]
+        ]
+        whole = len(target.columns) == len(live["columns"]) and len(target.stages) == 1
+        if whole and not known.issuperset(needed):
+            self._copies[target.name] = "runbook_copy_{}".format(len(self.targets))
+            generated = " INCLUDING GENERATED" if self.snapshot.version >= 120000 else ""
+            self.cursor.execute(
+                sql.SQL(
+                    "CREATE TEMPORARY TABLE {} (LIKE {} INCLUDING CONSTRAINTS INCLUDING INDEXES{})"
+                ).format(
+                    loading.stage(self._copies[target.name]),
+                    catalog.identifier(*target.place),
+                    sql.SQL(generated),
+                )
+            )
 
     def _check_children(self, relations: List[catalog.Relation], live: TableEntry) -> None:
         own = {column["name"] for column in live["columns"]}
@@ -221,7 +274,8 @@ class _Restore:
             live = self._live[target.name]
             known = (entry["rows"], entry["fingerprint"])
             empty = not live.rows and len(target.stages) == 1
-            if whole and entry["fingerprint"] and empty and target.place not in followed:
+            staged_for_check = target.place in followed or target.name in self._copies
+            if whole and entry["fingerprint"] and empty and not staged_for_check:
                 self._direct.add(target.name)
             elif not whole or live != known:
                 with progress.loading(progress.RESTORE, target.name, manifests.total(entry)):
@@ -242,6 +296,24 @@ class _Restore:
                 self._replaced.add(target.name)
                 with progress.step(progress.COMPARE, target.name):
                     self.differences[target.name] = self._difference(target, live.rows)
+
+    def guard(self) -> None:
+        """Refuse what the swap would meet in the tables that change, in a check as in an apply."""
+        where = postgres.database_name(self.params)
+        guard.require_restorable(
+            self.cursor,
+            where,
+            [target.place for target in self.targets if target.name in self._replaced],
+            [
+                (live["schema"], live["name"])
+                for moved in self._sequences.values()
+                for live, _ in moved
+            ],
+            self.params["allowed_triggers"],
+        )
+        if self._run is not self._marked and self._run is not None:
+            upgraded = not marker.has_column(self.cursor, "made_with")
+            guard.require_marker(self.cursor, where, upgraded=upgraded)
 
     def _run_after(self) -> Optional[Mapping[str, Any]]:
         """The run that the tables are after the restore; the marked one itself where it stays.
@@ -312,10 +384,50 @@ class _Restore:
             return Difference(0, rows, rows, 0, 0)
         return between(self.cursor, target, before)
 
+    def check_constraints(self) -> None:
+        """Refuse, in a check, rows that the constraints of their table would refuse."""
+        for target in self.targets:
+            if target.name in self._replaced and target.name in self._copies:
+                with self._fitting(target):
+                    self.cursor.execute(
+                        sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
+                            loading.stage(self._copies[target.name]),
+                            catalog.column_list(target.live),
+                            catalog.column_list(target.backed_up),
+                            loading.stage(next(iter(target.stages.values()))),
+                        )
+                    )
+
+    @contextmanager
+    def _fitting(self, target: Target) -> Iterator[None]:
+        """Raise InvalidInput for rows that a constraint refuses, of the table or of a copy of it.
+
+        The names of the indexes and of the relation are not those of the table in a copy.
+        """
+        try:
+            yield
+        except psycopg2.IntegrityError as error:
+            diagnosis = error.diag
+            key = re.match(r"Key (\(.*?\))", diagnosis.message_detail or "")
+            if error.pgcode == _NOT_NULL_VIOLATION:
+                broken = "column {} may not be null".format(diagnosis.column_name)
+            elif error.pgcode == _CHECK_VIOLATION:
+                broken = "they violate check constraint {}".format(diagnosis.constraint_name)
+            else:
+                broken = "they violate a unique or exclusion constraint{}".format(
+                    " on {}".format(key.group(1)) if key else ""
+                )
+            raise InvalidInput(
+                "the rows of backup {} do not fit table {} as it is now: {}; nothing was changed. "
+                "Alter the table, or restore the others only".format(
+                    self.origin.label, target.label, broken
+                )
+            ) from error
+
     def check_references(self) -> None:
         """Refuse, in a check, what the foreign keys would refuse when the swap makes them again.
 
-        Tables that are partitions or take part in inheritance are not looked at.
+        Not those of one partition of a table that is restored as a whole.
         """
         after = {target.place: target for target in self.targets if target.name in self._replaced}
         for key in self._references:
@@ -346,15 +458,15 @@ class _Restore:
             count, example = self.cursor.fetchone() or (0, "")
             if count:
                 raise InvalidInput(
-                    "the restored rows do not fit the others: {} of table {} would refer to what "
-                    "is not in table {}, for instance {} {} (foreign key {}); restore both tables "
-                    "from the same backup".format(
-                        _rows(count),
+                    "the restored rows do not fit the others (foreign key {} of table {}): {} "
+                    "would refer to what is not in table {}, for instance {} {}; restore both "
+                    "tables from the same backup".format(
+                        key.name,
                         catalog.label(*key.place),
+                        _rows(count),
                         catalog.label(*key.to),
                         ", ".join(key.columns),
                         example,
-                        key.name,
                     )
                 )
 
@@ -400,24 +512,45 @@ class _Restore:
     def _rows_after(
         self, place: Tuple[str, str], columns: Sequence[str], after: Mapping[Any, Target]
     ) -> Optional[Composable]:
-        """Columns of a table as the restore leaves it; None where a check does not know them."""
-        target = after.get(place)
-        if target is None:
-            if catalog.is_inherited(self.cursor, *place):
+        """Columns of a table as the restore leaves it; None where a check does not know them.
+
+        A foreign key sees the rows of the table alone, without those of tables that inherit from
+        it, but all rows of a partitioned one.
+        """
+        if place in after:
+            return self._staged(after[place], place, columns)
+        staged = {label: target for target in after.values() for label in target.stages}
+        relations = catalog.relations(self.cursor, *place)
+        own = [found for found in relations if (found.schema, found.name) == place]
+        parts: List[Composable] = []
+        for found in own or relations:
+            label = catalog.label(found.schema, found.name)
+            if label in staged:
+                part = self._staged(staged[label], (found.schema, found.name), columns)
+            elif catalog.is_part_of(self.cursor, found.oid, [*after]):
+                part = None  # which rows of a partitioned table go into one partition
+            else:
+                part = sql.SQL("SELECT {} FROM ONLY {}").format(
+                    catalog.column_list(columns), catalog.identifier(found.schema, found.name)
+                )
+            if part is None:
                 return None
-            return sql.SQL("SELECT {} FROM {}").format(
-                catalog.column_list(columns), catalog.identifier(*place)
-            )
+            parts.append(part)
+        return sql.SQL(" UNION ALL ").join(parts) if parts else None
+
+    def _staged(
+        self, target: Target, place: Tuple[str, str], columns: Sequence[str]
+    ) -> Optional[Composable]:
+        """Columns of the rows that go into a table; None when one of them gets its default."""
         backed_up = {live: name for name, live in target.columns}
-        unknown = not set(columns) <= set(backed_up)
-        if len(target.stages) > 1 or unknown:
+        if not set(columns) <= set(backed_up):
             return None
         return sql.SQL("SELECT {} FROM {}").format(
             sql.SQL(", ").join(
                 sql.SQL("{} AS {}").format(sql.Identifier(backed_up[name]), sql.Identifier(name))
                 for name in columns
             ),
-            loading.stage(next(iter(target.stages.values()))),
+            loading.stage(target.stages[catalog.label(*place)]),
         )
 
     def swap(self) -> None:
@@ -432,7 +565,8 @@ class _Restore:
                 )
             )
         for target in rows:
-            self._fill(target)
+            with self._fitting(target):
+                self._fill(target)
         for key in keys:
             self._add(key)
         for target in self.targets:
@@ -537,9 +671,12 @@ class _Restore:
             if error.pgcode != _FOREIGN_KEY_VIOLATION:
                 raise
             raise InvalidInput(
-                "the restored rows do not fit the others: {} {}; restore both tables from the same "
-                "backup. Nothing was changed".format(
-                    error.diag.message_primary, (error.diag.message_detail or "").rstrip(".")
+                "the restored rows do not fit the others (foreign key {} of table {}): {} {}; "
+                "restore both tables from the same backup. Nothing was changed".format(
+                    key.name,
+                    catalog.label(key.schema, key.table),
+                    error.diag.message_primary,
+                    (error.diag.message_detail or "").rstrip("."),
                 )
             ) from error
         if key.comment is not None:

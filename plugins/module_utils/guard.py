@@ -6,7 +6,8 @@ A check runs the steps on copies of the tables. What the copies do not have, and
 would refuse on the real tables only, must not be there: ``require_access`` looks at privileges and
 kinds of tables (before the tables are locked, which needs privileges too), ``require_plain`` at
 triggers, rules and the like, ``require_no_cascade`` at rows elsewhere that a deletion would take
-along. Each raises Refused with everything that it found.
+along. A restore fills the real tables and does DDL on them; ``require_comparable`` and
+``require_restorable`` are for it. Each raises Refused with everything that it found.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import (
     TYPE_CHECKING,
-    Iterable,
     List,
     Mapping,
     NamedTuple,
@@ -76,19 +76,27 @@ def require_access(
         *_privileges(cursor, others, ["UPDATE, DELETE, TRUNCATE"]),
         *_sequence_privileges(cursor, [*own.values()], restarted),
     ]
-    cursor.execute(
-        "SELECT current_user, has_database_privilege(current_database(), 'TEMPORARY')"
-    )
-    user, temporary = cursor.fetchone() or ("", False)
-    if not temporary:
-        problems.append("TEMPORARY on the database")
     if restarted and server.version(cursor.connection) < 100000:
-        problems += _renewal_privileges(cursor, restarted)  # server.renew_sequence makes a table
+        # server.renew_sequence makes a table
+        problems += _renewal_privileges(cursor, [oid for _, oid in _oids(cursor, [*restarted])])
+    _require_privileges(cursor, where, [*problems, *_temporary_privilege(cursor)])
+
+
+def _require_privileges(cursor: Cursor, where: str, lacks: Sequence[str]) -> None:
+    """Refuse with what the role lacks."""
+    cursor.execute("SELECT current_user")
+    (user,) = cursor.fetchone() or ("",)
     refuse(
         where,
-        ["role {} lacks {}".format(user, ", ".join(dict.fromkeys(problems)))] if problems else [],
+        ["role {} lacks {}".format(user, ", ".join(dict.fromkeys(lacks)))] if lacks else [],
         "Log in (db_user) as the owner of labeller's tables, or grant what is missing",
     )
+
+
+def _temporary_privilege(cursor: Cursor) -> List[str]:
+    cursor.execute("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
+    (granted,) = cursor.fetchone() or (False,)
+    return [] if granted else ["TEMPORARY on the database"]
 
 
 def require_schema(cursor: Cursor, where: str, schema: str) -> None:
@@ -190,16 +198,15 @@ def _parents(cursor: Cursor, oids: Sequence[int]) -> List[int]:
     return [oid for (oid,) in cursor.fetchall()]
 
 
-def _renewal_privileges(cursor: Cursor, tables: Iterable[str]) -> List[str]:
-    """The schemas of the tables in which the role may not make a table."""
+def _renewal_privileges(cursor: Cursor, oids: Sequence[int]) -> List[str]:
+    """The schemas of these tables or sequences in which the role may not make a table."""
     cursor.execute(
         """
         SELECT DISTINCT format('CREATE on the schema %%I', n.nspname)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relname = ANY (%s) AND pg_table_is_visible(c.oid)
-        AND NOT has_schema_privilege(n.oid, 'CREATE')
+        WHERE c.oid = ANY (%s::oid[]) AND NOT has_schema_privilege(n.oid, 'CREATE')
         """,
-        (list(tables),),
+        (list(oids),),
     )
     return [lack for (lack,) in cursor.fetchall()]
 
@@ -275,9 +282,28 @@ def require_plain(
     ``allowed`` are triggers and rules that are known to be harmless, as SCHEMA.TABLE.NAME.
     """
     oids = [oid for _, oid in _oids(cursor, written)]
+    _require_harmless(cursor, where, oids, _firing(cursor, oids), allowed)
+    if server.version(cursor.connection) >= 100000:
+        refuse(
+            where,
+            _unidentified(cursor, oids),
+            "PostgreSQL refuses to update or delete their rows: set one (ALTER TABLE ... REPLICA "
+            "IDENTITY), or take them out of the publication",
+        )
+    _require_no_row_security(cursor, where, [*oids, *(oid for _, oid in _oids(cursor, read))])
+
+
+def _require_harmless(
+    cursor: Cursor,
+    where: str,
+    oids: Sequence[int],
+    firing: Sequence[Tuple[str, str]],
+    allowed: Sequence[str],
+) -> None:
+    """Refuse triggers and rules that are not ``allowed``, and foreign keys not enforced."""
     refuse(
         where,
-        ["{} {}".format(*found) for found in _firing(cursor, oids) if found[1] not in allowed],
+        ["{} {}".format(*found) for found in firing if found[1] not in allowed],
         "A check cannot show what they do: disable or drop them for this run, or name those that "
         "are known to be harmless in allowed_triggers",
     )
@@ -286,24 +312,23 @@ def require_plain(
         _disabled_keys(cursor, oids),
         "A check holds every foreign key: enable them (ALTER TABLE ... ENABLE TRIGGER ALL)",
     )
-    if server.version(cursor.connection) >= 100000:
-        refuse(
-            where,
-            _unidentified(cursor, oids),
-            "PostgreSQL refuses to update or delete their rows: set one (ALTER TABLE ... REPLICA "
-            "IDENTITY), or take them out of the publication",
-        )
+
+
+def _require_no_row_security(cursor: Cursor, where: str, oids: Sequence[int]) -> None:
     if server.version(cursor.connection) >= 90500:
         refuse(
             where,
-            _row_security(cursor, [*oids, *(oid for _, oid in _oids(cursor, read))]),
+            _row_security(cursor, oids),
             "It hides rows and refuses changes: log in (db_user) as a role that it does not apply "
             "to, the owner of the table or one with BYPASSRLS",
         )
 
 
-def _firing(cursor: Cursor, oids: Sequence[int]) -> List[Tuple[str, str]]:
-    """(``trigger`` or ``rule``, SCHEMA.TABLE.NAME) of what users have put on the tables."""
+def _firing(cursor: Cursor, oids: Sequence[int], *, rules_on: str = "") -> List[Tuple[str, str]]:
+    """(``trigger`` or ``rule``, SCHEMA.TABLE.NAME) of what users have put on the tables.
+
+    ``rules_on``: of the rules only those on this event, as in pg_rewrite.ev_type.
+    """
     cursor.execute(
         """
         SELECT found.kind, concat_ws('.', n.nspname, c.relname, found.name)
@@ -311,12 +336,13 @@ def _firing(cursor: Cursor, oids: Sequence[int]) -> List[Tuple[str, str]]:
             SELECT 'trigger' AS kind, tgrelid AS oid, tgname AS name FROM pg_trigger
             WHERE NOT tgisinternal AND tgenabled <> 'D'
             UNION ALL
-            SELECT 'rule', ev_class, rulename FROM pg_rewrite WHERE ev_enabled <> 'D'
+            SELECT 'rule', ev_class, rulename FROM pg_rewrite
+            WHERE ev_enabled <> 'D' AND %(rules)s IN ('', ev_type::text)
         ) AS found
         JOIN pg_class c ON c.oid = found.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.oid = ANY (%s::oid[]) ORDER BY 2, 1
+        WHERE c.oid = ANY (%(oids)s::oid[]) ORDER BY 2, 1
         """,
-        (list(oids),),
+        {"oids": list(oids), "rules": rules_on},
     )
     return cursor.fetchall()
 
@@ -369,6 +395,136 @@ def _row_security(cursor: Cursor, oids: Sequence[int]) -> List[str]:
         (list(oids),),
     )
     return [problem for (problem,) in cursor.fetchall()]
+
+
+# Restores
+
+
+def require_comparable(cursor: Cursor, where: str, places: Sequence[Tuple[str, str]]) -> None:
+    """Refuse tables, by schema and name, that this role cannot read whole and lock.
+
+    Partitions and children hold rows of the tables: what is needed of these is needed of them.
+    """
+    oids = _with_children(cursor, places)
+    cursor.execute(
+        """
+        SELECT DISTINCT format('USAGE on the schema %%I', n.nspname)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.oid = ANY (%s::oid[]) AND NOT has_schema_privilege(n.oid, 'USAGE')
+        """,
+        (oids,),
+    )
+    problems = [lack for (lack,) in cursor.fetchall()]
+    problems += _privileges(cursor, oids, ["SELECT", "UPDATE, DELETE, TRUNCATE"])
+    problems += _sequence_privileges(cursor, oids, {})
+    _require_privileges(cursor, where, [*problems, *_temporary_privilege(cursor)])
+    _require_no_row_security(cursor, where, oids)
+
+
+def require_restorable(
+    cursor: Cursor,
+    where: str,
+    filled: Sequence[Tuple[str, str]],
+    sequences: Sequence[Tuple[str, str]],
+    allowed: Sequence[str],
+) -> None:
+    """Refuse what emptying and filling these tables, and setting these sequences, would meet.
+
+    A restore disables the triggers of the tables, so only rules on INSERT are looked at; it drops
+    and makes again the foreign keys of and to the tables, which needs their owner.
+    """
+    oids = _with_children(cursor, filled)
+    numbers = _with_children(cursor, sequences)
+    related = _related(cursor, oids)
+    problems = _privileges(cursor, oids, ["INSERT", "TRUNCATE"])
+    problems += _privileges(cursor, related, ["SELECT", "REFERENCES"])
+    problems += _ownership(cursor, oids, numbers)
+    if numbers and server.version(cursor.connection) < 100000:
+        problems += _renewal_privileges(cursor, numbers)  # server.renew_sequence makes a table
+    _require_privileges(cursor, where, problems)
+    rules = [found for found in _firing(cursor, oids, rules_on="3") if found[0] == "rule"]
+    _require_harmless(cursor, where, oids, rules, allowed)
+    _require_no_row_security(cursor, where, related)
+
+
+def require_marker(cursor: Cursor, where: str, *, upgraded: bool) -> None:
+    """Refuse when this role may not add a row to the run marker; ``upgraded``: nor a column."""
+    cursor.execute("SELECT to_regclass('runbook.run_marker')::oid")
+    (oid,) = cursor.fetchone() or (None,)
+    if oid is None:
+        require_schema(cursor, where, "runbook")
+        return
+    problems = [*_privileges(cursor, [oid], ["INSERT"]), *_sequence_privileges(cursor, [oid], {})]
+    if upgraded:
+        problems += _ownership_of(cursor, [(oid, "a column is added")])
+    _require_privileges(cursor, where, problems)
+
+
+def _with_children(cursor: Cursor, places: Sequence[Tuple[str, str]]) -> List[int]:
+    """The oids of relations by schema and name, and of all that inherit from them."""
+    cursor.execute(
+        """
+        WITH RECURSIVE tree (oid) AS (
+            SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            JOIN unnest(%s::text[], %s::text[]) AS wanted (space, name)
+                 ON wanted.space = n.nspname AND wanted.name = c.relname
+            UNION
+            SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
+        )
+        SELECT oid FROM tree ORDER BY oid
+        """,
+        ([space for space, _ in places], [name for _, name in places]),
+    )
+    return [oid for (oid,) in cursor.fetchall()]
+
+
+def _related(cursor: Cursor, oids: Sequence[int]) -> List[int]:
+    """The tables at both ends of the foreign keys of and to the tables."""
+    cursor.execute(
+        """
+        SELECT DISTINCT unnest(ARRAY[conrelid, confrelid]) FROM pg_constraint
+        WHERE contype = 'f' AND %(oids)s::oid[] && ARRAY[conrelid, confrelid]
+        """,
+        {"oids": list(oids)},
+    )
+    return [oid for (oid,) in cursor.fetchall()]
+
+
+def _ownership(cursor: Cursor, oids: Sequence[int], sequences: Sequence[int]) -> List[str]:
+    """What a restore of the tables must own and this role does not."""
+    cursor.execute(
+        """
+        SELECT tgrelid, format('its trigger %%I is stopped meanwhile', tgname) FROM pg_trigger
+        WHERE NOT tgisinternal AND tgenabled IN ('O', 'A') AND tgrelid = ANY (%(oids)s::oid[])
+        UNION ALL
+        SELECT conrelid, format('its foreign key %%I is dropped and made again', conname)
+        FROM pg_constraint
+        WHERE contype = 'f' AND %(oids)s::oid[] && ARRAY[conrelid, confrelid]
+        """,
+        {"oids": list(oids)},
+    )
+    needed = cursor.fetchall()
+    return [
+        *_ownership_of(cursor, needed),
+        *_ownership_of(cursor, [(oid, "its value is set") for oid in sequences]),
+    ]
+
+
+def _ownership_of(cursor: Cursor, needed: Sequence[Tuple[int, str]]) -> List[str]:
+    """``ownership of public.hit_data (owner bob; its trigger t is stopped meanwhile)``."""
+    cursor.execute(
+        """
+        SELECT format('ownership of %%s%%I.%%I (owner %%s; %%s)',
+                      CASE c.relkind WHEN 'S' THEN 'sequence ' ELSE '' END, n.nspname, c.relname,
+                      pg_get_userbyid(c.relowner), min(needed.why))
+        FROM unnest(%s::oid[], %s::text[]) AS needed (oid, why)
+        JOIN pg_class c ON c.oid = needed.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE NOT pg_has_role(c.relowner, 'USAGE')
+        GROUP BY c.relkind, n.nspname, c.relname, c.relowner ORDER BY 1
+        """,
+        ([oid for oid, _ in needed], [why for _, why in needed]),
+    )
+    return [lack for (lack,) in cursor.fetchall()]
 
 
 # Deletions

@@ -116,6 +116,14 @@ options:
         description: Number of the run.
         type: int
         required: true
+  allowed_triggers:
+    description:
+      - Rules on INSERT that are known to be harmless, each as SCHEMA.TABLE.NAME. Any other on a
+        table that V(restored) fills is refused, in check mode too, because a check cannot show what
+        it does. Triggers are not looked at, they do not fire for restored rows.
+    type: list
+    elements: str
+    default: []
   verify:
     description:
       - V(head) compares size and checksum of every object, as S3 reports them, after the upload.
@@ -290,6 +298,7 @@ ARGUMENTS = {
             "run_id": {"type": "int", "required": True},
         },
     },
+    "allowed_triggers": {"type": "list", "elements": "str", "default": []},
     "verify": {"type": "str", "choices": ["head", "deep"], "default": "head"},
     "keep": {"type": "int"},
     "keep_days": {"type": "int"},

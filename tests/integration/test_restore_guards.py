@@ -176,8 +176,12 @@ def test_a_rule_that_writes_elsewhere_is_noticed(
     backup.present(params, False)
     execute(params, "CREATE TABLE copies (id int); UPDATE hit_data SET reward = 0")
     execute(params, f"CREATE RULE r AS ON INSERT TO hit_data {rule}")
+    given = {**params, "tables": ["hit_data"]}
+    for check_mode in (True, False):
+        with pytest.raises(errors.Refused, match=r"rule public\.hit_data\.r; .*allowed_triggers"):
+            backup_restore.restored(given, check_mode)
     with pytest.raises(errors.ModuleFailure, match=message):
-        backup_restore.restored({**params, "tables": ["hit_data"]}, False)
+        backup_restore.restored({**given, "allowed_triggers": ["public.hit_data.r"]}, False)
     assert execute(params, "SELECT count(*), sum(reward) FROM hit_data") == [(300, 0)]
 
 
@@ -205,7 +209,8 @@ def test_a_rule_that_writes_more_and_columns_that_are_left_out(params: dict[str,
     execute(params, "CREATE TABLE copies (id int); UPDATE hit_data SET name = 'x', reward = 0")
     execute(params, "CREATE RULE r AS ON INSERT TO hit_data DO ALSO INSERT INTO copies VALUES (1)")
     mapping = {"table": "hit_data", "into": "", "columns": {}, "drop": ["reward"], "keep_default": ["reward"]}  # fmt: skip
-    backup_restore.restored({**params, "tables": ["hit_data"], "mapping": [mapping]}, False)
+    given = {**params, "allowed_triggers": ["public.hit_data.r"]}
+    backup_restore.restored({**given, "tables": ["hit_data"], "mapping": [mapping]}, False)
     counts = "SELECT count(*), count(reward), count(*) FILTER (WHERE name = 'x') FROM hit_data"
     assert execute(params, counts) == [(300, 0, 0)]
 
