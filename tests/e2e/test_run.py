@@ -62,13 +62,14 @@ class Repository:
         body = {"name": "Test", "hosts": "all", "gather_facts": False, "tasks": list(tasks), **play}
         (self.folder / "playbooks" / "p.yml").write_text(yaml.safe_dump([body], sort_keys=False))
 
-    def command(self, *arguments: str) -> list[str]:
-        return [str(PROGRAM), "apply", "p.yml", "-i", "here", *arguments]
+    def command(self, *arguments: str, target: str = "here") -> list[str]:
+        return [str(PROGRAM), "apply", "p.yml", "-i", target, *arguments]
 
     def apply(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         environment = {**self.environment, **options.pop("env", {})}
+        command = self.command(*arguments, target=options.pop("target", "here"))
         return subprocess.run(
-            self.command(*arguments), env=environment, cwd=self.folder, text=True, capture_output=True,
+            command, env=environment, cwd=self.folder, text=True, capture_output=True,
             stdin=subprocess.DEVNULL, timeout=60, **options,
         )  # fmt: skip
 
@@ -284,7 +285,7 @@ def test_a_typo_is_found_before_anything_is_contacted(repository: Repository) ->
 
 def test_unknown_names_say_what_exists(repository: Repository) -> None:
     repository.playbook(touch(repository.folder / "file"))
-    done = repository.apply("-i", "hree")
+    done = repository.apply(target="hree")
     assert done.returncode == 3
     assert "did you mean here" in done.stderr
 

@@ -163,7 +163,10 @@ class Host:
             "kml_data": self.labeller.sql(
                 "SELECT name, kml_type, mapped_count, mappers_needed FROM kml_data ORDER BY 1"
             ),
-            "objects": {k: v for k, v in objects.items() if not k.startswith("learner/")},
+            # The configuration names the bucket, which is each host's own.
+            "objects": {
+                k: v for k, v in objects.items() if not k.startswith(("learner/", "config_"))
+            },
             "unfinished uploads": transaction_support.uploads(self.labeller),
             "clusters": len(support.clusters()),
             "crontab": self.instance.crontab.read_text().replace(str(self.instance.folder), ""),

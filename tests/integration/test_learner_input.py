@@ -92,9 +92,9 @@ def test_a_number_that_was_a_runs_is_refused_unless_all_is_cleared(labeller: Lab
     before = support.state(labeller)
     said = "run_id 0 was used before: .* goes to its iteration 1.* choose a new run_id"
     with pytest.raises(Refused, match=said):
-        support.check(labeller, *support.regular(0))
+        support.check(labeller, *support.regular(0, replaced_run="1"))
     assert support.state(labeller) == before
-    chain = support.regular(0)
+    chain = support.regular(0, replaced_run="1")
     chain[1] = support.clear(run_id=0, static_names=support.STATIC, metrics="clear")
     support.apply(labeller, *chain)
     assert learner_reads(labeller, 0).train == static(labeller)
