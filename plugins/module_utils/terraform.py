@@ -141,7 +141,7 @@ def _variables(content: str) -> Dict[str, Optional[str]]:
 
 def _same(found: Optional[str], wanted: Any) -> bool:
     if found is None or isinstance(wanted, str):
-        return found == wanted
+        return bool(found == wanted)
     try:
         return Decimal(found) == Decimal(str(wanted))
     except InvalidOperation:
