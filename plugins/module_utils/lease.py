@@ -18,13 +18,15 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Optional
 
 from . import marker, postgres, server
-from .errors import Locked, ModuleFailure, Stale
+from .errors import Locked, ModuleFailure, Refused, Stale
 
 with suppress(ImportError):  # postgres.connect says what to install
     import psycopg2
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+    from .module import Logic
 
 ARGUMENTS: dict[str, Any] = {
     **postgres.POSTGRES_ARGUMENTS,
@@ -33,7 +35,11 @@ ARGUMENTS: dict[str, Any] = {
     "holder": {"type": "str", "default": ""},
     "process": {"type": "str", "default": ""},
     "expected": {"type": "dict"},
+    "left_out": {"type": "list", "elements": "str", "default": []},
 }
+
+#: Options of a module that changes the target outside its database (``guarded``).
+OPTIONS: dict[str, Any] = {**postgres.POSTGRES_ARGUMENTS, "lease": {"type": "int"}}
 
 #: Seconds after which a holder that was not seen is replaced.
 EXPIRY = 60
@@ -54,6 +60,14 @@ _PROCESS = re.compile(r"(?P<place>[0-9a-f-]+/pid:\[\d+\])/(?P<pid>\d+)/(?P<start
 
 def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """The module lease."""
+    if params["left_out"]:
+        raise Refused(
+            "{}: --tags or --skip-tags leave out {}, and the parts after it may run alone only "
+            "when what is asked for is in place already; nothing was changed. Apply the playbook "
+            "without tags: it does what is still missing".format(
+                postgres.database_name(params), ", ".join(params["left_out"])
+            )
+        )
     if check_mode:
         return {"changed": False, "number": 0, "warnings": _held(params)}
     with postgres.connect(params) as session, session.cursor() as cursor:
@@ -169,6 +183,18 @@ def held(params: Mapping[str, Any]) -> Iterator[None]:
             raise
         verify(cursor, number)
         session.commit()
+
+
+def guarded(logic: Logic) -> Logic:
+    """A module's logic under the lease that its parameters name: see ``held``."""
+
+    def run_guarded(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
+        if check_mode:
+            return logic(params, check_mode)
+        with held(params):
+            return logic(params, check_mode)
+
+    return run_guarded
 
 
 def release_quietly(params: Mapping[str, Any], number: Optional[int]) -> None:

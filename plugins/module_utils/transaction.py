@@ -40,6 +40,7 @@ COMMON_ARGUMENTS: dict[str, Any] = {
     **postgres.POSTGRES_ARGUMENTS,
     **aws.AWS_ARGUMENTS,
     "bucket": {"type": "str"},
+    "lease": {"type": "int"},
     "allowed_triggers": {"type": "list", "elements": "str", "default": []},
     **held.ARGUMENT,
 }

@@ -98,6 +98,8 @@ options:
     type: dict
     default: {}
 extends_documentation_fragment:
+  - labeller.runbook.postgres
+  - labeller.runbook.lease
   - labeller.runbook.plan
 """
 
@@ -129,9 +131,9 @@ plan:
   elements: dict
 """
 
-from ansible_collections.labeller.runbook.plugins.module_utils import crontab, module
+from ansible_collections.labeller.runbook.plugins.module_utils import crontab, lease, module
 
-MODULE = module.Module(crontab.ARGUMENTS, crontab.run)
+MODULE = module.Module({**crontab.ARGUMENTS, **lease.OPTIONS}, lease.guarded(crontab.run))
 
 
 def main() -> None:

@@ -54,6 +54,8 @@ options:
     type: bool
     default: false
 extends_documentation_fragment:
+  - labeller.runbook.postgres
+  - labeller.runbook.lease
   - labeller.runbook.plan
 """
 
@@ -88,10 +90,10 @@ plan:
   elements: dict
 """
 
-from ansible_collections.labeller.runbook.plugins.module_utils import daemons, module
+from ansible_collections.labeller.runbook.plugins.module_utils import daemons, lease, module
 
 MODULE = module.Module(
-    daemons.ARGUMENTS, daemons.run, required_if=[("state", "started", ["names"])]
+    {**daemons.ARGUMENTS, **lease.OPTIONS}, lease.guarded(daemons.run), required_if=[("state", "started", ["names"])]
 )
 
 

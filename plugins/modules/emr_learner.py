@@ -254,6 +254,8 @@ options:
         type: dict
         default: {}
 extends_documentation_fragment:
+  - labeller.runbook.postgres
+  - labeller.runbook.lease
   - labeller.runbook.aws
   - labeller.runbook.plan
 """
@@ -337,12 +339,12 @@ plan:
   elements: dict
 """
 
-from ansible_collections.labeller.runbook.plugins.module_utils import emr, learner, module
+from ansible_collections.labeller.runbook.plugins.module_utils import emr, learner, lease, module
 
 _NEEDS = ["iteration", "applied"]
 MODULE = module.Module(
-    emr.ARGUMENTS,
-    learner.run,
+    {**emr.ARGUMENTS, **lease.OPTIONS},
+    lease.guarded(learner.run),
     required_if=[
         ("state", "submitted", _NEEDS),
         ("state", "finished", _NEEDS),

@@ -141,6 +141,8 @@ options:
 requirements:
   - PyYAML
 extends_documentation_fragment:
+  - labeller.runbook.postgres
+  - labeller.runbook.lease
   - labeller.runbook.aws
   - labeller.runbook.plan
 """
@@ -194,9 +196,11 @@ plan:
   elements: dict
 """
 
-from ansible_collections.labeller.runbook.plugins.module_utils import labeller_config, module
+from ansible_collections.labeller.runbook.plugins.module_utils import labeller_config, lease, module
 
-MODULE = module.Module(labeller_config.ARGUMENTS, labeller_config.run)
+MODULE = module.Module(
+    {**labeller_config.ARGUMENTS, **lease.OPTIONS}, lease.guarded(labeller_config.run)
+)
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ module: lease
 short_description: One operator's run changes a target at a time
 description:
   - The lease is a row in the target's database. A run takes it before its first change and gives
-    it back at its end; M(labeller.runbook.pg_transaction) and M(labeller.runbook.s3_table_backup)
-    verify it and keep it while they work, and give it back when they fail.
+    it back at its end; the modules with an option C(lease) verify it, keep it while they work, and
+    give it back when they fail.
   - A holder that was not seen for 60 seconds is taken to be dead, one whose process ended on the
     target's own machine at once.
   - In check mode nothing is taken; a holder is a warning.
@@ -40,6 +40,14 @@ options:
         an empty mapping when there was none. The lease is not taken when another run is in place by
         now.
     type: dict
+  left_out:
+    description:
+      - Parts of the playbook that tags leave out before one that they select, as the filter
+        P(labeller.runbook.left_out#filter) gives them. Not empty, the lease is refused, in check
+        mode too.
+    type: list
+    elements: str
+    default: []
 author:
   - The runbook developers (@agroimpacts)
 extends_documentation_fragment:

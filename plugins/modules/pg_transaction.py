@@ -24,11 +24,6 @@ options:
   backup:
     description: Manifest of the backup that proves what pg_clear deletes; the marker keeps its id.
     type: dict
-  lease:
-    description:
-      - The lease on the target, as M(labeller.runbook.lease) returned it. Verified in the transaction,
-        kept until its commit, and given back when it fails; without it none is needed.
-    type: int
   allowed_triggers:
     description:
       - Triggers and rules that are known to be harmless, each as SCHEMA.TABLE.NAME. Any other that
@@ -450,6 +445,7 @@ options:
             default: kept
 extends_documentation_fragment:
   - labeller.runbook.postgres
+  - labeller.runbook.lease
   - labeller.runbook.aws
   - labeller.runbook.plan
 """
@@ -496,7 +492,6 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps import regi
 ARGUMENTS = {
     **transaction.COMMON_ARGUMENTS,
     "backup": {"type": "dict"},
-    "lease": {"type": "int"},
     "steps": registry.STEPS_ARGUMENT,
 }
 

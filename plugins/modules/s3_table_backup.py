@@ -79,11 +79,6 @@ options:
         type: list
         elements: str
         default: []
-  lease:
-    description:
-      - The lease on the target, as M(labeller.runbook.lease) returned it. Verified, kept while the
-        module works, and given back when it fails; without it none is needed.
-    type: int
   own:
     description:
       - Whether the backup restored is one of this instance. When it is, and C(incoming_names),
@@ -177,6 +172,7 @@ options:
     type: path
 extends_documentation_fragment:
   - labeller.runbook.postgres
+  - labeller.runbook.lease
   - labeller.runbook.aws
   - labeller.runbook.plan
 requirements:

@@ -145,6 +145,20 @@ def test_settings_follow_the_inventory_also_while_a_run_is_in_place(sandbox: San
     assert sandbox.query("SELECT value FROM configuration WHERE key = 'instanceF'") == [
         ("a-secret-instance-id",)
     ]
+    # The run is in place, so a part may run alone; for another run it needs those before it.
+    given = json.dumps({**json.loads(given), "labeller_settings": {"Hit_StandAlone": True}})
+    run = steps(apply(sandbox, "regular.yml", "-e", given, "--tags", "configuration")[-1])
+    assert "Set labeller's settings" in run
+    assert "Put the crontab up" not in run
+    before = sandbox.snapshot()
+    for tags in (("--tags", "crontab"), ("--skip-tags", "backup")):
+        for check in ((), ("--check",)):
+            refused = sandbox.run(
+                "apply", "regular.yml", "-i", "sandbox", "--yes", *check, *tags,
+                "-e", "run_id=1", "-e", "replaced_run=0", exit_code=7,
+            )  # fmt: skip
+            assert "leave out" in refused.stdout
+    assert sandbox.snapshot() == before
     wrong = sandbox.run(
         "apply", "regular.yml", "-i", "sandbox", "--yes", "-e", '{"labeller_settings": {"Hit_Standalone": 1}}',
         exit_code=3,
@@ -165,6 +179,19 @@ def test_stock_ansible_playbook_runs_them_too(sandbox: Sandbox, tmp_path: Path) 
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("PLAY [") == len(names)
+    assert sandbox.snapshot() == before
+    # Behind what gates a mode there is no lease, and nothing that the steps need.
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/sandbox",
+            "playbooks/regular.yml", "--start-at-task", "Set labeller's settings",
+        ],
+        env={**sandbox.environment, "ANSIBLE_COLLECTIONS_PATH": str(collection.link(tmp_path)), "ANSIBLE_NOCOLOR": "1"},
+        cwd=PROJECT, text=True, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode != 0, done.stdout
+    assert "'marker' is undefined" in done.stdout + done.stderr
+    assert "changed=0" in done.stdout
     assert sandbox.snapshot() == before
 
 

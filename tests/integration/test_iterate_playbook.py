@@ -55,6 +55,16 @@ def test_the_loop_from_open_sites_to_its_end(instance: Instance, mailbox: Mailbo
     assert code == 6, text
     assert "another host is starting its cluster" in text
     assert mailbox.messages == []
+
+    # Another run is changing the target: the same.
+    instance.labeller.sql(
+        "UPDATE runbook.lease SET holder = 'olli@laptop', process = NULL, seen = clock_timestamp()"
+    )
+    code, text = instance.turn()
+    assert code == 6, text
+    assert "olli@laptop, who holds the target" in text
+    assert mailbox.messages == []
+    instance.labeller.sql("UPDATE runbook.lease SET holder = NULL")
     instance.labeller.s3.delete_object(Bucket=instance.labeller.bucket, Key=claim)
 
     # The consensus daemon would start a cluster too, or has another run's names: neither does.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,12 @@ import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import (
     backup,
     backup_restore,
+    crontab,
     errors,
     lease,
     marker,
 )
+from ansible_collections.labeller.runbook.plugins.plugin_utils import in_process
 
 from runbook import execute
 
@@ -148,6 +151,49 @@ def test_who_works_keeps_it_and_who_fails_gives_it_back(
     with pytest.raises(errors.Refused):
         support.apply(labeller, *support.regular(90), lease=number)
     take(labeller)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_it_is_refused_while_tags_leave_out_a_part(labeller: Labeller, check: bool) -> None:
+    with pytest.raises(errors.Refused, match="leave out backup, database"):
+        module(labeller, "taken", left_out=["backup", "database"], check=check)
+    assert labeller.sql("SELECT to_regclass('runbook.lease')") == [(None,)]
+
+
+def test_a_run_that_lost_its_lease_changes_nothing_outside_the_database(
+    labeller: Labeller, tmp_path: Path
+) -> None:
+    tab, login = tmp_path / "crontab", labeller.login
+    home = tmp_path / "labeller"
+    (home / "log").mkdir(parents=True)
+    (home / "log" / "create_hit_daemon.pid").write_text("1\n")
+    line = crontab.block(["create_hit_daemon"], str(home))
+    tab.write_text("\n".join([*line, ""]))
+    down = {**login, "state": "absent", "home": str(home), "crontab_file": str(tab)}
+    stopped = {**login, "state": "stopped", "home": str(home)}
+    old = take(labeller)
+    labeller.sql("UPDATE runbook.lease SET seen = seen - interval '61 s'")
+    new = take(labeller, "you")
+    for name, options in (("crontab_profile", down), ("daemons", stopped)):
+        assert call(name, {**options, "lease": old})["error_kind"] == "locked"
+    # The configuration too: it is not even read.
+    assert call("configuration", {**login, "lease": old, "settings": {"Hit_StandAlone": True}})[
+        "error_kind"
+    ] == ("locked")
+    assert tab.read_text() == "\n".join([*line, ""])
+    assert (home / "log" / "create_hit_daemon.pid").exists()
+    for name, options in (("crontab_profile", down), ("daemons", stopped)):
+        assert call(name, {**options, "lease": new})["changed"], name
+    # One that fails gives the target back.
+    broken = {**down, "state": "present", "home": str(tmp_path / "none"), "lease": new}
+    assert "there is no folder" in call("crontab_profile", broken)["msg"]
+    take(labeller, "they")
+
+
+def call(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """A module's result, as its task gets it."""
+    found = import_module(f"{in_process.MODULES}.{name}").MODULE.call(name, options, False)
+    return dict(found)
 
 
 @pytest.mark.campaign

@@ -9,25 +9,18 @@ import pytest
 import yaml
 
 PLUGINS = "ansible_collections.labeller.runbook.plugins"
-SPECS = {
-    "crontab_profile": "module_utils.crontab",
-    "daemons": "module_utils.daemons",
-    "emr_learner": "module_utils.emr",
-    "iteration": "modules.iteration",
-    "labeller_config": "module_utils.labeller_config",
-}
+NAMES = ("crontab_profile", "daemons", "emr_learner", "iteration", "labeller_config", "lease")
 
 
-@pytest.mark.parametrize("name", sorted(SPECS))
+@pytest.mark.parametrize("name", NAMES)
 def test_documentation_is_the_argument_spec(name: str) -> None:
-    documentation = yaml.safe_load(
-        importlib.import_module(f"{PLUGINS}.modules.{name}").DOCUMENTATION
-    )
+    module = importlib.import_module(f"{PLUGINS}.modules.{name}")
+    documentation = yaml.safe_load(module.DOCUMENTATION)
     options: dict[str, Any] = dict(documentation["options"])
     for fragment in documentation["extends_documentation_fragment"]:
         place = importlib.import_module(f"{PLUGINS}.doc_fragments.{fragment.rpartition('.')[2]}")
         options.update(yaml.safe_load(place.ModuleDocFragment.DOCUMENTATION).get("options", {}))
-    alike(options, importlib.import_module(f"{PLUGINS}.{SPECS[name]}").ARGUMENTS)
+    alike(options, module.MODULE.argument_spec)
 
 
 def alike(options: dict[str, Any], spec: dict[str, Any]) -> None:

@@ -38,6 +38,18 @@ def test_the_first_step_is_a_start(mode: str) -> None:
     assert said(mode, start_at_task="Read the run marker") == ""
 
 
+@pytest.mark.parametrize(
+    ("playbook", "start"),
+    [
+        ("start", "Set labeller's settings"),
+        ("geography", "Load the geography"),
+        ("restore", "Restore the tables"),
+    ],
+)
+def test_others_have_gates_too(playbook: str, start: str) -> None:
+    assert "would leave out what must run before it" in said(playbook, start_at_task=start)
+
+
 def test_a_playbook_without_gates_may_start_anywhere() -> None:
     assert said("shutdown", start_at_task="Stop the daemons") == ""
 

@@ -138,6 +138,7 @@ class Brief:
     """For logs: a line with the time for each step that did or would do something, and for the end.
 
     Of the check run before an apply only what ends the matter: a failure, or nothing to change.
+    A call that another run at work has kept from doing anything is that one line.
     """
 
     def __init__(self, *, only_check: bool, stream: TextIO | None = None) -> None:
@@ -154,7 +155,9 @@ class Brief:
                 self._results.append(event)
             case RunFinished() if not event.check or self._only_check or not self._goes_on(event):
                 said = [line for result in self._results for line in _brief(result)]
-                for line in [*said, *text.conclusion(event, self._results)]:
+                if not (event.exit_code == ExitCode.LOCKED and len(said) == 1):
+                    said += text.conclusion(event, self._results)
+                for line in said:
                     print(f"{event.at} {line}", file=self._stream, flush=True)
             case _:
                 pass

@@ -26,6 +26,7 @@ CONNECTION_FRAGMENTS = (
     "labeller.runbook.postgres",
     "labeller.runbook.aws",
     "labeller.runbook.transaction",
+    "labeller.runbook.lease",
 )
 OURS = f"{collection.NAMESPACE}.{collection.NAME}"
 BUILTIN = "ansible.builtin"
