@@ -37,7 +37,13 @@ def next_run(labeller: Labeller) -> list[Any]:
     support.apply(labeller, *old.ours("regular", 91))
     _, *rest = old.ours("regular", 92)
     marker = support.step(
-        "run_marker", mode="regular", aoi_name="ghana", aoi_index=1, run_id=92, follows=True
+        "run_marker",
+        mode="regular",
+        aoi_name="ghana",
+        aoi_index=1,
+        run_id=92,
+        follows=True,
+        replaced_run="91",
     )
     return [marker, *rest]
 
