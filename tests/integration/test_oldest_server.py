@@ -195,7 +195,7 @@ NEWER = {
     r"array_position": [], r"to_regclass\((?!'|%s\))": [], r"current_setting\([^)]*,": [],
     r"pg_control_|pg_blocking_pids|xact_status|pg_sequences?\b": [], r"wait_event": [],
     r"GROUPING SETS|ROLLUP|CUBE": [], r"EXECUTE FUNCTION": [], r"pg_size_bytes": [],
-    r"GENERATED": [], r"parallel_workers": [],
+    r"GENERATED": ["backup_restore.py"], r"parallel_workers": [],
     r"OVERRIDING": ["shadow.py", "backup_restore.py"],
     r"row_security_active": ["guard.py"],
     r"attidentity": ["shadow.py", "backup_catalog.py"],
