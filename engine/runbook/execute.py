@@ -465,6 +465,7 @@ class _Watch:
         self._publish, self._redactor, self._channel, self._ask = publish, redactor, channel, ask
         self._begun: Callable[[], None] | None = begun
         self._pid = 0
+        self._reached: dict[str, dict[str, Any]] = {}
         self._others: set[processes.Process] = set()
         self._interrupted = 0.0
 
@@ -474,7 +475,7 @@ class _Watch:
         self._pid = raw.get("pid", self._pid)
         for step, done in translate.planned(raw):
             self.planned.setdefault(step, []).append(done)
-        for event in translate.events(raw):
+        for event in translate.events(raw, self._reached):
             if (self.asked or self.broken) and isinstance(event, Notice):
                 continue  # ansible's own words about the interruption
             match event:
@@ -499,6 +500,8 @@ class _Watch:
                     begun()
             if "unchecked" in message and message["unchecked"] not in self.unchecked:
                 self.unchecked.append(message["unchecked"])
+            if "reached" in message:
+                self._reached[message["reached"]["host"]] = message["reached"]
             if "progress" in message:
                 self._publish(Progress(**message["progress"]))
             if "broken" in message and not self.broken:

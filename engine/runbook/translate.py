@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from runbook import unreachable
 from runbook.events import (
     Event,
     HostCounts,
@@ -30,30 +31,17 @@ _LEVELS = {
     "warning": "warning",
 }
 
-#: Said of a connection that went away in the middle of a step.
-LOST = (
-    "the connection was lost while the step ran; what it had not committed is rolled back. "
-    "Run the same command again to finish"
-)
-
-#: Mitogen's words for it, and Ansible's where ssh had been let in, so that it says no more.
-_IN_THE_MIDDLE = re.compile(
-    r"Mitogen was disconnected from the remote environment while a call was in-progress"
-    r"|Data could not be sent to remote host \S+ Make sure this host can be reached over ssh:\s*"
-    r"((Shared )?[Cc]onnection to \S+ closed|client_loop: |Timeout, server |$)"
-)
-
-#: Mitogen's words where ssh ended before Python was there; what ssh said follows.
-_NO_CONNECTION = re.compile(r"(Task failed: )?EOF on stream; last \d+ lines received:\s*")
-
 #: A warning of Mitogen's to its developers, about its own processes.
 _MITOGEN = re.compile(r"(\[WARNING\]: *)?\[\w+ +\d+\] [\d:.]+ W (ansible_)?mitogen\b")
 
 Raw = Mapping[str, Any]
 
 
-def events(raw: Raw) -> list[Event]:
-    """What one event of ansible-runner means; often nothing."""
+def events(raw: Raw, reached: Mapping[str, Raw] | None = None) -> list[Event]:
+    """What one event of ansible-runner means; often nothing.
+
+    ``reached``: by host, how those that are unreachable were to be reached (``unreachable``).
+    """
     kind = raw.get("event", "")
     if kind in _LEVELS:
         text = _ANSI.sub("", raw.get("stdout", "")).replace("\r\n", "\n").strip()
@@ -63,8 +51,11 @@ def events(raw: Raw) -> list[Event]:
             level = "verbose"
         text = re.sub(r"^\[?(ERROR|WARNING|DEPRECATION WARNING)\]?(:|!)\s*", "", text)
         return [Notice(level, text)] if text else []
+    data: Raw = raw.get("event_data") or {}
+    if kind == "runner_on_unreachable":
+        data = {**data, "reached": (reached or {}).get(data.get("host", ""), {})}
     translator = _TRANSLATORS.get(kind)
-    return [translator(raw.get("event_data") or {})] if translator else []
+    return [translator(data)] if translator else []
 
 
 def planned(raw: Raw) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -115,7 +106,7 @@ def _finished(status: Status) -> Callable[[Raw], Event]:
             changed=changed and ended in (Status.CHANGED, Status.IGNORED),
             diff=_gathered(result, "diff"),
             plan=_gathered(result, "plan"),
-            message=_unreachable(str(data.get("host", "")), message)
+            message=unreachable.message(str(data.get("host", "")), message, data["reached"])
             if status == Status.UNREACHABLE
             else message,
             error_kind=_error_kind(result),
@@ -164,19 +155,6 @@ def _message(result: Raw) -> str:
         shown = {k: v for k, v in result.items() if not k.startswith("_") and k != "changed"}
         return json.dumps(shown, ensure_ascii=False, default=str)
     return _text(result.get("msg")) or _text(result.get("censored"))
-
-
-def _unreachable(host: str, message: str) -> str:
-    """Why a host is unreachable, and what to check where ssh alone has said something."""
-    if _IN_THE_MIDDLE.search(message):
-        return LOST
-    if not _NO_CONNECTION.search(message):
-        return message
-    said = " ".join(_NO_CONNECTION.sub("", message).split()).rstrip(".") or "ssh ended"
-    return (
-        f"{host} cannot be reached over ssh: {said}. Check ansible_host, ansible_user, "
-        "ansible_port and the key in the inventory: ssh with these must work without a question"
-    )
 
 
 def _label(item: Raw) -> str:

@@ -15,7 +15,7 @@ import sshd
 from command_line import PROJECT, RUNBOOK, Sandbox, playbook
 from held import UPLOAD, fill, halfway, play, until_told
 
-from runbook.translate import LOST
+from runbook.unreachable import LOST
 from waiting import until
 
 
@@ -92,35 +92,73 @@ def test_progress_of_a_module_that_runs_as_another_user(
 
 
 @pytest.mark.parametrize("strategy", ["mitogen", "linear"])
-def test_an_unknown_host_key_is_taken_as_the_ssh_arguments_say(
+def test_ssh_takes_the_operators_arguments_and_says_why_it_fails(
     remote: sshd.Target, tmp_path: Path, strategy: str
 ) -> None:
-    """As OpenSSH does it: refused unless StrictHostKeyChecking says otherwise, then kept."""
-    known = tmp_path / "known"
-    file = tmp_path / "p.yml"
-    task = {"name": "Reach it", "ansible.builtin.ping": {}}
+    """An unknown host key is refused unless StrictHostKeyChecking says otherwise, then kept."""
+    known = {name: tmp_path / name for name in ("unsaid", "common", "extra", "args")}
+    accept = "-o StrictHostKeyChecking=accept-new"
+    own = {**remote.host_variables(), "ansible_python_interpreter": sshd.SYSTEM_PYTHON}
+    once = "-o IdentitiesOnly=yes -o ControlPath=none"
+    wrong = tmp_path / "wrong key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(wrong)], check=True)
+    hosts: dict[str, dict[str, object]] = {
+        name: {**own, "ansible_ssh_common_args": f"{once} -o UserKnownHostsFile={file}"}
+        for name, file in known.items()
+    }
+    hosts["common"]["ansible_ssh_common_args"] = (
+        f"{accept} {hosts['common']['ansible_ssh_common_args']}"
+    )
+    hosts["extra"]["ansible_ssh_extra_args"] = accept
+    hosts["args"]["ansible_ssh_args"] = accept
+    hosts["refused"] = {**own, "ansible_ssh_private_key_file": str(wrong)}
+    hosts["refused"]["ansible_ssh_common_args"] = f"{own['ansible_ssh_common_args']} {once}"
+    results = reach(hosts, tmp_path, strategy)
+    assert {host for host, (status, _) in results.items() if status == "ok"} == {
+        "common", "extra", "args"
+    }  # fmt: skip
+    assert [file.exists() for file in known.values()] == [False, True, True, True]
+    over = "cannot be reached over ssh" + (" with Mitogen" if strategy == "mitogen" else "")
+    where = f"(address 127.0.0.1, port {remote.port}, user {remote.user})"
+    login = f"ssh -p {remote.port} -i {{}} {remote.user}@127.0.0.1"
+    for host, key, advice in (
+        ("unsaid", str(remote.key), f"ssh-keygen -R '[127.0.0.1]:{remote.port}'"),
+        ("refused", f"'{wrong}'", "does not accept the login: check ansible_user"),
+    ):
+        status, message = results[host]
+        assert status == "unreachable"
+        assert message.startswith(f"{host} {where} {over}: ")
+        assert advice in message
+        assert message.endswith(f"This must work without a question: {login.format(key)}")
+    hosts = {"common": {**hosts["unsaid"]}}
+    hosts["common"]["ansible_ssh_common_args"] = f"{once} -o UserKnownHostsFile={known['common']}"
+    assert reach(hosts, tmp_path, strategy)["common"][0] == "ok"
+
+
+def reach(
+    hosts: dict[str, dict[str, object]], folder: Path, strategy: str
+) -> dict[str, tuple[str, str]]:
+    """Status and message of a step on each host."""
+    task = {"name": "Reach it", "ansible.builtin.raw": "true", "changed_when": False}
     play = {"name": "Reach", "hosts": "all", "gather_facts": False, "tasks": [task]}
-    file.write_text(json.dumps([play]))
-    arguments = [
-        "apply",
-        str(file),
-        "-i",
-        str(tmp_path / "hosts.json"),
-        "--yes",
-        "--strategy",
-        strategy,
-    ]
-    checking = f"-o UserKnownHostsFile={known} -o IdentitiesOnly=yes -o ControlPath=none"
-    for said, exit_code in (("", 4), (" -o StrictHostKeyChecking=accept-new", 0), ("", 0)):
-        variables = {**remote.host_variables(), "ansible_ssh_common_args": checking + said}
-        hosts = {"all": {"hosts": {"far": variables}}}
-        (tmp_path / "hosts.json").write_text(json.dumps(hosts))
-        done = subprocess.run(
-            [RUNBOOK, *arguments], env={**os.environ, "RUNBOOK_HOME": str(tmp_path / "home")},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == exit_code, done.stdout + done.stderr
-        assert known.exists() == (exit_code == 0)
+    (folder / "p.yml").write_text(json.dumps([play]))
+    (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
+    done = subprocess.run(
+        [
+            RUNBOOK, "apply", str(folder / "p.yml"), "-i", str(folder / "hosts.json"), "--yes",
+            "--json", "--strategy", strategy,
+        ],
+        env={**os.environ, "RUNBOOK_HOME": str(folder / "home")},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    )  # fmt: skip
+    found = {}
+    for line in done.stdout.splitlines():
+        event = json.loads(line)
+        if event["event"] == "task_result":
+            found[event["host"]] = (event["status"], event["message"])
+    bad = any(status != "ok" for status, _ in found.values())
+    assert done.returncode == (4 if bad else 0), done.stdout + done.stderr
+    return found
 
 
 WAITING = "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted"

@@ -46,37 +46,6 @@ def test_what_mitogen_tells_its_developers_is_no_warning() -> None:
     assert notice.level == "warning"
 
 
-SENT = 'Task failed: Data could not be sent to remote host "1.2.3.4". Make sure this host can be reached over ssh: '
-
-
-@pytest.mark.parametrize(
-    ("message", "lost"),
-    [
-        ("Task failed: Mitogen was disconnected from the remote environment while a call was in-progress. If", True),
-        (SENT, True),
-        (f"{SENT}Connection to 1.2.3.4 closed by remote host.", True),
-        (f"{SENT}Shared connection to 1.2.3.4 closed.", True),
-        (f"{SENT}client_loop: send disconnect: Broken pipe", True),
-        (f"{SENT}Timeout, server 1.2.3.4 not responding.", True),
-        (f"{SENT}ssh: connect to host 1.2.3.4 port 22: Connection refused", False),
-        (f"{SENT}me@1.2.3.4: Permission denied (publickey).", False),
-        ("Failed to connect to the host via ssh", False),
-    ],
-)  # fmt: skip
-def test_a_connection_lost_in_the_middle_is_told_from_one_never_made(
-    message: str, lost: bool
-) -> None:
-    said = result("runner_on_unreachable", res={"msg": message}).message
-    assert said == (translate.LOST if lost else message.strip())
-
-
-def test_a_host_that_cannot_be_reached_is_named_with_what_to_check() -> None:
-    said = "ssh: connect to host 1.2.3.4 port 22: Connection refused"
-    text = f"EOF on stream; last 100 lines received:\n{said}\r\n"
-    message = result("runner_on_unreachable", host="labeller3", res={"msg": text}).message
-    assert message.startswith(f"labeller3 cannot be reached over ssh: {said}. Check ansible_host")
-
-
 @pytest.mark.parametrize(
     ("event", "data", "status", "changed"),
     [

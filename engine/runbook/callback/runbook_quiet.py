@@ -1,6 +1,7 @@
 """The stdout callback of a run: prints nothing, and tells the engine what no event says.
 
-That is which values are secret, and which steps a check could not check.
+That is which values are secret, which steps a check could not check, and how a host was to be
+reached that is unreachable.
 
 ansible-runner's own callback derives from it and turns what happens into events; the default one
 would besides render every diff as text that nobody reads. It runs inside the ansible process,
@@ -17,8 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleError
+from ansible.inventory.host import Host
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import connection_loader
 from ansible.template import Templar
 
 DOCUMENTATION = """
@@ -28,6 +33,7 @@ short_description: Base of the engine's event callback
 description:
   - Prints nothing.
   - Tells the engine which values are secret and which steps a check could not check.
+  - Tells the engine how a host was to be reached that is unreachable.
   - Has the engine end the run when an event cannot be kept for it.
 version_added: "0.1.0"
 extends_documentation_fragment:
@@ -71,6 +77,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             from ansible_collections.labeller.runbook.plugins.plugin_utils import in_process
 
             in_process.preload()
+        self._play = play
         names = set(json.loads(os.environ.get("RUNBOOK_SECRET_NAMES", "[]")))
         public = set(json.loads(os.environ.get("RUNBOOK_PUBLIC_NAMES", "[]")))
         manager = play.get_variable_manager()
@@ -91,6 +98,45 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         found = getattr(result, "result", None) or result._result  # noqa: SLF001
         if found.get("unchecked"):
             _tell({"unchecked": str(getattr(result, "task_name", ""))})
+
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        """Say how the host was to be reached; the engine hears it before it hears the event."""
+        _tell({"reached": {"host": result.host.get_name(), **self._reached(result)}})
+
+    def _reached(self, result: Any) -> dict[str, Any]:
+        """The options of the connection plugin, and become, as Ansible evaluated them."""
+        manager = self._play.get_variable_manager()
+        loader, inventory = manager._loader, manager._inventory  # noqa: SLF001
+        task = result.task_fields
+        delegate = task.get("delegate_to")
+        host = inventory.get_host(delegate) or Host(delegate) if delegate else result.host
+        variables = manager.get_vars(play=self._play, host=host, task=result.task)
+        templar = Templar(loader=loader, variables=variables)
+
+        def option(name: str, keyword: str) -> Any:
+            value = _evaluated(templar, variables.get(name))
+            return task.get(keyword) if value is None else value
+
+        connection = str(option("ansible_connection", "connection"))
+        connection_loader.get(connection, class_only=True)  # so that its options are known
+        known = constants.config.get_plugin_vars("connection", connection)
+        given = {name: _evaluated(templar, variables[name]) for name in known if name in variables}
+        options = constants.config.get_plugin_options(
+            "connection", connection, keys=task, variables=given
+        )
+        become = boolean(option("ansible_become", "become") or False, strict=False)
+        method = option("ansible_become_method", "become_method")
+        user = option("ansible_become_user", "become_user") or "root"
+        return {
+            "delegate": host.get_name() if delegate else "",
+            "connection": connection,
+            "mitogen": str(self._play.strategy).startswith("mitogen"),
+            "address": str(options.get("host") or ""),
+            "port": options.get("port") or 0,
+            "user": str(options.get("remote_user") or ""),
+            "key": str(options.get("private_key_file") or ""),
+            "become": f"{user} by {method}" if become else "",
+        }
 
     def v2_runner_on_skipped(self, result: Any) -> None:
         """Say which steps a check could only skip: the real run will do them."""
