@@ -34,7 +34,7 @@ ARGUMENTS: dict[str, Any] = {
     "home": {"type": "path", "required": True},
     "user": {"type": "str"},
     "crontab_file": {"type": "path"},
-    "taken_down": {"type": "bool", "default": False},
+    "stopped_in_check": {"type": "bool", "default": False},
     "learner": {"type": "bool", "default": False},
     "learner_command": {"type": "str", "default": ""},
     "learner_inventory": {"type": "path", "default": ""},
@@ -297,7 +297,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     content = tab.read()
     text = content.decode("utf-8", "surrogateescape")
     user_home = _home_of(params["user"])
-    if check_mode and params["taken_down"]:
+    if check_mode and params["stopped_in_check"]:
         text = edit(text, [], home)
     command = loop_call.command(params) if present else ""
     if present:

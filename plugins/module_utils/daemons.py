@@ -32,7 +32,7 @@ ARGUMENTS: dict[str, Any] = {
     "names": {"type": "list", "elements": "str", "choices": list(NAMES)},
     "timeout": {"type": "int", "default": 10},
     "settle": {"type": "float", "default": 1.0},
-    "taken_down": {"type": "bool", "default": False},
+    "stopped_in_check": {"type": "list", "elements": "str", "default": []},
 }
 
 _INTERPRETER = re.compile(r"(python[\d.]*|bash|sh|dash)$")
@@ -183,7 +183,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
 
 
 def _stopped(home: str, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    names = sorted(params["names"] or NAMES)
+    names = _still(params["names"] or NAMES, params, check_mode)
     running = find(home, names)
     pid_files = [path for path in (_pid_file(home, name) for name in names) if os.path.exists(path)]
     lines = [str(process) for process in running] + pid_files
@@ -213,6 +213,12 @@ def _remove(path: str) -> None:
         raise ModuleFailure("cannot remove {}: {}".format(path, error.strerror)) from error
 
 
+def _still(names: Sequence[str], params: Mapping[str, Any], check_mode: bool) -> list[str]:
+    """Those of ``names`` that no earlier step of this check run stops."""
+    stopped = params["stopped_in_check"] if check_mode else []
+    return sorted(set(names).difference(stopped))
+
+
 def _started(home: str, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     if not params["names"]:
         raise InvalidInput("names is missing; name the daemons to start")
@@ -223,8 +229,8 @@ def _started(home: str, params: Mapping[str, Any], check_mode: bool) -> dict[str
             raise InvalidInput("there is no {}; home must be labeller's checkout".format(script))
     if not os.path.isdir(os.path.join(home, "log")):
         raise InvalidInput("there is no folder {}/log for the daemons' output".format(home))
-    stopped = check_mode and params["taken_down"]
-    running = [] if stopped else [each.name for each in find(home, names) if each.role == "daemon"]
+    looked_at = _still(names, params, check_mode)
+    running = [each.name for each in find(home, looked_at) if each.role == "daemon"]
     starting = [name for name in names if name not in running]
     if not check_mode:
         for name in starting:

@@ -61,10 +61,10 @@ options:
   crontab_file:
     description: A file to edit in place of the crontab of crontab(1); empty for crontab(1).
     type: path
-  taken_down:
+  stopped_in_check:
     description:
-      - Whether an earlier step of the same play takes the lines down. In check mode, where it has not
-        done so, the crontab counts as without them.
+      - Whether an earlier step of the same check run removes the lines. They are still there, and
+        the crontab counts as without them. Set by the action plugin, not by playbooks.
     type: bool
     default: false
   learner:

@@ -47,12 +47,13 @@ options:
     description: Seconds that a daemon must run after its start to count as started.
     type: float
     default: 1.0
-  taken_down:
+  stopped_in_check:
     description:
-      - Whether an earlier step of the same play stops the daemons. In check mode, where it has not
-        done so, none counts as running for O(state=started).
-    type: bool
-    default: false
+      - Daemons that an earlier step of the same check run stops. They still run, and count as
+        stopped. Set by the action plugin, not by playbooks.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - labeller.runbook.postgres
   - labeller.runbook.lease

@@ -20,7 +20,12 @@ from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import PluginLoader, connection_loader
 from ansible_collections.labeller.runbook.plugins.module_utils.progress import PREFIX
-from ansible_collections.labeller.runbook.plugins.plugin_utils import following, in_process, planned
+from ansible_collections.labeller.runbook.plugins.plugin_utils import (
+    checked,
+    following,
+    in_process,
+    planned,
+)
 
 #: The modules with the option ``progress``: reading all objects takes as long as restoring them.
 REPORTING = frozenset({"s3_table_backup", "s3_table_backup_info"})
@@ -59,6 +64,10 @@ class ActionModule(ActionBase):
             changes = planned.of_task(path, uuid, variables)
             if changes is not None:
                 arguments.setdefault("planned", changes)
+        if self._name in checked.STOPPING and self._task.check_mode:
+            host = str(self._task.delegate_to or variables.get("inventory_hostname", ""))
+            arguments[checked.OPTION] = checked.of_task(host, self._name, arguments)
+            checked.note(host, self._name, arguments)
         return arguments
 
     def _execute(

@@ -62,7 +62,7 @@ def profile(home: Path, file: Path | None, *, check: bool = False, **params: Any
         "profile": "no_n_notifier",
         "home": str(home),
         "user": None,
-        "taken_down": False,
+        "stopped_in_check": False,
         "learner": False,
         "learner_command": "",
         "learner_inventory": "",
@@ -105,11 +105,11 @@ def test_a_check_of_down_and_up_shows_what_both_do(home: Path) -> None:
     file = home / "crontab"
     profile(home, file)
     file.write_text(file.read_text() + "0 3 * * * tidy\n")
-    steps: list[dict[str, Any]] = [{"state": "absent"}, {"taken_down": True}]
+    steps: list[dict[str, Any]] = [{"state": "absent"}, {"stopped_in_check": True}]
     checked = [profile(home, file, check=True, **step) for step in steps]
     assert [profile(home, file, **step) for step in steps] == checked
     assert file.read_text().startswith("0 3 * * * tidy\n# BEGIN")
-    assert not profile(home, file, taken_down=True)["changed"]
+    assert not profile(home, file, stopped_in_check=True)["changed"]
 
 
 def test_a_file_that_is_not_there_yet_is_made(home: Path) -> None:

@@ -78,7 +78,7 @@ def module(home: Path, state: str, *, check: bool = False, **params: Any) -> dic
         "names": None,
         "timeout": 10,
         "settle": 0.3,
-        "taken_down": False,
+        "stopped_in_check": [],
     }
     return daemons.run({**defaults, **params}, check)
 
@@ -226,13 +226,21 @@ def test_a_check_of_stop_and_start_shows_what_both_do(home: Path, started: Start
     started(str(home / "common" / f"{name}.py"))
     checked = [
         module(home, "stopped", check=True),
-        module(home, "started", check=True, names=[name], taken_down=True),
+        module(home, "started", check=True, names=[name], stopped_in_check=[name]),
     ]
     assert [
         module(home, "stopped"),
-        module(home, "started", names=[name], taken_down=True),
+        module(home, "started", names=[name], stopped_in_check=[name]),
     ] == checked
     assert all(each["changed"] for each in checked)
+
+
+def test_a_check_does_not_stop_twice_what_still_runs(home: Path, started: Start) -> None:
+    started(str(home / "common" / "select_n_sites.py"))
+    done = module(home, "stopped", check=True, stopped_in_check=list(daemons.NAMES))
+    assert not done["changed"]
+    assert done["stopped"] == []
+    assert module(home, "stopped", stopped_in_check=list(daemons.NAMES))["changed"]
 
 
 def test_a_daemon_that_ends_at_once_is_a_failure_that_names_its_log(home: Path) -> None:
