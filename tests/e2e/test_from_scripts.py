@@ -12,7 +12,8 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pexpect
 import psycopg2
 import pytest
 import sshd
+import yaml
 from command_line import PROJECT, RUNBOOK, Sandbox
 
 pytestmark = pytest.mark.campaign
@@ -83,43 +85,60 @@ def copy(sandbox: Sandbox) -> Iterator[str]:
     admin.close()
 
 
+@dataclass(frozen=True)
+class Instances:
+    """A working directory with inventories, and what labeller3's machine has."""
+
+    folder: Path
+    crontab: Callable[[], str]
+    configuration: Callable[[], str]
+
+
 @pytest.fixture(params=["local", "ssh"])
 def instances(
     request: pytest.FixtureRequest, sandbox: Sandbox, copy: str, tmp_path: Path, worker_id: str
-) -> Iterator[Path]:
-    """A working directory with the inventories of labeller0 and labeller3."""
+) -> Iterator[Instances]:
+    """labeller0 and labeller3: on this machine, or as another user behind sshd."""
 
-    def write(hosts: dict[str, dict[str, Any]]) -> Path:
+    def write(hosts: dict[str, dict[str, Any]]) -> None:
         for name, variables in hosts.items():
             folder = tmp_path / "inventories" / name
             variables_of_sandbox = PROJECT / "inventories" / "sandbox" / "group_vars"
             shutil.copytree(variables_of_sandbox, folder / "group_vars")
             inventory = {"all": {"hosts": {name: variables}}}
             (folder / "hosts.yml").write_text(json.dumps(inventory))
-        return tmp_path
 
+    status = sandbox.status()
+    labeller, crontab = Path(status["labeller_home"]), Path(status["crontab"])
     if request.param == "local":
         local = {
             "ansible_connection": "local",
             "ansible_python_interpreter": "{{ ansible_playbook_python }}",
         }
-        yield write({"labeller0": {**local, "db_name": copy}, "labeller3": local})
+        write({"labeller0": {**local, "db_name": copy}, "labeller3": local})
+        yield Instances(tmp_path, crontab.read_text, (labeller / "common/config.yaml").read_text)
         return
     if missing := sshd.missing():
         pytest.skip(f"needs {missing}: .ci/apt installs what CI has")
     with sshd.target(tmp_path, f"runbook-{worker_id}") as reached:
         home = reached.home / "labeller"
-        labeller = Path(sandbox.status()["labeller_home"])
         archive = subprocess.run(
             ["tar", "-C", str(labeller), "-c", "."], check=True, capture_output=True
         ).stdout
         reached.run("mkdir", "-p", str(home))
         reached.run("tar", "-C", str(home), "--no-same-owner", "-x", input=archive)
+        old = crontab.read_text().replace(str(labeller), str(home))
+        reached.run("crontab", "-", input=old.encode())
         remote = {**reached.host_variables(), "labeller_home": str(home), "crontab_file": ""}
-        yield write({"labeller0": {**remote, "db_name": copy}, "labeller3": remote})
+        write({"labeller0": {**remote, "db_name": copy}, "labeller3": remote})
+        yield Instances(
+            tmp_path,
+            lambda: reached.run("crontab", "-l"),
+            lambda: reached.run("cat", str(home / "common/config.yaml")),
+        )
 
 
-def test_the_table_works_as_printed(sandbox: Sandbox, instances: Path, copy: str) -> None:
+def test_the_table_works_as_printed(sandbox: Sandbox, instances: Instances, copy: str) -> None:
     commands = table_commands()
     assert len(commands) >= 12
     environment = {
@@ -140,17 +159,24 @@ def test_the_table_works_as_printed(sandbox: Sandbox, instances: Path, copy: str
     session.close()
     assert all(old != new for old, new in zip(before, better, strict=True))
     for command in commands:
-        shown, code = typed(command, instances, environment)
+        shown, code = typed(command, instances.folder, environment)
         assert code == 0, f"{command}\n{shown}"
         if "restore.yml" in shlex.split(command):
             assert [sandbox.query(query) for query in contents] == better
+        elif "shutdown.yml" in shlex.split(command):
+            assert "daemonNanny" not in instances.crontab()
         elif re.search(r"apply (initial|single|regular|reset)\.yml", command):
             assert sandbox.query("SELECT count(*) > 0 FROM scenes_data WHERE season = 'OS'") == [
                 (True,)
             ]
+            assert "daemonNanny" in instances.crontab()
             # A run with open sites is not replaced: on the page the mappers finish it first.
             sandbox.run("sandbox", "work")
     marker = "SELECT mode, run_id FROM runbook.run_marker ORDER BY applied_at DESC LIMIT 1"
     assert sandbox.query(marker) == [("regular", 1)]
     kept = sandbox.query("SELECT * FROM qaqcfields ORDER BY 1, 2, 3, 4")
     assert kept == better[1]
+    configuration = instances.configuration()
+    learner = yaml.safe_load(configuration)["learner"]
+    assert learner["runid"] == 1
+    assert configuration == sandbox.text(f"config_ghana_{learner['aoiid']}.yaml")
