@@ -41,7 +41,10 @@ def write(folder: Path, *, bucket: str, subnet: str, group: str) -> None:
     blocks = "\n".join(_step(name, arguments) for name, arguments in steps.items())
     (folder / "emr.tf").write_text(
         'resource "aws_emr_cluster" "learner" {\n  # args = ["-b", "a comment"]\n'
-        f'{blocks}\n  core = "${{var.worker_type}}"\n}}\n'
+        f'{blocks}\n  subnet_id = "${{var.subnet}}"\n'
+        '  group = "${var.user_defined_sg == "true" ? var.security_group : ""}"\n'
+        '  core { // of spot instances\n    bid_price = "${var.bid_price}"\n'
+        '    count = "${var.worker_count}" /* as text */\n    type = "${var.worker_type}"\n  }\n}\n'
     )
     defaults = {
         "key_name": None,
@@ -50,6 +53,7 @@ def write(folder: Path, *, bucket: str, subnet: str, group: str) -> None:
         "worker_type": "m4.2xlarge",
         "bid_price": "0.0860",
         "security_group": group,
+        "user_defined_sg": "true",
     }
     (folder / "variables.tf").write_text(
         "".join(_variable(name, default) for name, default in defaults.items())

@@ -3,7 +3,8 @@
 """The folder from which the consensus daemon starts the learner when no loop does: of this run?
 
 The daemon applies whatever ``emr.tf`` and ``variables.tf`` hold, without a question. So they are
-held against the run before anything is changed. Nothing is written here, Terraform is not run.
+compared with the run before anything is changed. What is not understood there (``hcl``), and what
+could set the same elsewhere, is refused. Nothing is written here, Terraform is not run.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from . import aws, ec2, emr, files
+from . import aws, ec2, emr, files, hcl
 from .change import result
 from .errors import Refused
 
@@ -24,9 +25,9 @@ with suppress(ImportError):  # aws.client says what to install
 
 _ENDED = ("TERMINATED", "TERMINATED_WITH_ERRORS")
 _RUN = "run_geopyspark.py"
-_ARGS = r'step\s*\{{\s*name\s*=\s*"{}".*?\bargs\s*=\s*\[(.*?)\]'
-_VARIABLE = r'variable\s+"?(\w+)"?\s*\{(.*?)^\}'
-_DEFAULT = r'^\s*default\s*=\s*"?([^"\n]*)"?'
+_CLUSTER = "aws_emr_cluster"
+#: What makes of a cluster's block another one, or none.
+_CHANGES_IT = ("count", "for_each", "dynamic", "lifecycle", "provisioner")
 
 
 def run(params: Mapping[str, Any]) -> Dict[str, Any]:
@@ -37,9 +38,8 @@ def run(params: Mapping[str, Any]) -> Dict[str, Any]:
     problems = missing(folder)
     if not problems:
         subnet = ec2.running_instance(params, parameters["ec2_instance"]).subnet_id
-        problems = differences(folder, parameters, params["cluster"], subnet)
-        problems += _environment(params["home"], folder) + _version(folder)
-        problems += _clusters(params, folder)
+        problems = differences(folder, parameters, params["cluster"], subnet, params["home"])
+        problems += _version(folder) + _clusters(params, folder)
     if not problems:
         return result([])
     raise Refused(
@@ -62,38 +62,17 @@ def missing(folder: str) -> List[str]:
     binary = os.path.join(folder, "terraform")
     if os.path.isfile(binary) and not os.access(binary, os.X_OK):
         problems.append("{} is not executable".format(binary))
-    problems += [
-        "{}: Terraform reads every *.tf of its folder, and this defines the same again; move it "
-        "to another folder".format(os.path.join(folder, name))
-        for name in sorted(os.listdir(folder))
-        if name.endswith("_template.tf")
-    ]
     return problems
 
 
 def differences(
-    folder: str, parameters: Mapping[str, Any], cluster: Mapping[str, Any], subnet: str
+    folder: str,
+    parameters: Mapping[str, Any],
+    cluster: Mapping[str, Any],
+    subnet: str,
+    home: str,
 ) -> List[str]:
-    """Every value of the two files that is not this run's, with the one to write."""
-    path = os.path.join(folder, "emr.tf")
-    content = _code(path)
-    wanted_steps = emr.request("", parameters, {**cluster, "steps": None}, subnet)["Steps"]
-    problems = []
-    for step in wanted_steps:
-        found = re.search(_ARGS.format(re.escape(step["Name"])), content, re.DOTALL)
-        if found is None:
-            problems.append('{}: there is no step "{}" with args'.format(path, step["Name"]))
-            continue
-        has = _told(step["Name"], re.findall(r'"([^"]*)"', found.group(1)))
-        problems += [
-            '{}, step "{}": {} is {}, not {}'.format(
-                path, step["Name"], key, has.get(key, "missing"), value
-            )
-            for key, value in _told(step["Name"], step["HadoopJarStep"]["Args"]).items()
-            if has.get(key) != value
-        ]
-    path = os.path.join(folder, "variables.tf")
-    defaults = _variables(_code(path))
+    """Everything in the folder that is not this run's, with what to write."""
     wanted = {
         "worker_type": parameters["worker_type"],
         "worker_count": parameters["worker_count"],
@@ -101,13 +80,164 @@ def differences(
         "security_group": parameters["security_group_id"],
         "subnet": subnet,
     }
-    return problems + [
-        '{}: the default of "{}" is {}, not {}'.format(
-            path, name, defaults.get(name) or "missing", value
+    content, problems = _parsed(folder)
+    if problems:
+        return problems
+    variables = _defined(content, "variable", problems)
+    clusters = _defined(content, "resource", problems, _CLUSTER)
+    for path, block in content.items():
+        problems += _elsewhere(path, block)
+    path = os.path.join(folder, "emr.tf")
+    if list(clusters.values()) and [path] != [where for where, _ in clusters.values()]:
+        problems.append("{}: the cluster has to be defined there, and only there".format(path))
+    elif not clusters:
+        problems.append('{}: there is no resource "{}"'.format(path, _CLUSTER))
+    else:
+        ((_, block),) = clusters.values()
+        problems += _cluster(path, block, wanted)
+        problems += _steps(
+            path, block, emr.request("", parameters, {**cluster, "steps": None}, subnet)
         )
-        for name, value in wanted.items()
-        if not _same(defaults.get(name), value)
+    if "user_defined_sg" in variables:  # otherwise a security group of Terraform's is used
+        wanted["user_defined_sg"] = "true"
+    problems += _defaults(os.path.join(folder, "variables.tf"), variables, wanted)
+    return problems + _given(folder, home, content, variables, wanted)
+
+
+def _parsed(folder: str) -> Tuple[Dict[str, hcl.Block], List[str]]:
+    """Every file that Terraform reads in the folder, and those that cannot be read here."""
+    content, problems = {}, []
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if name.endswith("_template.tf"):
+            problems.append(
+                "{}: Terraform reads every *.tf of its folder, and this defines the same again; "
+                "move it to another folder".format(path)
+            )
+        elif re.search(r"(^|_)override\.tf$|\.tf\.json$|\.tfvars\.json$", name):
+            problems.append(
+                "{}: it may change what the other files say, and is not read here; put what it "
+                "sets into variables.tf and emr.tf, and remove it".format(path)
+            )
+        elif re.search(r"\.tf$|^terraform\.tfvars$|\.auto\.tfvars$", name):
+            try:
+                content[path] = hcl.parse(files.read(path) or b"")
+            except hcl.Unreadable as error:
+                problems.append("{}, {}".format(path, error))
+    return content, problems
+
+
+def _defined(
+    content: Mapping[str, hcl.Block], kind: str, problems: List[str], first: str = ""
+) -> Dict[str, Tuple[str, hcl.Block]]:
+    """The blocks ``kind`` of all files by their last label, with the file."""
+    found: Dict[str, Tuple[str, hcl.Block]] = {}
+    for path, file in content.items():
+        for block in file.all(kind):
+            name = block.labels[-1] if block.labels else ""
+            if first and block.labels[:1] != (first,):
+                continue
+            if name in found:
+                problems.append(
+                    '{}: {} "{}" is in {} too; keep one'.format(path, kind, name, found[name][0])
+                )
+            found[name] = (path, block)
+    return found
+
+
+def _elsewhere(path: str, file: hcl.Block) -> List[str]:
+    """What leads out of the folder, where nothing is looked at."""
+    problems = [
+        '{}: the module "{}" is not looked at here, and may start a cluster'.format(
+            path, " ".join(block.labels)
+        )
+        for block in file.all("module")
     ]
+    kept = [
+        each
+        for block in file.all("terraform")
+        for each in block.blocks
+        if each.name in ("backend", "cloud")
+    ]
+    return problems + [
+        "{}: with the {} the state is not in terraform.tfstate, where clusters of other runs are "
+        "looked for".format(path, " ".join((each.name, *each.labels)))
+        for each in kept
+    ]
+
+
+def _cluster(path: str, cluster: hcl.Block, wanted: Mapping[str, Any]) -> List[str]:
+    """What in the cluster's block makes the variables not count."""
+    names = [*cluster.attributes, *(block.name for block in cluster.blocks)]
+    used = set(re.findall(r"\bvar\.([\w-]+)", "\n".join(cluster.sources())))
+    problems = [
+        "{}: {} in the cluster is not understood here; remove it".format(path, name)
+        for name in _CHANGES_IT
+        if name in names
+    ]
+    return problems + [
+        "{}: the cluster does not use ${{var.{}}}, so something else is in its place".format(
+            path, name
+        )
+        for name in wanted
+        if name not in used
+    ]
+
+
+def _steps(path: str, cluster: hcl.Block, request: Mapping[str, Any]) -> List[str]:
+    wanted = {step["Name"]: step["HadoopJarStep"]["Args"] for step in request["Steps"]}
+    steps = cluster.all("step")
+    names = [step.literal("name") for step in steps]
+    if names != list(wanted):
+        return [
+            "{}: the steps are {}, not {}".format(
+                path,
+                ", ".join(name if isinstance(name, str) else "one without a name" for name in names)
+                or "missing",
+                ", ".join(wanted),
+            )
+        ]
+    problems = []
+    for name, step in zip(wanted, steps):
+        inner = [
+            value for block in (step, *step.blocks) for value in [block.literal("args")] if value
+        ]
+        if len(inner) != 1 or not isinstance(inner[0], list):
+            problems.append(
+                '{}, step "{}": args is not a list of texts without ${{...}}'.format(path, name)
+            )
+            continue
+        has = _told(name, inner[0])
+        problems += [
+            '{}, step "{}": {} is {}, not {}'.format(
+                path, name, key, has.get(key, "missing"), value
+            )
+            for key, value in _told(name, wanted[name]).items()
+            if has.get(key) != value
+        ]
+    return problems
+
+
+def _defaults(
+    path: str, variables: Mapping[str, Tuple[str, hcl.Block]], wanted: Mapping[str, Any]
+) -> List[str]:
+    problems = []
+    for name, value in wanted.items():
+        where, block = variables.get(name, (path, None))
+        default = block.attributes.get("default") if block else None
+        if default is None or not _same(default.literal, value):
+            problems.append(
+                '{}: the default of "{}" is {}, not {}'.format(
+                    where, name, _shown(default), str(value)
+                )
+            )
+    return problems
+
+
+def _shown(value: Optional[hcl.Value]) -> str:
+    if value is None:
+        return "missing"
+    return value.literal if isinstance(value.literal, str) else value.source
 
 
 def _told(step: str, args: Sequence[str]) -> Dict[str, str]:
@@ -124,23 +254,8 @@ def _told(step: str, args: Sequence[str]) -> Dict[str, str]:
     return found
 
 
-def _code(path: str) -> str:
-    """The file without lines that are comments."""
-    text = (files.read(path) or b"").decode("utf-8", "replace")
-    return re.sub(r"^\s*(#|//).*$", "", text, flags=re.MULTILINE)
-
-
-def _variables(content: str) -> Dict[str, Optional[str]]:
-    """The default of each variable, None for one that has none."""
-    found = {}
-    for name, body in re.findall(_VARIABLE, content, re.DOTALL | re.MULTILINE):
-        default = re.search(_DEFAULT, body, re.MULTILINE)
-        found[name] = default.group(1).strip() if default else None
-    return found
-
-
-def _same(found: Optional[str], wanted: Any) -> bool:
-    if found is None or isinstance(wanted, str):
+def _same(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, str) or not isinstance(found, str):
         return bool(found == wanted)
     try:
         return Decimal(found) == Decimal(str(wanted))
@@ -148,22 +263,48 @@ def _same(found: Optional[str], wanted: Any) -> bool:
         return False
 
 
-def _environment(home: str, folder: str) -> List[str]:
-    """Variables without a default, for which the daemon's environment has no value either."""
-    path = os.path.join(home, "common", "bashrc_mapper.sh")
-    given = set(re.findall(r"^\s*(?:export\s+)?TF_VAR_(\w+)=[^\s;]", _code(path), re.MULTILINE))
-    values = ""
-    needed: Dict[str, Optional[str]] = {}
-    for name in sorted(os.listdir(folder)):
-        if name.endswith(".tf"):
-            needed.update(_variables(_code(os.path.join(folder, name))))
-        elif name == "terraform.tfvars" or name.endswith(".auto.tfvars"):
-            values += _code(os.path.join(folder, name)) + "\n"
-    given |= set(re.findall(r"^\s*(\w+)\s*=", values, re.MULTILINE))
-    return [
-        "{}: no TF_VAR_{}, and the variable has no default".format(path, name)
-        for name, default in sorted(needed.items())
-        if default is None and name not in given
+def _given(
+    folder: str,
+    home: str,
+    content: Mapping[str, hcl.Block],
+    variables: Mapping[str, Tuple[str, hcl.Block]],
+    wanted: Mapping[str, Any],
+) -> List[str]:
+    """Values from outside the ``*.tf``: those that override a default, and those that are needed.
+
+    The daemon's environment is what its crontab line sources.
+    """
+    script = os.path.join(home, "common", "bashrc_mapper.sh")
+    text = (files.read(script) or b"").decode("utf-8", "replace")
+    text = re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
+    problems = [
+        "{}: {} makes Terraform do something else than its folder says; remove it".format(
+            script, name
+        )
+        for name in sorted(set(re.findall(r"\bTF_(?:CLI_ARGS|WORKSPACE|DATA_DIR)\w*", text)))
+    ]
+    chosen = os.path.join(folder, ".terraform", "environment")
+    if (files.read(chosen) or b"default").strip() != b"default":
+        problems.append(
+            "{}: another workspace than default, so the state is not in terraform.tfstate, where "
+            "clusters of other runs are looked for".format(chosen)
+        )
+    given = {
+        name: "{}: TF_VAR_{}".format(script, name)
+        for name in re.findall(r"\bTF_VAR_(\w+)=[^\s;]", text)
+    }
+    for path, file in content.items():
+        if path.endswith(".tfvars"):
+            given.update((name, "{}: {}".format(path, name)) for name in file.attributes)
+    problems += [
+        "{} overrides the default in variables.tf; remove it".format(where)
+        for name, where in sorted(given.items())
+        if name in wanted
+    ]
+    return problems + [
+        "{}: no TF_VAR_{}, and the variable has no default".format(script, name)
+        for name, (_, block) in sorted(variables.items())
+        if "default" not in block.attributes and name not in given
     ]
 
 

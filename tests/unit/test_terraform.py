@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import emr, terraform
+import yaml
+from ansible_collections.labeller.runbook.plugins.module_utils import emr, hcl, terraform
 
 import terraform_files
 
-if TYPE_CHECKING:
-    from pathlib import Path
+CASES: list[dict[str, Any]] = yaml.safe_load(
+    (Path(__file__).parents[1] / "cases" / "terraform.yml").read_text(encoding="utf-8")
+)
 
 
-@pytest.mark.parametrize(
-    ("file", "was", "becomes", "said"),
-    [
-        ("emr.tf", '"0", "3"]', '"1", "3"]', r'step "run_geopyspark.py": run is 1, not 0'),
-        ("emr.tf", '"0", "3"]', '"0", "2"]', r"AOI is 2, not 3"),
-        ("emr.tf", '"20"', '"30"', "--probability-images is 30, not 20"),
-        ("emr.tf", "partitions=", "partition=", "spark.sql.shuffle.partitions is missing, not 3890"),
-        ("emr.tf", "instances=389", "instances=389.0", "spark.executor.instances is 389.0, not 389"),
-        ("emr.tf", '"master", "http', '"devel", "http', r'step "Clone Learner": -b is devel, not master'),
-        ("emr.tf", 'config_ghana_3.yaml"]', 'config_1.yaml"]', r"run_DB_insert.py\": --config-filename is config_1.yaml"),
-        ("emr.tf", 'name="run_DB_insert.py"', 'name="other"', r'no step "run_DB_insert.py"'),
-        ("variables.tf", '"130"', '"50"', r'default of "worker_count" is 50, not 130'),
-        ("variables.tf", "m4.2xlarge", "m4.xlarge", r'"worker_type" is m4.xlarge, not m4.2xlarge'),
-        ("variables.tf", "0.0860", "0.16", r'"bid_price" is 0.16, not 0.086'),
-        ("variables.tf", "subnet-", "subnet-0", r'"subnet" is subnet-0\w+, not subnet-'),
-        ("variables.tf", "sg-", "sg-0", r'"security_group" is sg-0\w+, not sg-'),
-    ],
-)  # fmt: skip
-def test_terraform_files_of_another_run_are_named_by_what_differs(
-    tmp_path: Path, file: str, was: str, becomes: str, said: str
-) -> None:
-    terraform_files.write(tmp_path, bucket="activemapper", subnet="subnet-1", group="sg-1")
+def differences(folder: Path) -> list[str]:
+    """What is reported of a folder for run 0 on AOI 3 of ghana, without the folder's path."""
     parameters: dict[str, Any] = {
         name: option.get("default")
         for name, option in emr.ARGUMENTS["parameters"]["options"].items()
@@ -45,15 +28,40 @@ def test_terraform_files_of_another_run_are_named_by_what_differs(
         worker_count=130, worker_type="m4.2xlarge",
     )  # fmt: skip
     cluster = {name: option.get("default") for name, option in emr.CLUSTER_OPTIONS.items()}
-    given = (str(tmp_path), parameters, cluster, "subnet-1")
-    assert terraform.differences(*given) == []
-    path = tmp_path / file
-    text = path.read_text()
-    assert text != text.replace(was, becomes)
-    path.write_text(text.replace(was, becomes))
-    (problem,) = terraform.differences(*given)
-    assert re.search(said, problem)
-    assert problem.startswith(str(path))
+    home = folder.parent
+    found = terraform.differences(str(folder), parameters, cluster, "subnet-1", str(home))
+    return [each.replace(f"{folder}/", "").replace(f"{home}/common/", "") for each in found]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
+def test_what_is_not_this_runs_or_cannot_be_read_is_named(
+    tmp_path: Path, case: dict[str, Any]
+) -> None:
+    folder = tmp_path / "terraform"
+    folder.mkdir()
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "bashrc_mapper.sh").write_text("export TF_VAR_key_name=mapping\n")
+    terraform_files.write(folder, bucket="activemapper", subnet="subnet-1", group="sg-1")
+    assert differences(folder) == []
+    path = folder / case["file"]
+    path.parent.mkdir(exist_ok=True)
+    text = path.read_text() if path.exists() else ""
+    if "replace" in case:
+        assert case["replace"][0] in text
+        text = text.replace(*case["replace"])
+    path.write_text(case.get("content", text) + case.get("append", ""))
+    assert differences(folder) == case.get("said", [])
+
+
+def test_every_prefix_of_the_files_is_read_or_refused(tmp_path: Path) -> None:
+    """A file that was cut off anywhere is never taken for one that says the same."""
+    terraform_files.write(tmp_path, bucket="activemapper", subnet="subnet-1", group="sg-1")
+    for name in ("emr.tf", "variables.tf"):
+        content = (tmp_path / name).read_bytes()
+        complete = hcl.parse(content)
+        for end in range(len(content) - 1):
+            with suppress(hcl.Unreadable):
+                assert hcl.parse(content[:end]) != complete
 
 
 def test_the_clusters_of_a_state_of_either_format() -> None:
