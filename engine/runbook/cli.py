@@ -26,9 +26,9 @@ COMMANDS = {
     "validate": ("runbook.commands.validate:validate", "Check playbooks and inventories, offline."),
     "list": ("runbook.commands.show:list_", "The run modes and the targets."),
     "show": ("runbook.commands.show:show", "One run mode: its steps and its parameters."),
-    "status": ("runbook.status:status", "Where a target's run and its learner are."),
-    "backups": ("runbook.backups:group", "Backups of a target: list, verify, show, prune."),
-    "sandbox": ("runbook.sandbox.commands:group", "The embedded target: up, down, status, reset."),
+    "status": ("runbook.commands.status:status", "Where a target's run and its learner are."),
+    "backups": ("runbook.commands.backups:group", "A target's backups: list, verify, show, prune."),
+    "sandbox": ("runbook.commands.sandbox:group", "The embedded target: up, down, status, reset."),
 }  # fmt: skip
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -59,7 +59,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click, but an unknown name brings the one that was meant."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            from runbook.diagnostics import suggest
+            from runbook.load.diagnostics import suggest
 
             guess = suggest(args[0], COMMANDS)
             hint = f" Did you mean {guess}?" if guess else ""
@@ -159,8 +159,8 @@ def silence() -> None:
 
 def _bug(error: Exception) -> int:
     """Say that it is our fault and where the traceback is."""
-    from runbook import journal
-    from runbook.secrets import without_secrets
+    from runbook.events import journal
+    from runbook.events.redaction import without_secrets
 
     text = without_secrets("".join(traceback.format_exception(error)))
     shown = bool(os.environ.get("RUNBOOK_DEBUG"))

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from runbook import collection
-from runbook.validate import documentation as docs
+from runbook.load import documentation as docs
 
 _STEPS_MODULE = "pg_transaction"
 

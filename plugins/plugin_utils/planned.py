@@ -3,8 +3,9 @@
 """What the check run of this run planned for a step: the option ``planned`` of its module.
 
 The engine writes the results of the check run into a file of the run's private folder, named by
-RUNBOOK_PLANNED (engine/runbook/translate.py says how a step is named). Steps that the check could
-only skip are not in it, and without an engine there is none: then nothing is compared.
+RUNBOOK_PLANNED (engine/runbook/execute/translate.py says how a step is named). Steps that the
+check could only skip are not in it, and without an engine there is none: then nothing is
+compared.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from command_line import RUNBOOK, Sandbox
 from gate import gate
 from held import DOWNLOAD, PATIENCE, ROWS, UPLOAD, fill, halfway, play, progress, until_told
 
-from runbook.validate import schemas
+from runbook.load import schemas
 
 
 @pytest.fixture
@@ -104,4 +104,4 @@ def running_below(home: Path) -> list[str]:
         with contextlib.suppress(OSError):
             if f"RUNBOOK_HOME={home}".encode() in (process / "environ").read_bytes().split(b"\0"):
                 found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return [line for line in found if "ansible" in line or "runbook.launch" in line]
+    return [line for line in found if "ansible" in line or "runbook.execute.child.launch" in line]

@@ -491,7 +491,9 @@ def test_no_secret_is_on_disk_while_it_runs_nor_in_the_process_table(
     process = repository.start("--yes", "--json", *options)
     try:
         wait_for(process, "Wait")
-        commands = [line for line in processes_of(repository) if "runbook.launch" in line]
+        commands = [
+            line for line in processes_of(repository) if "runbook.execute.child.launch" in line
+        ]
         assert commands
         assert not [line for line in commands if SECRETS["command"] in line]
         assert repository.files_with(SECRETS["command"]) == []

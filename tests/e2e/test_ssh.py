@@ -15,7 +15,7 @@ import sshd
 from command_line import PROJECT, RUNBOOK, Sandbox, playbook
 from held import UPLOAD, fill, halfway, play, until_told
 
-from runbook.unreachable import LOST
+from runbook.execute.unreachable import LOST
 from waiting import until
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg2
 from command_line import Sandbox
 
-from runbook.validate import schemas
+from runbook.load import schemas
 
 
 def status(sandbox: Sandbox) -> dict[str, Any]:

@@ -36,18 +36,18 @@ KEYS = names.names("", "ghana", 1, "", "", "labeller3", RUN)
 ENGINE = """
 import sys
 from pathlib import Path
-from runbook import execute
-from runbook.secrets import Redactor
+from runbook.execute import runner
+from runbook.events.redaction import Redactor
 
 def show(event):
     if getattr(event, "message", ""):
         print(event.message)
 
-request = execute.Request(
+request = runner.Request(
     Path(sys.argv[1]), "labeller3,", extra_vars=("@" + sys.argv[2],), local=True,
     check=sys.argv[3:] == ["--check"],
 )
-done = execute.run(request, show, Redactor())
+done = runner.run(request, show, Redactor())
 print(done.message)
 for result in done.results:
     print(result.status.value, result.task)

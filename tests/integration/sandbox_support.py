@@ -18,7 +18,7 @@ from runbook.sandbox.state import Home, State
 if TYPE_CHECKING:
     from pathlib import Path
 
-PROGRAM = "from runbook.sandbox.commands import group; group()"
+PROGRAM = "from runbook.commands.sandbox import group; group()"
 
 
 @dataclass(frozen=True)

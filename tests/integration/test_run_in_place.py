@@ -15,7 +15,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     transaction,
 )
 
-from runbook.validate import schemas
+from runbook.load import schemas
 
 if TYPE_CHECKING:
     from labeller_support import Labeller

@@ -9,8 +9,9 @@ from dataclasses import replace
 import click
 import pytest
 
-from runbook import apply, execute
 from runbook.errors import ExitCode, RefusedError
+from runbook.execute import runner
+from runbook.flow import apply
 
 HARMLESS = {"resource": "s3://b/k", "action": "create", "counts": {"bytes": 9}}
 LOSS = {"resource": "hit_data", "action": "clear", "counts": {"rows_deleted": 1234}}
@@ -22,16 +23,16 @@ class Keyboard(io.StringIO):
         return True
 
 
-def planned(*plan: dict[str, object]) -> execute.Outcome:
-    from runbook.events import Status, TaskResult
+def planned(*plan: dict[str, object]) -> runner.Outcome:
+    from runbook.events.model import Status, TaskResult
 
-    return execute.Outcome(
+    return runner.Outcome(
         ExitCode.OK, {}, (TaskResult("h", "t", "m", Status.CHANGED, changed=True, plan=list(plan)),)
     )
 
 
 def test_a_plan_is_without_what_was_only_looked_at() -> None:
-    from runbook.events import Status, TaskResult
+    from runbook.events.model import Status, TaskResult
 
     looked = TaskResult("h", "t", "m", Status.OK, changed=False, plan=[LOSS])
     outcome = planned(HARMLESS)

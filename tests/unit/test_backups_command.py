@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from runbook import backups
+from runbook.commands import backups
 from runbook.errors import InvalidInputError, RefusedError, RunbookError
 
 ROW = {
@@ -80,7 +80,7 @@ def test_whether_a_backup_is_whole_only_a_verification_knows(asked: list[dict[st
 def test_a_narrow_terminal_gets_no_time_beside_the_id(
     asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runbook.render.people.is_terminal", lambda _stream: True)
+    monkeypatch.setattr("runbook.events.render.people.is_terminal", lambda _stream: True)
     for width, columns in (("80", 6), ("100", 7)):
         monkeypatch.setenv("COLUMNS", width)
         lines = call("verify", "--all")[1].splitlines()
@@ -138,10 +138,10 @@ def test_prune_asks_before_it_removes(
     with pytest.raises(RefusedError):  # there is no terminal
         call("prune", "--keep", "2")
     assert all(question["check"] for question in asked)
-    monkeypatch.setattr("runbook.apply.ask", lambda _question: "another")
+    monkeypatch.setattr("runbook.flow.apply.ask", lambda _question: "another")
     with pytest.raises(RefusedError, match="Not confirmed"):
         call("prune", "--keep", "2")
-    monkeypatch.setattr("runbook.apply.ask", lambda _question: "t")
+    monkeypatch.setattr("runbook.flow.apply.ask", lambda _question: "t")
     assert "OLD removed" in call("prune", "--keep", "2")[1]
     agreed = {"needed": [], "planned": {"host1": ["NEW"]}}
     assert asked[-1] == {"check": False, "prune": {**wanted, **agreed}}
@@ -151,7 +151,7 @@ def test_prune_asks_before_it_removes(
 def test_prune_keeps_what_a_run_that_failed_points_to(
     asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runbook.journal.needed_backups", lambda: {"NEW": "RUN", "X": "RUN"})
+    monkeypatch.setattr("runbook.events.journal.needed_backups", lambda: {"NEW": "RUN", "X": "RUN"})
     output = call("prune", "--keep", "2", "--check")[1]
     assert "NEW kept: the run RUN did not end well and points to it" in output
     assert asked[-1]["prune"]["needed"] == ["NEW", "X"]
@@ -180,7 +180,7 @@ def test_options_stand_before_the_command_or_behind_it(
         given.append(options)
         return {"host1": {"backups": [ROW], "where": "s3://b/p/"}}
 
-    monkeypatch.setattr("runbook.question.ask", ask)
+    monkeypatch.setattr("runbook.flow.query.ask", ask)
     result = CliRunner().invoke(backups.group, arguments)
     assert result.exit_code == 0, result.output
     assert (given[0]["target"], given[0]["as_json"]) == ("t", True)
@@ -232,7 +232,7 @@ def test_prune_asks_for_the_name_of_a_target_that_is_given_as_a_path(
 ) -> None:
     inventory = tmp_path / "labeller9.yml"
     inventory.touch()
-    monkeypatch.setattr("runbook.apply.ask", lambda _question: "labeller9")
+    monkeypatch.setattr("runbook.flow.apply.ask", lambda _question: "labeller9")
     assert "OLD removed" in call("prune", "--keep", "2", target=str(inventory))[1]
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import click
 import pytest
 
-from runbook import cli, journal
+from runbook import cli
 from runbook.errors import ExitCode, InvalidInputError, RefusedError
-from runbook.secrets import Redactor
+from runbook.events import journal
+from runbook.events.redaction import Redactor
 
 HEAVY = ("ansible", "ansible_runner", "boto3", "jinja2", "jsonschema", "psycopg2", "rich", "yaml")
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from runbook import events, execute, processes
-from runbook.secrets import Redactor
+from runbook import processes
+from runbook.events import model
+from runbook.events.redaction import Redactor
+from runbook.execute import runner
 
 
 def test_foreign_settings_of_ansible_do_not_survive(
@@ -29,8 +31,8 @@ def test_foreign_settings_of_ansible_do_not_survive(
     }
     for name, value in operator.items():
         monkeypatch.setenv(name, value)
-    chosen = execute.settings("linear", tmp_path)
-    given = execute.environment({**os.environ, **chosen}, set(chosen), (set(), set()), tmp_path)
+    chosen = runner.settings("linear", tmp_path)
+    given = runner.environment({**os.environ, **chosen}, set(chosen), (set(), set()), tmp_path)
     assert given["ANSIBLE_STDOUT_CALLBACK"] == "runbook_quiet"
     assert given["ANSIBLE_PRIVATE_KEY_FILE"] == "/key"
     assert given["ANSIBLE_REMOTE_USER"] == "mapper"
@@ -62,14 +64,14 @@ def test_strategy_is_mitogen_only_for_pairs_that_work(
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.delenv("RUNBOOK_STRATEGY", raising=False)
-    assert execute.strategy() == expected
+    assert runner.strategy() == expected
     monkeypatch.setenv("RUNBOOK_STRATEGY", "free")
-    assert execute.strategy() == "free"
-    assert execute.strategy("mitogen") == "mitogen_linear"
+    assert runner.strategy() == "free"
+    assert runner.strategy("mitogen") == "mitogen_linear"
 
 
 def test_arguments_are_ansibles() -> None:
-    request = execute.Request(
+    request = runner.Request(
         Path("/p.yml"), "inv", check=True, extra_vars=('{"a": 1}', "@/f"), limit="h", tags="t",
         verbosity=2, become=True, become_password="x", vault_ids=("a@b",), start_at_task="T",
     )  # fmt: skip
@@ -84,7 +86,7 @@ def test_arguments_are_ansibles() -> None:
         assert any(line[index : index + 2] == pair for index in range(len(line)))
     assert {"--check", "--diff", "-vv", "--become", "--ask-become-pass"} <= set(line)
     assert "x" not in line
-    assert "--diff" not in execute.Request(Path("/p.yml"), "inv").arguments()
+    assert "--diff" not in runner.Request(Path("/p.yml"), "inv").arguments()
 
 
 def test_a_private_folder_is_closed_and_goes_with_its_run(
@@ -93,7 +95,7 @@ def test_a_private_folder_is_closed_and_goes_with_its_run(
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
 
     def fail() -> None:
-        with execute.private_folder() as folder:
+        with runner.private_folder() as folder:
             assert folder.stat().st_mode & 0o777 == 0o700
             (folder / "secret").write_text("x")
             raise ZeroDivisionError
@@ -108,8 +110,8 @@ def test_what_a_killed_run_left_is_removed_and_a_living_one_is_not(
 ) -> None:
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
     code = (
-        "import time; from runbook import execute\n"
-        "with execute.private_folder() as folder: print(folder, flush=True); time.sleep(60)"
+        "import time; from runbook.execute import runner\n"
+        "with runner.private_folder() as folder: print(folder, flush=True); time.sleep(60)"
     )
     children = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -122,7 +124,7 @@ def test_what_a_killed_run_left_is_removed_and_a_living_one_is_not(
     children[0].kill()
     children[0].wait()
     assert folders[0].exists()
-    with execute.private_folder():
+    with runner.private_folder():
         assert not folders[0].exists()
         assert folders[1].exists()
     children[1].kill()
@@ -187,7 +189,7 @@ def test_processes_that_may_not_be_ended_are_named(
     def refused(pid: int, number: int) -> None:
         raise PermissionError(1, f"no signal {number} for {pid}")
 
-    published: list[events.Event] = []
+    published: list[model.Event] = []
     child = subprocess.Popen(["sleep", "60"])
     try:
         process = processes.Process.of(child.pid)
@@ -195,7 +197,7 @@ def test_processes_that_may_not_be_ended_are_named(
         monkeypatch.setattr(os, "kill", refused)
         assert processes.end(lambda: {process}, patience=0.05) == {process}
         monkeypatch.setattr(processes, "end", lambda _: {process})
-        watch = execute._Watch(published.append, Redactor(), execute._Channel(tmp_path), None)
+        watch = runner._Watch(published.append, Redactor(), runner._Channel(tmp_path), None)
         watch.event({"pid": child.pid})
         watch.asked = 1
         watch.interrupted()
@@ -205,7 +207,7 @@ def test_processes_that_may_not_be_ended_are_named(
         child.kill()
         child.wait()
     (notice,) = published
-    assert isinstance(notice, events.Notice)
+    assert isinstance(notice, model.Notice)
     assert notice.text.endswith(f" still run, as another user: sudo kill {child.pid}")
 
 

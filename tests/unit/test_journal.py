@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from runbook import journal
 from runbook.errors import ExitCode, InvalidInputError
-from runbook.events import Result, RunStarted, Status, TaskResult
+from runbook.events import journal
+from runbook.events.model import Result, RunStarted, Status, TaskResult
 
 Run = Callable[..., None]
 

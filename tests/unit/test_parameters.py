@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runbook import parameters, show, targets
 from runbook.cli import cli
-from runbook.parameters import MASK, ExtraVars, Parameter, parse_extra_vars
-from runbook.validate.checks import check, check_paths
+from runbook.load import modes, parameters, targets
+from runbook.load.checks import check, check_paths
+from runbook.load.parameters import MASK, ExtraVars, Parameter, parse_extra_vars
 
 PLAYBOOK = """\
 ---
@@ -112,14 +112,14 @@ def test_only_what_the_playbook_uses(operations: Path) -> None:
 
 
 def test_steps_and_run_modes(operations: Path) -> None:
-    first, second = show.playbook_steps(targets.playbook("p"))
+    first, second = modes.playbook_steps(targets.playbook("p"))
     assert (first.name, first.module, first.tags) == ("Say", "ansible.builtin.debug", ("whole",))
     assert (first.file, first.line, first.play) == ("playbooks/p.yml", 8, "Play")
     assert second.tags == ("whole", "more")
     assert second.parts == ("pg_clear", "grid_availability")
-    modes = {mode.name: mode for mode in show.run_modes()}
-    assert (modes["p.yml"].title, modes["p.yml"].summary) == ("Play", "What it is for.")
-    assert "regular.yml" in modes
+    found = {mode.name: mode for mode in modes.run_modes()}
+    assert (found["p.yml"].title, found["p.yml"].summary) == ("Play", "What it is for.")
+    assert "regular.yml" in found
 
 
 def shown(*arguments: str) -> str:

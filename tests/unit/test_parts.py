@@ -10,7 +10,7 @@ from ansible.playbook.play import Play
 from ansible_collections.labeller.runbook.plugins.filter.parts import left_out
 
 from runbook import collection
-from runbook.validate.playbook import Walk
+from runbook.load.playbook import Walk
 
 RUN_MODE = ["shutdown", "backup", "database", "configuration", "crontab"]
 PARTS = {

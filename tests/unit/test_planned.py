@@ -10,7 +10,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps import regi
 from ansible_collections.labeller.runbook.plugins.modules import iteration
 from ansible_collections.labeller.runbook.plugins.plugin_utils import planned
 
-from runbook import translate
+from runbook.execute import translate
 
 if TYPE_CHECKING:
     from pathlib import Path

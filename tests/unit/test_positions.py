@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runbook import positions
-from runbook.positions import VAULT, Mark, Unsafe, load, load_bytes, load_text
+from runbook.load import positions
+from runbook.load.positions import VAULT, Mark, Unsafe, load, load_bytes, load_text
 
 TEXT = """\
 ---

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from runbook import cli, execute
+from runbook import cli
 from runbook.errors import ExitCode
+from runbook.execute import runner
 
 
 def test_an_interrupted_question_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(execute, "run", lambda *_: execute.Outcome(ExitCode.INTERRUPTED, {}, ()))
+    monkeypatch.setattr(runner, "run", lambda *_: runner.Outcome(ExitCode.INTERRUPTED, {}, ()))
     arguments = ["backups", "-i", "host,", "list"]
     assert cli.run(lambda: cli.cli.main(arguments, standalone_mode=False)) == 130
     assert capsys.readouterr().err.strip() == "Interrupted."

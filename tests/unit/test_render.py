@@ -13,7 +13,7 @@ from rich.console import Console
 
 from runbook.collection import root
 from runbook.errors import ExitCode
-from runbook.events import (
+from runbook.events.model import (
     Event,
     HostCounts,
     Notice,
@@ -27,10 +27,10 @@ from runbook.events import (
     TaskResult,
     TaskStarted,
 )
-from runbook.render import text
-from runbook.render.jsonlines import JsonLines
-from runbook.render.live import Live
-from runbook.render.people import Brief, Detail, Plain, Terminal
+from runbook.events.render import text
+from runbook.events.render.jsonlines import JsonLines
+from runbook.events.render.live import Live
+from runbook.events.render.people import Brief, Detail, Plain, Terminal
 
 CASES = Path(__file__).resolve().parent.parent / "cases" / "render"
 AT = "2026-01-02T03:04:05.678+00:00"

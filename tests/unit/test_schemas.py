@@ -10,7 +10,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from runbook import collection, generate
-from runbook.validate import documentation, schemas
+from runbook.load import documentation, schemas
 
 FIXTURES = Path(__file__).parent.parent / "schemas"
 SCHEMAS = sorted((collection.root() / "schemas").rglob("*.schema.json"))

@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import QuotedString
 
-from runbook.events import Event, HostCounts, Publisher, Recap, Status, TaskResult
-from runbook.secrets import MASK, SHORTEST_PART, Redactor
+from runbook.events.model import Event, HostCounts, Publisher, Recap, Status, TaskResult
+from runbook.events.redaction import MASK, SHORTEST_PART, Redactor
 
 secrets = st.text(min_size=SHORTEST_PART).filter(
     lambda text: text.strip() and MASK not in text and text not in MASK

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runbook import collection
-from runbook.validate import checks
+from runbook.load import checks
 
 MODES = ("initial", "single", "regular", "reset")
 

@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 from rich.console import Console
 
-from runbook import status
-from runbook.validate import schemas
+from runbook.commands import status
+from runbook.load import schemas
 
 CASES = Path(__file__).resolve().parent.parent / "cases" / "status"
 

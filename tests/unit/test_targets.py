@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from runbook import collection, targets
+from runbook import collection
 from runbook.errors import InvalidInputError
+from runbook.load import targets
 
 
 @pytest.fixture

@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from runbook import translate
-from runbook.events import HostCounts, Notice, PlayStarted, Recap, Status, TaskResult, TaskStarted
+from runbook.events.model import (
+    HostCounts,
+    Notice,
+    PlayStarted,
+    Recap,
+    Status,
+    TaskResult,
+    TaskStarted,
+)
+from runbook.execute import translate
 
 
 def raw(event: str, **data: Any) -> dict[str, Any]:

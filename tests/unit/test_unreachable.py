@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runbook import translate, unreachable
-from runbook.events import TaskResult
+from runbook.events.model import TaskResult
+from runbook.execute import translate, unreachable
 
 SENT = 'Task failed: Data could not be sent to remote host "1.2.3.4". Make sure this host can be reached over ssh: '
 EOF = "Task failed: EOF on stream; last 100 lines received:\n"

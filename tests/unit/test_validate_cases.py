@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook import parameters, targets
-from runbook.diagnostics import Problem
-from runbook.validate.checks import check
+from runbook.load import parameters, targets
+from runbook.load.checks import check
+from runbook.load.diagnostics import Problem
 
 CASES = sorted((Path(__file__).parent.parent / "cases" / "validate").glob("*.yml"))
 

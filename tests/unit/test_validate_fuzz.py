@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runbook.targets import Target
-from runbook.validate import schemas, templates
-from runbook.validate.checks import check
+from runbook.load import schemas, templates
+from runbook.load.checks import check
+from runbook.load.targets import Target
 
 WORDS = st.sampled_from([
     "hosts", "name", "tasks", "handlers", "roles", "role", "vars", "block", "rescue", "when",

@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook import collection, parameters, show, targets
-from runbook.validate import inventory
-from runbook.validate.checks import check
+from runbook import collection
+from runbook.load import inventory, modes, parameters, targets
+from runbook.load.checks import check
 
 #: Of one mutant's validation: seconds, and bytes of the process's address space.
 SECONDS, MEMORY = 5.0, 1 << 30
@@ -104,7 +104,7 @@ def _validate(seed: int, folder: Path, *, packaged: bool) -> str:
         problems = check(playbook, target, limit="all")
         errors = [str(problem) for problem in problems if not problem.warning]
         if not errors:  # then apply goes on with what it loads
-            _ = inventory.read(target).local, show.playbook_steps(playbook)
+            _ = inventory.read(target).local, modes.playbook_steps(playbook)
             parameters.resolve(playbook, target, parameters.parse_extra_vars(["run_id=1"]))
     except BaseException as error:  # noqa: BLE001
         return f"{type(error).__name__}: {error}"

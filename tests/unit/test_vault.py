@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
 
-from runbook import apply, execute, parameters, targets, vault
 from runbook.errors import ExitCode, InvalidInputError
-from runbook.validate.checks import check
+from runbook.execute import runner
+from runbook.flow import apply
+from runbook.load import parameters, targets, vault
+from runbook.load.checks import check
 
 FILES = {
     "playbooks/p.yml": """\
@@ -143,7 +145,7 @@ def test_apply_validate_stops_before_anything_is_contacted(
     Path("other").write_text("wrong\n")
     called: list[object] = []
     monkeypatch.setenv("RUNBOOK_HOME", str(folder / "state"))
-    monkeypatch.setattr(execute, "run", lambda *given: called.append(given))
+    monkeypatch.setattr(runner, "run", lambda *given: called.append(given))
 
     def validate(password: str, *more: str) -> ExitCode:
         options = apply.Options(

@@ -40,7 +40,7 @@ from runbook.cli import SETTINGS, one_target
 @click.option("-v", "--verbose", count=True, help="More; -vvv is what Ansible says of connections.")
 def apply(**options: Any) -> int:
     """Validate PLAYBOOK and TARGET, show the plan, confirm, do it."""
-    gc.disable()  # what is imported now stays; execute.run enables it
-    from runbook import apply as flow
+    gc.disable()  # what is imported now stays; runner.run enables it
+    from runbook.flow import apply as flow
 
     return flow.apply(flow.Options(**options))

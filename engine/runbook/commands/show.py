@@ -11,16 +11,15 @@ import click
 from runbook.cli import SETTINGS
 
 if TYPE_CHECKING:
-    from runbook.parameters import Parameter
-    from runbook.validate.playbook import Step
+    from runbook.load.parameters import Parameter
+    from runbook.load.playbook import Step
 
 
 @click.command("list", context_settings=SETTINGS)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def list_(*, as_json: bool) -> None:
     """The run modes that apply takes, and the targets."""
-    from runbook import show as modes
-    from runbook import targets
+    from runbook.load import modes, targets
 
     found, names = modes.run_modes(), targets.target_names()
     if as_json:
@@ -52,9 +51,8 @@ def show(playbook: str, target: str | None, extra_vars: tuple[str, ...], *, as_j
 
     With -i also their values, secrets masked.
     """
-    from runbook import parameters, targets
-    from runbook import show as modes
-    from runbook.diagnostics import fail_on
+    from runbook.load import modes, parameters, targets
+    from runbook.load.diagnostics import fail_on
 
     path = targets.playbook(playbook)
     extra = parameters.parse_extra_vars(extra_vars)

@@ -1,1 +1,0 @@
-"""Plugins of the engine for the ansible process; ansible finds them by path."""

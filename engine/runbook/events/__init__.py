@@ -1,0 +1,1 @@
+"""What a run consists of, and who listens: the journal, the renderers."""

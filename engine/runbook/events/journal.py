@@ -1,0 +1,167 @@
+"""The journal: one folder a run below ``RUNBOOK_HOME/runs``, without secrets.
+
+``events.jsonl`` grows while the run goes on, each line flushed and synced; ``result.json`` is
+written when it ends, so a run without it was killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from runbook.errors import ExitCode, InvalidInputError
+from runbook.events.model import Event, Progress, Result
+from runbook.home import home, own_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+#: What ``prune`` keeps unless the environment says otherwise.
+KEEP = {"RUNBOOK_KEEP_DAYS": 90, "RUNBOOK_KEEP_RUNS": 200}
+
+
+class Journal:
+    """Subscribes to the events of one run."""
+
+    def __init__(self, run_id: str) -> None:
+        self.folder = own_folder(path(run_id))
+        self._events = self._create("events.jsonl")
+        fcntl.flock(self._events, fcntl.LOCK_EX)  # until the process ends: see ``prune``
+
+    def __call__(self, event: Event) -> None:
+        """Keep one event; how far a step was at some second is of no use later.
+
+        An OSError, as of a full disk, names the run's folder.
+        """
+        if isinstance(event, Progress):
+            return
+        try:
+            self._keep(event)
+        except OSError as error:
+            error.filename = error.filename or str(self.folder)
+            raise
+
+    def _keep(self, event: Event) -> None:
+        if isinstance(event, Result):
+            with os.fdopen(self._create("result.json.new"), "w", encoding="utf-8") as file:
+                json.dump(event.as_json(), file, ensure_ascii=False, indent=1)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            (self.folder / "result.json.new").replace(self.folder / "result.json")
+            os.close(self._events)
+            return
+        os.write(self._events, (json.dumps(event.as_json(), ensure_ascii=False) + "\n").encode())
+        os.fdatasync(self._events)
+
+    def _create(self, name: str) -> int:
+        return os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def new_run_id() -> str:
+    """A run's id: its start in UTC, and what tells it from another of the same moment."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"
+
+
+def path(run_id: str) -> Path:
+    """The folder of a run."""
+    return home() / "runs" / run_id
+
+
+def kept(name: str) -> int:
+    """The number in the environment variable ``name`` of ``KEEP``, else its default."""
+    text = os.environ.get(name, "").strip() or str(KEEP[name])
+    if not re.fullmatch(r"[1-9]\d{0,5}", text):
+        raise InvalidInputError(f"{name} is {text!r}; expected a whole number from 1 to 999999")
+    return int(text)
+
+
+def prune() -> list[str]:
+    """Remove runs older than ``RUNBOOK_KEEP_DAYS``, but not the newest ``RUNBOOK_KEEP_RUNS``.
+
+    Those that ``needed_backups`` names stay, and those that still run. Oldest first, so that a
+    failed run is never left without the later one that made its backup dispensable. Gives the ids
+    of the removed ones.
+    """
+    oldest = f"{datetime.now(UTC) - timedelta(days=kept('RUNBOOK_KEEP_DAYS')):%Y%m%dT%H%M%S}"
+    folders = [f for f in sorted((home() / "runs").glob("*/")) if _RUN_ID.fullmatch(f.name)]
+    old = [f for f in folders[: -kept("RUNBOOK_KEEP_RUNS")] if f.name < oldest]
+    needed = set(needed_backups().values()) if old else set()
+    removed = []
+    for folder in old:
+        if folder.name not in needed and not _running(folder):
+            shutil.rmtree(folder)
+            removed.append(folder.name)
+    return removed
+
+
+_RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
+
+
+def _running(folder: Path) -> bool:
+    try:
+        with (folder / "events.jsonl").open() as events:
+            fcntl.flock(events, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def needed_backups() -> dict[str, str]:
+    """The backups of runs that were killed or failed, each with the run that points to it.
+
+    Only until the same playbook has ended well on the same target.
+    """
+    needed: dict[tuple[str, str], dict[str, str]] = {}
+    for folder in sorted((home() / "runs").glob("*/")):
+        ended = _ended(folder)
+        if ended and ended["check"]:
+            continue
+        if ended and ended["exit_code"] == ExitCode.OK:
+            needed.pop((ended["playbook"], ended["target"]), None)
+            continue
+        for about, backup_id in _backups(folder):
+            needed.setdefault(about, {})[backup_id] = folder.name
+    return {backup_id: run for found in needed.values() for backup_id, run in found.items()}
+
+
+def _ended(folder: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def _backups(folder: Path) -> Iterator[tuple[tuple[str, str], str]]:
+    """Playbook and target, and a backup, for every step of a real run that tells of one."""
+    about = None
+    try:
+        text = (folder / "events.jsonl").read_text(encoding="utf-8")
+    except FileNotFoundError:  # killed before it could write
+        return
+    for line in text.splitlines(keepends=True):
+        if not line.endswith("\n"):  # the run was killed while it wrote this
+            return
+        event = json.loads(line)
+        if event["event"] == "run_started":
+            about = None if event["check"] else (event["playbook"], event["target"])
+        elif about and event.get("backup_id"):
+            yield about, event["backup_id"]
+
+
+def keep_crash(text: str) -> Path:
+    """Keep the traceback of a bug in a file of its own; gives its path."""
+    place = own_folder(home() / "crashes") / f"{new_run_id()}.txt"
+    place.write_text(text, encoding="utf-8")
+    place.chmod(0o600)
+    return place

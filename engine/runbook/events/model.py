@@ -1,0 +1,207 @@
+"""What a run consists of: small frozen events, and the one place where they are published.
+
+``Publisher.publish`` redacts every event before anybody sees it; renderers and the journal
+subscribe to it, and none of them knows another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runbook.errors import ExitCode
+    from runbook.events.redaction import Redactor
+
+
+class Status(StrEnum):
+    """How a step ended on a host."""
+
+    OK = "ok"
+    CHANGED = "changed"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"
+    IGNORED = "ignored"
+
+
+def now() -> str:
+    """The time of an event: ISO 8601, UTC, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened; ``at`` is when."""
+
+    at: str = field(default_factory=now, kw_only=True)
+
+    @classmethod
+    def kind(cls) -> str:
+        """The event's name in JSON: ``task_result`` for ``TaskResult``."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+    def as_json(self) -> dict[str, Any]:
+        """The event as an object of schemas/event.schema.json."""
+        return {"event": self.kind(), **asdict(self)}
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """A check or a real run begins; ``parameters`` are those that differ from their defaults."""
+
+    run_id: str
+    playbook: str
+    target: str
+    check: bool
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PlayStarted(Event):
+    """A play begins."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class TaskStarted(Event):
+    """A task or a handler begins."""
+
+    name: str
+    module: str
+
+
+@dataclass(frozen=True)
+class TaskResult(Event):
+    """A task ended on a host.
+
+    ``diff`` is a list of Ansible's diffs (``before``, ``after``, their headers, or ``prepared``);
+    ``plan`` a list of the planned changes (plugins/module_utils/change.py). ``error_kind`` is set
+    on failures of our modules. ``output`` is what a failed foreign command printed. ``backup_id``
+    is the backup that the step made, found equal or restored. ``headline`` is what the operator
+    must know first of the whole run, in the plan and when asked to confirm it.
+    """
+
+    host: str
+    task: str
+    module: str
+    status: Status
+    changed: bool = False
+    diff: list[dict[str, Any]] = field(default_factory=list)
+    plan: list[dict[str, Any]] = field(default_factory=list)
+    message: str = ""
+    error_kind: str = ""
+    output: str = ""
+    seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    backup_id: str = ""
+    headline: str = ""
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """How far a table is in a phase of a step that is still running on a host.
+
+    None is unknown; unless ``exact``, the totals are estimates. ``message`` says the same for
+    people. What tells it: plugins/plugin_utils/following.py.
+    """
+
+    host: str
+    task: str
+    table: str
+    phase: str
+    rows: int
+    bytes: int
+    total_rows: int | None = None
+    total_bytes: int | None = None
+    exact: bool = False
+    done: bool = False
+    bytes_per_second: int | None = None
+    seconds_left: int | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Notice(Event):
+    """Something that Ansible said outside a step; ``level`` is warning, error or verbose."""
+
+    level: str
+    text: str
+
+
+@dataclass(frozen=True)
+class HostCounts:
+    """Ansible's recap of a host."""
+
+    ok: int = 0
+    changed: int = 0
+    unreachable: int = 0
+    failed: int = 0
+    skipped: int = 0
+    rescued: int = 0
+    ignored: int = 0
+
+
+@dataclass(frozen=True)
+class Recap(Event):
+    """Counts of a whole run, per host."""
+
+    hosts: Mapping[str, HostCounts]
+
+
+@dataclass(frozen=True)
+class RunFinished(Event):
+    """A check run or a real run ended.
+
+    ``unfinished`` is the step that an interruption cut off, ``unchecked`` are the steps that the
+    check could only skip, as foreign commands.
+    """
+
+    check: bool
+    exit_code: ExitCode
+    changed: bool
+    seconds: float
+    unfinished: str = ""
+    unchecked: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Result(Event):
+    """What the whole command came to; the last object of ``--json`` and the journal's result."""
+
+    exit_code: ExitCode
+    run_id: str = ""
+    playbook: str = ""
+    target: str = ""
+    check: bool = False
+    changed: bool = False
+    message: str = ""
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    hosts: Mapping[str, HostCounts] = field(default_factory=dict)
+    plan: list[dict[str, Any]] = field(default_factory=list)
+
+
+Subscriber = Callable[[Event], None]
+
+
+class Publisher:
+    """Hands each event, redacted, to every subscriber in turn."""
+
+    def __init__(self, redactor: Redactor, subscribers: Iterable[Subscriber]) -> None:
+        self._redactor = redactor
+        self._subscribers = list(subscribers)
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Hand it every event from now on."""
+        self._subscribers.append(subscriber)
+
+    def publish(self, event: Event) -> None:
+        """Redact and deliver."""
+        clean = self._redactor.event(event)
+        for subscriber in self._subscribers:
+            subscriber(clean)

@@ -1,0 +1,329 @@
+"""Renderers for people: one for terminals, one for everything else; they say the same things."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from runbook.errors import ExitCode
+from runbook.events.model import (
+    Event,
+    Notice,
+    PlayStarted,
+    Progress,
+    Recap,
+    RunFinished,
+    RunStarted,
+    Status,
+    TaskResult,
+    TaskStarted,
+)
+from runbook.events.render import text
+from runbook.events.render.live import Live
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How much is shown. ``diff``: in real runs too, and all of it. ``verbosity``: ``-v``s."""
+
+    diff: bool = False
+    verbosity: int = 0
+
+    def lines(self, *, check: bool) -> int | None:
+        """How many lines of a diff are shown: 0 none, None all."""
+        if self.diff or self.verbosity:
+            return None
+        return text.DIFF_LINES if check else 0
+
+
+#: Seconds between two lines about the same table where nothing can be replaced in place.
+PATIENCE = 30.0
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that can do more than a typewriter."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+class Plain:
+    """Text for files, pipes and CI: no colour, no width, no times unless ``-v``; stable.
+
+    A step that takes long says how far it is, every ``PATIENCE`` seconds.
+    """
+
+    def __init__(
+        self,
+        detail: Detail,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._detail = detail
+        self._clock = clock
+        self._begun = 0.0
+        self._told: dict[tuple[str, str], float] = {}
+        self._stream = stream or sys.stdout
+        self._check = False
+        self._results: list[TaskResult] = []
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case RunStarted():
+                self._header(event)
+            case PlayStarted():
+                self._say(f"\nPlay: {event.name}")
+            case TaskStarted() | Progress():
+                self._progress(event)
+            case TaskResult():
+                self._results.append(event)
+                self._result(event)
+            case Notice():
+                self._notice(event)
+            case Recap():
+                self._say("")
+                for host, counts in event.hosts.items():
+                    self._say(text.recap(host, counts))
+            case RunFinished():
+                for line in text.conclusion(event, self._results):
+                    self._say(line)
+                self._say("")
+
+    def _header(self, event: RunStarted) -> None:
+        self._check, self._results = event.check, []
+        self._say(f"{'Check' if event.check else 'Apply'} {event.playbook} on {event.target}")
+        for name, value in event.parameters.items():
+            self._say(f"  {name}: {_value(value)}")
+
+    def _progress(self, event: TaskStarted | Progress) -> None:
+        now = self._clock()
+        if isinstance(event, TaskStarted):
+            self._begun, self._told = now, {}
+            return
+        about = (event.host, event.table)
+        if not event.done and now - self._told.get(about, self._begun) >= PATIENCE:
+            self._told[about] = now
+            self._say(f"running: {event.task} [{event.host}]: {event.table}: {event.message}")
+
+    def _result(self, result: TaskResult) -> None:
+        for line in text.headlines([result]):
+            self._say(line)
+        said = text.summary(result)
+        took = f" ({result.seconds:.1f} s)" if self._detail.verbosity else ""
+        end = f": {said}" if said else ""
+        self._say(f"{result.status}: {result.task} [{result.host}]{took}{end}")
+        for line in _failure(result):
+            self._say(f"    {line}")
+        for warning in result.warnings:
+            self._say(f"    warning: {warning}")
+        limit = self._detail.lines(check=self._check)
+        if result.changed and limit != 0:
+            for diff in result.diff:
+                for line in text.diff_lines(diff, limit):
+                    self._say(f"    {line}".rstrip())
+
+    def _notice(self, notice: Notice) -> None:
+        if notice.level != "verbose" or self._detail.verbosity:
+            for line in notice.text.splitlines():
+                self._say(f"{notice.level}: {line}")
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class Brief:
+    """For logs: a line with the time for each step that did or would do something, and for the end.
+
+    Of the check run before an apply only what ends the matter: a failure, or nothing to change.
+    A call that another run at work has kept from doing anything is that one line.
+    """
+
+    def __init__(self, *, only_check: bool, stream: TextIO | None = None) -> None:
+        self._only_check = only_check
+        self._stream = stream or sys.stdout
+        self._results: list[TaskResult] = []
+
+    def __call__(self, event: Event) -> None:
+        """Take in one event; what is to be said is said at the end of its run."""
+        match event:
+            case RunStarted():
+                self._results = []
+            case TaskResult():
+                self._results.append(event)
+            case RunFinished() if not event.check or self._only_check or not self._goes_on(event):
+                said = [line for result in self._results for line in _brief(result)]
+                if not (event.exit_code == ExitCode.LOCKED and len(said) == 1):
+                    said += text.conclusion(event, self._results)
+                for line in said:
+                    print(f"{event.at} {line}", file=self._stream, flush=True)
+            case _:
+                pass
+
+    @staticmethod
+    def _goes_on(check: RunFinished) -> bool:
+        return check.exit_code == ExitCode.OK and bool(check.changed or check.unchecked)
+
+
+def _brief(result: TaskResult) -> list[str]:
+    """A step in a line; none for one that did nothing."""
+    failed = _failure(result)
+    if not result.changed and not failed:
+        return []
+    said = " ".join(failed) or text.summary(result)
+    return [f"{result.status}: {result.task} [{result.host}]{': ' if said else ''}{said}"]
+
+
+_SYMBOLS = {
+    Status.OK: ("✓", "green"),
+    Status.CHANGED: ("●", "yellow"),
+    Status.SKIPPED: ("·", "dim"),
+    Status.FAILED: ("✗", "bold red"),
+    Status.UNREACHABLE: ("✗", "bold red"),
+    Status.IGNORED: ("✗", "dim yellow"),
+}
+
+_DIFF_STYLES = (
+    ("+++", "bold"),
+    ("---", "bold"),
+    ("@@", "cyan"),
+    ("+", "green"),
+    ("-", "red"),
+    ("…", "dim"),
+)
+
+
+class Terminal:
+    """For people at a terminal: each step as it runs, what changed, the diff in colour.
+
+    ``live``: with a line that says what is running now, and one for each table that it works on.
+    """
+
+    def __init__(self, detail: Detail, stream: TextIO | None = None, *, live: bool = True) -> None:
+        from rich.console import Console
+
+        self._detail = detail
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._live = Live(self._console) if live else None
+        self._check = False
+        self._again = False
+        self._hosts: set[str] = set()
+        self._results: list[TaskResult] = []
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if self._live:
+            self._live(event)
+        match event:
+            case RunStarted():
+                self._header(event)
+            case PlayStarted():
+                self._print(("", ""), (event.name, "bold"))
+            case TaskResult():
+                self._results.append(event)
+                self._result(event)
+            case Notice():
+                self._notice(event)
+            case Recap():
+                self._recap(event)
+            case RunFinished():
+                self._finished(event)
+            case _:
+                pass
+
+    def _print(self, *lines: tuple[str, str], indent: int = 0) -> None:
+        """Lines of text and style, at once: the spinner is redrawn once."""
+        from rich.text import Text
+
+        parts = [(" " * indent + line, style) for line, style in lines]
+        self._console.print(Text("\n").join(Text(line, style=style) for line, style in parts))
+
+    def _header(self, event: RunStarted) -> None:
+        from rich.text import Text
+
+        self._check, self._results = event.check, []
+        title = Text.assemble(
+            ("Check ", "bold cyan") if event.check else ("Apply ", "bold magenta"),
+            (event.playbook, "bold"), " → ", (event.target, "bold"),
+            ("   nothing is changed" if event.check else "", "dim"),
+        )  # fmt: skip
+        lines = [title]
+        if not self._again:
+            width = max((len(name) for name in event.parameters), default=0)
+            lines += [
+                Text.assemble(("  " + name.ljust(width + 2), "dim"), _value(value))
+                for name, value in event.parameters.items()
+            ]
+        self._again = True
+        self._console.print()
+        self._console.print(Text("\n").join(lines))
+
+    def _result(self, result: TaskResult) -> None:
+        self._hosts.add(result.host)
+        lines = [(line, _tone(result)) for line in _failure(result)]
+        if said := text.summary(result):
+            lines.append((said, "yellow" if result.changed else "dim"))
+        lines += [(f"warning: {warning}", "yellow") for warning in result.warnings]
+        limit = self._detail.lines(check=self._check)
+        if result.changed and limit != 0:
+            lines += [
+                (x, _diff_style(x)) for diff in result.diff for x in text.diff_lines(diff, limit)
+            ]
+        if headlines := text.headlines([result]):
+            self._print(*((line, "bold yellow") for line in headlines))
+        self._console.print(self._title(result))
+        if lines:
+            self._print(*lines, indent=6)
+
+    def _title(self, result: TaskResult) -> Any:
+        """Symbol and name at the left, time at the right."""
+        from rich.text import Text
+
+        symbol, style = _SYMBOLS[result.status]
+        name = result.task + (f"  [{result.host}]" if len(self._hosts) > 1 else "")
+        if result.status in (Status.SKIPPED, Status.IGNORED, Status.UNREACHABLE):
+            name += f"  {result.status}"
+        took = f"{result.seconds:.1f} s"
+        room = max(min(self._console.width, 100) - len(name) - len(took) - 5, 1)
+        quiet = "dim" if result.status == Status.SKIPPED else ""
+        return Text.assemble("  ", (symbol, style), " ", (name, quiet), " " * room, (took, "dim"))
+
+    def _notice(self, notice: Notice) -> None:
+        if notice.level == "verbose":
+            if self._detail.verbosity:
+                self._print(*((line, "dim") for line in notice.text.splitlines()), indent=2)
+            return
+        style = "bold red" if notice.level == "error" else "yellow"
+        self._print((f"{notice.level}: {notice.text}", style), indent=2)
+
+    def _recap(self, event: Recap) -> None:
+        self._console.print()
+        for host, found in event.hosts.items():
+            bad = found.failed or found.unreachable
+            style = "bold red" if bad else "yellow" if found.changed else "green"
+            self._print((text.recap(host, found), style))
+
+    def _finished(self, event: RunFinished) -> None:
+        first, *others = text.conclusion(event, self._results)
+        self._print((first, "bold"), *((line, "") for line in others))
+
+
+def _failure(result: TaskResult) -> list[str]:
+    """What is said of a step that failed."""
+    if result.status not in (Status.FAILED, Status.UNREACHABLE, Status.IGNORED):
+        return []
+    return [line for part in (result.message, result.output) for line in part.splitlines()]
+
+
+def _tone(result: TaskResult) -> str:
+    return "dim" if result.status == Status.IGNORED else "red"
+
+
+def _diff_style(line: str) -> str:
+    return next((style for start, style in _DIFF_STYLES if line.startswith(start)), "")
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else text.one_line(str(value))

@@ -1,0 +1,166 @@
+"""What both people's renderers say, as plain text: pure functions of events."""
+
+from __future__ import annotations
+
+import json
+from difflib import unified_diff
+from typing import TYPE_CHECKING, Any
+
+from runbook.errors import ExitCode
+from runbook.events.model import HostCounts, Progress, RunFinished, Status, TaskResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+#: Lines of one resource's diff that are shown unless everything is asked for.
+DIFF_LINES = 40
+
+#: Beyond this many lines a diff is not computed: it would take longer than the step itself.
+DIFF_INPUT = 20_000
+
+#: Changes that one line about a step names.
+NAMED = 3
+
+
+def counts(values: Mapping[str, Any]) -> str:
+    """``{"rows_deleted": 1200}`` as ``1,200 rows deleted``; zeros say nothing."""
+    said = [f"{number:,} {name.replace('_', ' ')}" for name, number in values.items() if number]
+    return ", ".join(said)
+
+
+def item(entry: Mapping[str, Any]) -> str:
+    """A planned change in a few words."""
+    said = counts(entry.get("counts") or {}) or str(entry.get("action", "")).replace("_", " ")
+    return f"{entry.get('resource', '')}: {said}"
+
+
+def real(plan: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The planned changes that change something."""
+    return [entry for entry in plan if entry.get("action", "none") != "none"]
+
+
+def summary(result: TaskResult) -> str:
+    """What a step changed, or why it changed nothing, in one line."""
+    if result.status not in (Status.OK, Status.CHANGED):
+        return ""
+    if result.changed:
+        changes = [item(entry) for entry in real(result.plan)]
+        more = [f"and {len(changes) - NAMED} more"] if len(changes) > NAMED else []
+        return one_line("; ".join(changes[:NAMED] + more) or result.message)
+    return one_line(result.message)
+
+
+def fraction(progress: Progress) -> float | None:
+    """How much of a table's phase is done, 0 to 1; None when the whole is not known."""
+    if progress.done:
+        return 1.0
+    pairs = ((progress.rows, progress.total_rows), (progress.bytes, progress.total_bytes))
+    return next((min(done / whole, 1.0) for done, whole in pairs if whole), None)
+
+
+def waits(progress: Progress) -> bool:
+    """Whether nothing has been done of what has numbers."""
+    return not progress.rows + progress.bytes and progress.total_rows is not None
+
+
+def one_line(text: str, limit: int = 160) -> str:
+    """Text without line ends, cut at ``limit`` characters."""
+    joined = " ".join(text.split())
+    return joined if len(joined) <= limit else joined[: limit - 1] + "…"
+
+
+def diff_lines(diff: Mapping[str, Any], limit: int | None = DIFF_LINES) -> Iterator[str]:
+    """A diff of Ansible as lines of a unified diff, at most ``limit`` of them and a last remark."""
+    lines = _unified(diff)
+    shown = lines if limit is None or len(lines) <= limit + 1 else lines[:limit]
+    yield from shown
+    if len(shown) < len(lines):
+        yield f"… {len(lines) - len(shown):,} more lines (--diff shows all)"
+
+
+def _unified(diff: Mapping[str, Any]) -> list[str]:
+    if "prepared" in diff:
+        return str(diff["prepared"]).splitlines()
+    before, after = (_as_lines(diff.get(side)) for side in ("before", "after"))
+    headers = [str(diff.get(f"{side}_header") or side) for side in ("before", "after")]
+    if len(before) + len(after) > DIFF_INPUT:
+        return [
+            f"--- {headers[0]}",
+            f"+++ {headers[1]}",
+            f"{len(before):,} lines → {len(after):,} lines",
+        ]
+    return [
+        line.rstrip("\n")
+        for line in unified_diff(before, after, headers[0], headers[1], lineterm="")
+    ]
+
+
+def _as_lines(side: object) -> list[str]:
+    if side is None:
+        return []
+    if not isinstance(side, str):
+        side = json.dumps(side, indent=4, sort_keys=True, default=str)
+    return side.splitlines()
+
+
+def recap(host: str, found: HostCounts) -> str:
+    """A host's line of the recap, as Ansible prints it."""
+    return (
+        f"{host:<26} : ok={found.ok:<4} changed={found.changed:<4} "
+        f"unreachable={found.unreachable:<4} failed={found.failed:<4} skipped={found.skipped:<4} "
+        f"rescued={found.rescued:<4} ignored={found.ignored:<4}"
+    ).rstrip()
+
+
+def headlines(results: Iterable[TaskResult]) -> list[str]:
+    """What the operator must know first of a run, each line with its host."""
+    return [f"{result.headline} [{result.host}]" for result in results if result.headline]
+
+
+def conclusion(finished: RunFinished, results: Sequence[TaskResult]) -> list[str]:
+    """The last lines of a run: what it came to and what to do next."""
+    changed = [result.task for result in results if result.changed]
+    steps = f"{len(changed)} step{'' if len(changed) == 1 else 's'}"
+    if finished.exit_code == ExitCode.INTERRUPTED:
+        return _interrupted(finished, results, changed)
+    if finished.exit_code not in (ExitCode.OK, ExitCode.CHANGES):
+        if finished.check:
+            return ["Nothing was changed: this was a check."]
+        if not changed:
+            return ["Stopped. Nothing was changed before that."]
+        return [
+            f"Stopped. Done before that: {', '.join(changed)}.",
+            "When the cause is mended, run the same command again: it does what is still missing.",
+        ]
+    if finished.unchecked:
+        names = ", ".join(finished.unchecked)
+        return [
+            *headlines(results),
+            f"{steps} would change something; what these do a check cannot tell: {names}.",
+            "Nothing was changed: this was a check.",
+        ]
+    if not changed:
+        return ["Nothing to change: the target is as the playbook says."]
+    if finished.check:
+        return [
+            *headlines(results),
+            f"{steps} would change something. Nothing was changed: this was a check.",
+        ]
+    return [f"Done: {steps} changed something."]
+
+
+def _interrupted(
+    finished: RunFinished, results: Sequence[TaskResult], changed: Sequence[str]
+) -> list[str]:
+    lines = ["Interrupted."]
+    if finished.check:
+        return [*lines, "Nothing was changed: this was a check."]
+    done = [result.task for result in results if result.status in (Status.OK, Status.CHANGED)]
+    lines.append(f"Ended before that: {', '.join(done) if done else 'no step'}.")
+    lines.append(f"Of these changed something: {', '.join(changed) if changed else 'none'}.")
+    if finished.unfinished:
+        lines.append(
+            f"Cut off: {finished.unfinished}. A database transaction is rolled back when cut off; "
+            "if it had just been committed, the next run finds its marker and does not repeat it."
+        )
+    return [*lines, "Run the same command again to finish."]

@@ -1,0 +1,1 @@
+"""ansible-runner: the one place that knows it."""

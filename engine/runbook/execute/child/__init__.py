@@ -1,0 +1,1 @@
+"""What runs inside the ansible process of a run."""

@@ -1,0 +1,1 @@
+"""The callback plugin of a run."""

@@ -1,0 +1,210 @@
+"""The stdout callback of a run: prints nothing, and tells the engine what no event says.
+
+That is which values are secret, which steps a check could not check, and how a host was to be
+reached that is unreachable.
+
+ansible-runner's own callback derives from it and turns what happens into events; the default one
+would besides render every diff as text that nobody reads. It runs inside the ansible process,
+where vault, lookups and templates are evaluated as the tasks will see them
+(``runbook.events.redaction``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible import constants
+from ansible.errors import AnsibleError
+from ansible.inventory.host import Host
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import connection_loader
+from ansible.template import Templar
+
+DOCUMENTATION = """
+name: runbook_quiet
+type: stdout
+short_description: Base of the engine's event callback
+description:
+  - Prints nothing.
+  - Tells the engine which values are secret and which steps a check could not check.
+  - Tells the engine how a host was to be reached that is unreachable.
+  - Has the engine end the run when an event cannot be kept for it.
+version_added: "0.1.0"
+extends_documentation_fragment:
+  - default_callback
+"""
+
+try:  # ansible-core 2.19 marks what came out of a vault; before, the text keeps its ciphertext.
+    from ansible._internal._datatag._tags import VaultedValue
+    from ansible.parsing.vault import EncryptedString
+except ImportError:  # pragma: no cover - another ansible-core
+    VaultedValue = None
+    from ansible.parsing.yaml.objects import AnsibleVaultEncryptedUnicode as EncryptedString
+
+
+try:  # From ansible-core 2.22 on, output is masked by value instead of results by option.
+    from ansible.module_utils.secrets import register_secrets
+except ImportError:
+
+    def register_secrets(values: Iterable[str], /) -> None:
+        """Nothing: an older ansible-core has no list of secrets."""
+
+
+class CallbackModule(CallbackBase):  # type: ignore[misc]
+    """See the module."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "runbook_quiet"
+
+    def __init__(self) -> None:
+        super().__init__()
+        derived = sys.modules.get(type(self).__module__)
+        events = getattr(derived, "event_context", None)
+        if events is not None:
+            events.cache.set = _or_cut_off(events.cache.set)
+
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        """Hand over the secrets before the play's first task: all hosts', parameters are shown."""
+        if "RUNBOOK_IN_PROCESS" in os.environ:
+            # Here, in the process that forks one for every task.
+            from ansible_collections.labeller.runbook.plugins.plugin_utils import in_process
+
+            in_process.preload()
+        self._play = play
+        names = set(json.loads(os.environ.get("RUNBOOK_SECRET_NAMES", "[]")))
+        public = set(json.loads(os.environ.get("RUNBOOK_PUBLIC_NAMES", "[]")))
+        manager = play.get_variable_manager()
+        values: list[Any] = []
+        for host in manager._inventory.get_hosts():  # noqa: SLF001
+            variables = manager.get_vars(play=play, host=host)
+            templar = Templar(loader=manager._loader, variables=variables)  # noqa: SLF001
+            for name, value in variables.items():
+                if name in names:
+                    values.append(_evaluated(templar, value))
+                elif name not in public and name not in _AGGREGATES:
+                    values += [_evaluated(templar, leaf) for leaf in _vaulted(value)]
+        register_secrets(_texts(values))
+        _tell({"secrets": values})
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """Say which steps report that a check sees no further, as one that waits for a cluster."""
+        found = getattr(result, "result", None) or result._result  # noqa: SLF001
+        if found.get("unchecked"):
+            _tell({"unchecked": str(getattr(result, "task_name", ""))})
+
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        """Say how the host was to be reached; the engine hears it before it hears the event."""
+        _tell({"reached": {"host": result.host.get_name(), **self._reached(result)}})
+
+    def _reached(self, result: Any) -> dict[str, Any]:
+        """The options of the connection plugin, and become, as Ansible evaluated them."""
+        manager = self._play.get_variable_manager()
+        loader, inventory = manager._loader, manager._inventory  # noqa: SLF001
+        task = result.task_fields
+        delegate = task.get("delegate_to")
+        host = inventory.get_host(delegate) or Host(delegate) if delegate else result.host
+        variables = manager.get_vars(play=self._play, host=host, task=result.task)
+        templar = Templar(loader=loader, variables=variables)
+
+        def option(name: str, keyword: str) -> Any:
+            value = _evaluated(templar, variables.get(name))
+            return task.get(keyword) if value is None else value
+
+        connection = str(option("ansible_connection", "connection"))
+        connection_loader.get(connection, class_only=True)  # so that its options are known
+        known = constants.config.get_plugin_vars("connection", connection)
+        given = {name: _evaluated(templar, variables[name]) for name in known if name in variables}
+        options = constants.config.get_plugin_options(
+            "connection", connection, keys=task, variables=given
+        )
+        become = boolean(option("ansible_become", "become") or False, strict=False)
+        method = option("ansible_become_method", "become_method")
+        user = option("ansible_become_user", "become_user") or "root"
+        return {
+            "delegate": host.get_name() if delegate else "",
+            "connection": connection,
+            "mitogen": str(self._play.strategy).startswith("mitogen"),
+            "address": str(options.get("host") or ""),
+            "port": options.get("port") or 0,
+            "user": str(options.get("remote_user") or ""),
+            "key": str(options.get("private_key_file") or ""),
+            "become": f"{user} by {method}" if become else "",
+        }
+
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        """Say which steps a check could only skip: the real run will do them."""
+        found = getattr(result, "result", None) or result._result  # noqa: SLF001
+        if "skip_reason" not in found and "results" not in found:
+            _tell({"unchecked": str(getattr(result, "task_name", ""))})
+
+    def v2_runner_item_on_skipped(self, result: Any) -> None:
+        """As ``v2_runner_on_skipped``, for an item of a loop."""
+        self.v2_runner_on_skipped(result)
+
+
+def _or_cut_off(keep: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
+    """Have the engine end the run when an event cannot be kept for it, as on a full disk.
+
+    Ansible would only warn of it, so that the engine never hears of a change, or lose the thread
+    that takes results, and wait for them for ever.
+    """
+
+    def kept(key: str, event: Any) -> None:
+        try:
+            keep(key, event)
+        except OSError as error:
+            _tell({"broken": str(error.strerror)})
+            threading.Event().wait()  # nothing more may happen that nobody hears of
+
+    return kept
+
+
+#: Magic variables that hold all others once more.
+_AGGREGATES = frozenset({"hostvars", "vars", "environment"})
+
+
+def _tell(message: dict[str, Any]) -> None:
+    """One line to the engine."""
+    channel = os.environ.get("RUNBOOK_CHANNEL")
+    if channel:
+        with Path(channel).open("w", encoding="utf-8") as pipe:
+            pipe.write(json.dumps(message, default=str) + "\n")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a secret value; numbers as texts."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif value is not None and not isinstance(value, bool) and value != "":
+        yield str(value)
+
+
+def _evaluated(templar: Any, value: Any) -> Any:
+    """The value as a task sees it; none when it cannot be evaluated, for then no task sees it."""
+    try:
+        return templar.template(value)
+    except AnsibleError:
+        return None
+
+
+def _vaulted(value: Any) -> list[Any]:
+    """What in a variable came out of a vault."""
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in _vaulted(item)]
+    if isinstance(value, list):
+        return [leaf for item in value for leaf in _vaulted(item)]
+    sealed = isinstance(value, EncryptedString) or (
+        VaultedValue is not None and VaultedValue.is_tagged_on(value)
+    )
+    return [value] if sealed else []

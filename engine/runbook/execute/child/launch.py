@@ -1,0 +1,109 @@
+"""The ansible process of a run, started by ``runbook.execute.runner``.
+
+``python -m runbook.execute.child.launch PIPE``
+
+It reads its environment and its arguments from a pipe, so that ansible-runner, which keeps the
+command line and the whole environment of what it starts in a file, has no secret to keep; nor does
+the process table. The arguments may come late, or never: while the engine looks at its input,
+ansible is already being imported. And it dies with the engine: an orphan would go on changing the
+target while the operator believes that the run has ended.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from runbook.execute.child import patches
+from runbook.processes import die_with_parent
+
+
+def main() -> None:
+    """Become ``ansible-playbook``."""
+    engine = os.getppid()
+    die_with_parent()
+    _register_children(os.getpid())
+    with Path(sys.argv[1]).open(encoding="utf-8") as pipe:
+        os.environ.update(json.loads(pipe.readline() or "{}"))
+        sys.argv[:] = ["ansible-playbook"]
+        _warm_up()
+        arguments = pipe.readline()
+    if not arguments or os.getppid() != engine:  # nothing is to be done, or nobody is there
+        sys.exit(0)
+    _end(_run(json.loads(arguments)))
+
+
+def _register_children(parent: int) -> None:
+    """Have the processes that ``parent`` forks, not those that they fork, die with it."""
+    forking = [0]
+
+    def before() -> None:
+        forking[0] = os.getpid()
+        # What is there stays: no collector need look at it, nor make a child copy its pages.
+        gc.freeze()
+        gc.enable()
+
+    def in_child() -> None:
+        if forking[0] == parent:
+            # The parent's handler must not meet what is meant for this one: it looks after workers,
+            # fails here, and the signal would be lost before the worker's own handler is there.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            die_with_parent()
+            if os.getppid() != parent:  # it died before prctl could tell us
+                os._exit(1)
+
+    os.register_at_fork(before=before, after_in_child=in_child)
+
+
+def _warm_up() -> None:
+    """Import what every run imports, the garbage collector out of the way until the first task."""
+    gc.disable()
+    import ansible.cli.playbook
+    import ansible.plugins.connection.local
+    import ansible.plugins.strategy.linear  # noqa: F401
+
+    if "RUNBOOK_IN_PROCESS" in os.environ:
+        # What the modules import; the modules themselves come with the first play.
+        for library in ("boto3", "psycopg2", "yaml", "zstandard"):
+            importlib.import_module(library)
+    if os.environ["ANSIBLE_STRATEGY"].startswith("mitogen"):
+        import ansible_mitogen.strategy  # noqa: F401
+
+
+def _run(arguments: list[str]) -> int:
+    from ansible.cli.playbook import main as ansible_playbook
+
+    if "RUNBOOK_ANSWERS" in os.environ:
+        patches.prompts(_prompt)
+    sys.argv += arguments
+    try:
+        ansible_playbook()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    return 0
+
+
+def _prompt(question: str, private: bool) -> str:  # noqa: FBT001 - ansible's
+    """Forward a question to the engine: this process has no terminal of the operator's."""
+    with Path(os.environ["RUNBOOK_CHANNEL"]).open("w", encoding="utf-8") as pipe:
+        pipe.write(json.dumps({"question": question, "private": private}) + "\n")
+    with Path(os.environ["RUNBOOK_ANSWERS"]).open(encoding="utf-8") as pipe:
+        return pipe.readline().rstrip("\n")
+
+
+def _end(code: int) -> None:
+    """End with what was registered to be done, but without taking every object down singly."""
+    atexit._run_exitfuncs()  # noqa: SLF001
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

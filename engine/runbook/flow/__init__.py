@@ -1,0 +1,1 @@
+"""The order of the stages of a run, top to bottom."""

@@ -1,0 +1,141 @@
+"""Questions to a target: a packaged playbook runs there; each host's answer comes back as a file.
+
+The playbook writes what it found to ``{{ answers }}/HOST.json`` on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runbook.cli import one_target
+from runbook.errors import ExitCode, InvalidInputError, RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from runbook.events.model import Event
+
+_OPTIONS = [
+    click.option("-i", "--inventory", "target", required=True, metavar="TARGET",
+                 multiple=True, callback=one_target,
+                 help="A name below inventories/, a path, or 'host,'."),
+    click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters."),
+    click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts."),
+    click.option("-J", "--ask-vault-password", is_flag=True, help="Ask for the vault's password."),
+    click.option("--vault-password-file", multiple=True, metavar="FILE",
+                 help="A vault's password."),
+    click.option("--vault-id", multiple=True, metavar="ID@FILE",
+                 help="A vault's name and password."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object."),
+]  # fmt: skip
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of whoever asks a target; ``ask`` takes their values."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def ask(
+    question: str,
+    options: Mapping[str, Any],
+    variables: Mapping[str, Any] | None = None,
+    *,
+    check: bool = False,
+) -> dict[str, Any]:
+    """What each host answers to ``playbooks/queries/QUESTION.yml``, without secrets.
+
+    Failures are raised with the module's exit code.
+    """
+    from runbook import collection
+    from runbook.events.redaction import Redactor
+    from runbook.execute import runner
+    from runbook.flow.apply import ask_vault_passwords, bring_up, validated
+    from runbook.load import inventory, parameters, schemas, targets, vault
+
+    playbook = collection.root() / "playbooks/queries" / f"{question}.yml"
+    target = targets.target(options["target"])
+    known = schemas.parameters()
+    secret = {name for name, schema in known.items() if schema.get("writeOnly")}
+    redactor = Redactor()
+    with tempfile.TemporaryDirectory(prefix="runbook-") as answers:
+        given = (*options["extra_vars"], json.dumps({**(variables or {}), "answers": answers}))
+        extra = parameters.parse_extra_vars(given)
+        redactor.learn(value for name, value in extra.values.items() if name in secret)
+
+        asked = ask_vault_passwords(options["ask_vault_password"], options["vault_id"])
+        redactor.learn(asked.values())
+
+        def prepare() -> None:
+            files, identities = options["vault_password_file"], options["vault_id"]
+            passwords = vault.passwords(asked, files, identities)
+            limit = options["limit"] or None
+            validated(playbook, target, extra, limit=limit, passwords=passwords)
+            bring_up(target)
+
+        request = runner.Request(
+            playbook=playbook,
+            inventory=target.inventory,
+            check=check,
+            extra_vars=given,
+            limit=options["limit"],
+            vault_passwords=asked,
+            vault_password_files=options["vault_password_file"],
+            vault_ids=options["vault_id"],
+            local=inventory.read(target).local,
+        )
+        with _shown() as show:
+            outcome = runner.run(request, show, redactor, (secret, set(known) - secret), prepare)
+        if outcome.exit_code == ExitCode.INTERRUPTED:
+            raise KeyboardInterrupt
+        if outcome.exit_code != ExitCode.OK:
+            raise _failure(outcome.exit_code, redactor.text(_messages(outcome)))
+        found = {
+            path.stem: redactor.value(json.loads(path.read_text(encoding="utf-8")))
+            for path in sorted(Path(answers).glob("*.json"))
+        }
+    if not found:
+        raise InvalidInputError(f"target {target.name} has no host")
+    return found
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[[Event], None]]:
+    """What takes a run's events: on a terminal it is seen what the target is busy with."""
+    from runbook.events.render.people import is_terminal
+
+    if not is_terminal(sys.stderr):
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    from runbook.events.render.live import Live
+
+    live = Live(Console(stderr=True))
+    try:
+        yield live
+    finally:
+        live.stop()
+
+
+def _messages(outcome: Any) -> str:
+    failed = [
+        f"{result.host}: {result.message}"
+        for result in outcome.results
+        if result.status in ("failed", "unreachable")
+    ]
+    return "\n".join(failed) or outcome.message or "ansible could not be run"
+
+
+def _failure(code: ExitCode, message: str) -> RunbookError:
+    error = RunbookError(message)
+    error.exit_code = code
+    return error

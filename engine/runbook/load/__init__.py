@@ -1,0 +1,1 @@
+"""Options → checked input: every file read once, every problem reported at once."""

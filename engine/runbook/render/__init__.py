@@ -1,1 +1,0 @@
-"""Renderers: each subscribes to the events of a run, and none knows another."""

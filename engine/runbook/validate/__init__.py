@@ -1,1 +1,0 @@
-"""Whole-input validation (``checks``): every problem at once, before any connection is opened."""
