@@ -87,6 +87,7 @@ ARGUMENTS: dict[str, Any] = {
         "default": ["INSTANCE_FAILURE", "INSTANCE_FLEET_TIMEOUT", "INTERNAL_ERROR"],
     },
     "retry": {"type": "bool", "default": False},
+    "cluster_id": {"type": "str"},
     "wait": {"type": "float", "default": 60},
     "poll": {"type": "float", "default": 15},
     "timeout": {"type": "int", "default": 21600},

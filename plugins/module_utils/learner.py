@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from . import aws, emr, labeller_config, terraform
 from .change import Change, result
@@ -249,7 +249,7 @@ class Learner:
                     raise failure
                 # A check tells that the failure would be noted, so that the call goes on to do it.
                 told = Change(self.name, "report", "", str(failure) + "\n")
-                return result([told], cluster_id=cluster_id, attempt=last.number if last else 1)
+                return result([told], cluster_id="", attempt=last.number if last else 1)
         number = last.number + 1 if last else 1
         cluster_id = "" if check_mode else self._start(request, number)
         return self._submitted(cluster_id, number, changed=True)
@@ -372,12 +372,12 @@ class Learner:
     # waiting
 
     def finish(self, check_mode: bool) -> Dict[str, Any]:
-        """Follow the cluster for at most ``wait`` seconds; gives the module's result.
+        """Follow the cluster for at most ``wait`` seconds, 0 in a check; gives the module's result.
 
         ``done`` says whether it ended well. Raises LearnerFailure when it failed, Unreachable when
         AWS does not answer for the whole time, ModuleFailure after ``timeout``.
         """
-        limit = time.monotonic() + self.params["wait"]
+        limit = time.monotonic() + (0 if check_mode else self.params["wait"])
         while True:
             try:
                 found = self._look(check_mode)
@@ -394,15 +394,14 @@ class Learner:
             time.sleep(max(0, min(self.params["poll"], limit - time.monotonic())))
 
     def _look(self, check_mode: bool) -> Dict[str, Any]:
-        attempts = self.attempts()
-        cluster_id = self._cluster_of(attempts[-1] if attempts else None, check_mode)
+        last, cluster_id = self._followed(check_mode)
         if not cluster_id:
-            return result([], done=False, cluster_id="", steps=[], summary="no cluster yet")
+            none: Dict[str, Any] = {"cluster_id": "", "steps": [], "summary": "no cluster yet"}
+            return result([], done=False, unchecked=check_mode, msg=none["summary"], **none)
         cluster = self.describe(cluster_id)
         steps = self.steps(cluster_id)
         outcome = self.outcome(cluster, steps)
         if outcome.state == "failed":
-            last = attempts[-1] if attempts else None
             raise self._failure(cluster, steps, outcome, last, check_mode)
         elapsed = self._elapsed(cluster)
         if outcome.state == "running" and elapsed > self.params["timeout"]:
@@ -415,6 +414,15 @@ class Learner:
         done, facts = outcome.state == "succeeded", self._facts(cluster, steps)
         facts["msg"] = facts["summary"]
         return result([], done=done, unchecked=check_mode and not done, **facts)
+
+    def _followed(self, check_mode: bool) -> Tuple[Optional[Attempt], str]:
+        """The attempt to follow and its cluster's id, which is empty when there is none yet."""
+        attempts = self.attempts()
+        last = attempts[-1] if attempts else None
+        wanted: Optional[str] = self.params["cluster_id"]
+        if wanted is None:
+            return last, self._cluster_of(last, check_mode)
+        return next((each for each in attempts if wanted == each.cluster_id), last), wanted
 
     def _facts(
         self, cluster: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]
@@ -459,7 +467,7 @@ class Learner:
         again = (
             "the next call starts attempt {} of {}".format(number + 1, self.params["attempts"])
             if repeats
-            else "it is not repeated by itself; when its cause is mended, start it again with "
+            else "it is not repeated by itself; once the cause is fixed, start it again with "
             "learner_retry"
         )
         parts = [

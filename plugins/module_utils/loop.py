@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: Where a run can be: what ``iteration`` returns as ``phase``.
 PHASES = ("none", "mapping", "complete", "returned", "stopped")
+#: What comes next: what ``iteration`` returns as ``next``.
+NEXT = ("wait", "repair", "learn", "advance", "export", "end")
 
 
 @dataclass(frozen=True)
@@ -64,3 +66,12 @@ def phase(
     if mode == "regular" and following and iteration + 1 in metrics:
         return "returned"
     return "complete"
+
+
+def following(phase: str, mode: str, blocked: int) -> str:
+    """What a call of iterate.yml does next, one of NEXT; ``blocked`` sites keep a run open."""
+    if phase == "mapping":
+        return "repair" if blocked else "wait"
+    if phase == "complete":
+        return {"regular": "learn", "initial": "export", "single": "end"}[mode]
+    return {"none": "wait", "returned": "advance", "stopped": "end"}[phase]

@@ -21,7 +21,7 @@ options:
       - V(present) computes, checks and keeps the request; no cluster is started.
       - V(submitted) starts the cluster of O(iteration), unless it is there.
       - V(finished) follows that cluster for O(wait) seconds and fails when it failed; repeat it
-        until RV(done).
+        until RV(done) or RV(unchecked).
       - V(absent) terminates every cluster of the run.
       - V(verified) holds the folder C(terraform) below O(home), from which the consensus daemon
         starts the learner when no loop does, against the run, and fails with all that differs.
@@ -70,8 +70,14 @@ options:
     description: Start another cluster after a failure of any reason.
     type: bool
     default: false
+  cluster_id:
+    description:
+      - The cluster to follow with V(state=finished), as V(state=submitted) returned it. Empty when a
+        check has not started it, so that there is nothing to follow. Without the option the cluster
+        of the newest attempt at the iteration.
+    type: str
   wait:
-    description: Seconds that V(state=finished) follows the cluster.
+    description: Seconds that V(state=finished) follows the cluster; in check mode it looks once.
     type: float
     default: 60
   poll:
@@ -290,11 +296,13 @@ done:
   returned: when O(state=finished)
   type: bool
 unchecked:
-  description: Whether this was a check, and the cluster is at work, so that what follows is not known.
+  description:
+    - Whether this was a check, and the cluster is at work or not started yet, so that what follows is
+      not known.
   returned: when O(state=finished)
   type: bool
 cluster_id:
-  description: The cluster; empty while there is none.
+  description: The cluster to follow; empty while there is none, as when a check would start it.
   returned: when O(state) is V(submitted) or V(finished)
   type: str
 attempt:

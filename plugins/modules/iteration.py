@@ -17,8 +17,8 @@ description:
 options:
   state:
     description:
-      - V(read) tells where the loop is and changes nothing.
-      - V(mended) queues sites of the iteration that are missing in kml_data, and counts sites that
+      - V(read) returns where the loop is and what comes next, and changes nothing.
+      - V(repaired) queues sites of the iteration that are missing in kml_data, and counts sites that
         were mapped more often than needed as complete; either would keep the iteration open for ever.
       - V(exported) writes the table incoming_names as a CSV object to O(incoming_names); in initial
         drawing the run's own rows only. In regular production it first verifies all that the learner
@@ -28,7 +28,7 @@ options:
         configuration, within this run only. Then either the learner's names become sites and the
         counter goes up, or the loop ends and names that are not mapped are deleted.
     type: str
-    choices: [read, mended, exported, advanced]
+    choices: [read, repaired, exported, advanced]
     required: true
   aoi_name:
     description: General name of the AOI.
@@ -93,6 +93,14 @@ phase:
       as well; V(stopped) when the loop has ended.
   returned: when O(state=read)
   type: str
+next:
+  description:
+    - V(wait) while mappers work, or without a run; V(repair) when O(state=repaired) has something to do;
+      V(learn) to export the names, start the learner and follow it; V(advance) to take in what it
+      brought; V(export) to export the names of an initial drawing, and end; V(end) to take labeller
+      out of service.
+  returned: when O(state=read)
+  type: str
 mode:
   description: Mode of the run in place, empty without one.
   returned: when O(state=read)
@@ -114,7 +122,7 @@ processed:
   returned: when O(state=read) and a run is in place
   type: int
 blocked:
-  description: Sites that O(state=mended) would mend.
+  description: Sites that O(state=repaired) would repair.
   returned: when O(state=read) and a run is in place
   type: int
 failed_labels:
@@ -156,7 +164,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils.steps import regi
 ARGUMENTS = registry.arguments(steps.Iteration)
 
 _NEEDS = [
-    ("state", "mended", ["iteration"]),
+    ("state", "repaired", ["iteration"]),
     ("state", "exported", ["iteration", "incoming_names"]),
     ("state", "advanced", ["iteration", "metrics", "outgoing"]),
 ]

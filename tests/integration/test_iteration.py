@@ -223,19 +223,20 @@ def test_s12b_criterion_2_within_the_run_over_four_iterations(run: Labeller) -> 
 def test_stall_a_name_without_a_queue_row_is_queued(run: Labeller) -> None:
     (name,) = sites(run, 0)[:1]
     run.sql("DELETE FROM kml_data WHERE name = %s", name)
-    assert module(run, "read")["blocked"] == 1
-    checked = module(run, "mended", check=True)
-    assert module(run, "mended") == checked
+    found = module(run, "read")
+    assert (found["blocked"], found["next"]) == (1, "repair")
+    checked = module(run, "repaired", check=True)
+    assert module(run, "repaired") == checked
     assert name in sites(run, 0)
     assert module(run, "read")["blocked"] == 0
-    assert not module(run, "mended")["changed"]
+    assert not module(run, "repaired")["changed"]
 
 
 def test_stall_a_name_mapped_too_often_counts_as_complete(run: Labeller) -> None:
     (name,) = sites(run, 0)[:1]
     run.sql("UPDATE kml_data SET mapped_count = 6, mappers_needed = 5 WHERE name = %s", name)
     assert module(run, "read")["blocked"] == 1
-    done = module(run, "mended")
+    done = module(run, "repaired")
     assert f"{name}: mapped 6 times" in done["diff"][0]["after"]
     assert run.sql("SELECT mappers_needed FROM kml_data WHERE name = %s", name) == [(6,)]
     assert module(run, "read")["blocked"] == 0

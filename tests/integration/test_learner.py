@@ -243,11 +243,14 @@ def _status(self: Any) -> dict[str, Any]:
 def test_started_once_and_followed_to_its_end(params: dict[str, Any]) -> None:
     checked = submit(params, check=True)
     assert clusters(params) == []
+    ahead = finish(params, check=True, wait=60, cluster_id=checked["cluster_id"])
+    assert (ahead["done"], ahead["unchecked"]) == (False, True), "it is not started by a check"
     done = submit(params)
     assert done["changed"]
     assert (done["diff"], done["plan"]) == (checked["diff"], checked["plan"])
     assert done["diff"][0]["after"] == "attempt 1, up to 0.17 dollars an hour\n"
     (made,) = clusters(params)
+    assert done["cluster_id"] == made
     assert cluster(made)._tags == {
         "runbook:target": params["target"], "runbook:aoi": "ghana_3", "runbook:run": "1",
         "runbook:applied": params["applied"], "runbook:iteration": "1", "runbook:attempt": "1",
@@ -260,14 +263,14 @@ def test_started_once_and_followed_to_its_end(params: dict[str, Any]) -> None:
     running = finish(params)
     assert not running["done"]
     assert not running["unchecked"]
-    looked = finish(params, check=True)
+    looked = finish(params, check=True, cluster_id=made)
     assert (looked["unchecked"], looked["changed"]) == (True, False), "what comes next is not known"
     assert looked["msg"] == looked["summary"]
     assert [step["state"] for step in running["steps"]] == ["COMPLETED", "RUNNING", "PENDING"]
     assert "run_geopyspark.py RUNNING" in running["summary"]
     assert running["hourly_ceiling"] == 0.172
     steps(made, "COMPLETED", "COMPLETED", "COMPLETED")
-    assert finish(params)["done"]
+    assert finish(params, cluster_id=made)["done"]
     assert not finish(params, check=True)["unchecked"]
     assert submit(params)["cluster_id"] == made
     assert clusters(params) == [made]
@@ -320,8 +323,10 @@ def test_fault_a_python_error_is_told_with_its_last_words_and_not_repeated(
     steps(made, "COMPLETED", "FAILED", "CANCELLED")
     # A check would stop `runbook apply` before anybody is told: it says that there is something to do.
     for _ in range(2):
-        (told,) = submit(params, check=True)["plan"]
+        ahead = submit(params, check=True)
+        (told,) = ahead["plan"]
         assert told["action"] == "report"
+        assert finish(params, check=True, cluster_id=ahead["cluster_id"])["unchecked"]
     with pytest.raises(
         ModuleFailure, match=r"stderr\.gz, cannot be shown: .*no such object"
     ) as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from ansible_collections.labeller.runbook.plugins.module_utils import loop
@@ -72,3 +74,27 @@ def test_phases(
     phase: str,
 ) -> None:
     assert loop.phase(mode, iteration, counts, metrics) == phase
+
+
+@pytest.mark.parametrize(
+    ("phase", "mode", "blocked", "following"),
+    [
+        ("none", "regular", 0, "wait"),
+        ("mapping", "initial", 0, "wait"),
+        ("mapping", "regular", 2, "repair"),
+        ("complete", "regular", 0, "learn"),
+        ("complete", "initial", 0, "export"),
+        ("complete", "single", 0, "end"),
+        ("returned", "regular", 0, "advance"),
+        ("stopped", "regular", 0, "end"),
+    ],
+)
+def test_what_comes_next(phase: str, mode: str, blocked: int, following: str) -> None:
+    assert loop.following(phase, mode, blocked) == following
+
+
+def test_a_next_step_is_one_of_those_that_iterate_yml_knows() -> None:
+    """Each has a task or the end of the play, and none stands there that cannot come."""
+    playbook = (Path(__file__).parents[2] / "playbooks" / "iterate.yml").read_text()
+    conditions = re.findall(r"turn\.next (?:==|in) (.+)", playbook)
+    assert set(re.findall(r"'(\w+)'", " ".join(conditions))) == set(loop.NEXT)

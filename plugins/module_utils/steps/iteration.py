@@ -79,7 +79,7 @@ class Iteration(Step):
     ARGUMENTS: ClassVar[Dict[str, Any]] = {
         "state": {
             "type": "str",
-            "choices": ["read", "mended", "exported", "advanced"],
+            "choices": ["read", "repaired", "exported", "advanced"],
             "required": True,
         },
         "aoi_name": {"type": "str", "required": True},
@@ -97,7 +97,7 @@ class Iteration(Step):
 
     def __init__(self, params: Any) -> None:
         super().__init__(params)
-        if params["state"] == "mended":
+        if params["state"] == "repaired":
             self.changed = ("kml_data",)
             self.read = ("incoming_names", "master_grid")
         if params["state"] == "advanced":
@@ -156,7 +156,8 @@ class Iteration(Step):
         """What ``state: read`` returns. Raises Refused for another run, InvalidInput."""
         mode, iteration = self._current(tx)
         if not mode:
-            return {"phase": "none", "mode": "", "waits_for": "a run: apply a run mode first"}
+            waits_for = "a run: apply a run mode first"
+            return {"phase": "none", "next": "wait", "mode": "", "waits_for": waits_for}
         applied_at = (marker.current(tx.cursor) or {})["applied_at"]
         run = self.params["run_id"]
         counts = {
@@ -177,6 +178,7 @@ class Iteration(Step):
             blocked += tx.value("SELECT count(*) FROM kml_data WHERE" + _OVERSHOT, where)
         return {
             "phase": phase,
+            "next": loop.following(phase, mode, blocked),
             "mode": mode,
             "iteration": iteration,
             "applied_at": applied_at,
@@ -234,8 +236,8 @@ class Iteration(Step):
 
         ModuleFailure when it brought nothing.
         """
-        if self.params["state"] == "mended":
-            return self._mend(tx)
+        if self.params["state"] == "repaired":
+            return self._repair(tx)
         if self.params["state"] == "exported":
             return [self._export(tx)]
         return self._advance(tx)
@@ -252,7 +254,7 @@ class Iteration(Step):
         own = tx.cursor.mogrify("WHERE run = %s", (self.params["run_id"],)).decode()
         return tx.upload(self._key("incoming_names"), _sql.SQL(_EXPORT.format(own)))
 
-    def _mend(self, tx: Transaction) -> List[Change]:
+    def _repair(self, tx: Transaction) -> List[Change]:
         """Queue what is not queued; a site mapped too often needs as many mappers as it had."""
         inputs.require_in_grid(tx, self._bound(tx, _UNQUEUED), "incoming_names")
         before = queue_text(tx)
