@@ -40,7 +40,7 @@ def outputs(root: Path) -> dict[Path, str]:
     )
     chain = root / "plugins" / "modules" / f"{_STEPS_MODULE}.py"
     files[chain] = transaction_module(chain.read_text(encoding="utf-8"), root, known)
-    files[root / "docs" / "modules.md"] = "\n".join(_reference(known)) + "\n"
+    files[root / "docs" / "modules.md"] = "\n".join(_reference(root, known)) + "\n"
     return files
 
 
@@ -149,9 +149,13 @@ def _suboptions(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _step_names(root: Path) -> list[str]:
+    return _groups(root)["transaction_steps"]
+
+
+def _groups(root: Path) -> dict[str, list[str]]:
     runtime = yaml.safe_load((root / "meta" / "runtime.yml").read_text(encoding="utf-8"))
-    names: list[str] = runtime["action_groups"]["transaction_steps"]
-    return names
+    groups: dict[str, list[str]] = runtime["action_groups"]
+    return groups
 
 
 def role_defaults(schema: dict[str, Any]) -> str:
@@ -216,7 +220,7 @@ def _yaml(name: str, parameter: dict[str, Any]) -> list[str]:
     return str(text).replace("''", '""').rstrip().split("\n")
 
 
-def _reference(known: dict[str, docs.Documentation]) -> Iterator[str]:
+def _reference(root: Path, known: dict[str, docs.Documentation]) -> Iterator[str]:
     yield "# Modules"
     yield ""
     yield "Generated from the modules' DOCUMENTATION by `python -m runbook.generate`; do not edit."
@@ -224,15 +228,17 @@ def _reference(known: dict[str, docs.Documentation]) -> Iterator[str]:
     for name, entry in known.items():
         yield from _module_reference(name, entry)
     yield ""
-    yield "## Connections"
+    yield "## Options that modules share"
     for fragment in docs.CONNECTION_FRAGMENTS:
         short = fragment.rpartition(".")[2]
         users = [name for name, entry in known.items() if _uses(entry, fragment)]
         yield ""
         yield f"### {short}"
         yield ""
-        yield f"Options of {', '.join(f'`{name}`' for name in users) or 'no module'}; a playbook"
-        yield f"gives them once, in `module_defaults` for `group/{docs.OURS}.{short}`."
+        yield f"Options of {', '.join(f'`{name}`' for name in users) or 'no module'}."
+        if short in _groups(root):
+            yield "A playbook gives them once, in `module_defaults` for"
+            yield f"`group/{docs.OURS}.{short}`."
         yield ""
         yield from _table(docs.fragment_options(fragment))
 

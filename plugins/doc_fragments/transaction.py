@@ -5,12 +5,12 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What every step has that is a module of its own: a transaction of one step."""
+    """What pg_transaction has, and each of its steps as a module: a transaction of one step."""
 
     DOCUMENTATION = r"""
 options:
   bucket:
-    description: S3 bucket of the objects that the step reads and writes; all keys are within it.
+    description: S3 bucket of the objects that are read and written; all keys are within it.
     type: str
   allowed_triggers:
     description:
@@ -20,17 +20,9 @@ options:
     type: list
     elements: str
     default: []
-  planned:
-    description:
-      - The changes that the check run returned, each an entry of RV(plan), with the texts C(before)
-        and C(after) of its diff where it changes something. Set by the engine, not by playbooks.
-      - If what the transaction did differs from them, nothing is committed and the task fails with
-        C(error_kind) C(stale), naming planned and found. Without the option nothing is compared.
-    type: list
-    elements: dict
 notes:
   - Runs as one database transaction. S3 objects are uploaded before the commit and completed after
     it. In check mode the same statements run on temporary copies of the tables, in a transaction
     that the server holds read only.
-  - Within M(labeller.runbook.pg_transaction) the step takes its own options only.
+  - A step within M(labeller.runbook.pg_transaction) takes its own options only.
 """

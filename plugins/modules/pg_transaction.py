@@ -18,28 +18,9 @@ description:
     refer to deleted ones.
   - Two transactions on the same database exclude each other.
 options:
-  bucket:
-    description: S3 bucket of the objects that steps read and write; all keys are within it.
-    type: str
   backup:
     description: Manifest of the backup that proves what pg_clear deletes; the marker keeps its id.
     type: dict
-  allowed_triggers:
-    description:
-      - Triggers and rules that are known to be harmless, each as SCHEMA.TABLE.NAME. Any other that
-        fires on a table which is written is refused, in check mode too, because a check cannot show
-        what it does.
-    type: list
-    elements: str
-    default: []
-  planned:
-    description:
-      - The changes that the check run returned, each an entry of RV(plan), with the texts C(before)
-        and C(after) of its diff where it changes something. Set by the engine, not by playbooks.
-      - If what the transaction did differs from them, nothing is committed and the task fails with
-        C(error_kind) C(stale), naming planned and found. Without the option nothing is compared.
-    type: list
-    elements: dict
   steps:
     description: The steps in their order; each element has one step's name with its options.
     type: list
@@ -445,8 +426,10 @@ options:
             default: kept
 extends_documentation_fragment:
   - labeller.runbook.postgres
-  - labeller.runbook.lease
   - labeller.runbook.aws
+  - labeller.runbook.transaction
+  - labeller.runbook.held
+  - labeller.runbook.lease
   - labeller.runbook.plan
 """
 

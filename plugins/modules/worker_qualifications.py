@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - labeller.runbook.postgres
   - labeller.runbook.aws
   - labeller.runbook.transaction
+  - labeller.runbook.held
   - labeller.runbook.lease
   - labeller.runbook.plan
 """

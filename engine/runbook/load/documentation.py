@@ -21,11 +21,12 @@ import yaml
 from runbook import collection
 from runbook.home import expanded, is_file, is_folder
 
-#: Fragments that hold options of connections: a step of a transaction does not take them.
+#: Fragments with options of connections and of whole transactions: their steps have none of them.
 CONNECTION_FRAGMENTS = (
     "labeller.runbook.postgres",
     "labeller.runbook.aws",
     "labeller.runbook.transaction",
+    "labeller.runbook.held",
     "labeller.runbook.lease",
 )
 OURS = f"{collection.NAMESPACE}.{collection.NAME}"
