@@ -34,7 +34,7 @@ from . import backup_catalog as catalog
 from . import backup_load as loading
 from . import backup_origin as origins
 from . import backup_source as source
-from . import change, fingerprint, guard, lease, marker, postgres, progress, server
+from . import change, fingerprint, guard, held, lease, marker, postgres, progress, server
 from . import manifest as manifests
 from .backup import Wanted, fingerprints
 from .backup_difference import Difference, between
@@ -96,6 +96,7 @@ def _restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
         snapshot.begin("ACCESS SHARE" if check_mode else "SHARE ROW EXCLUSIVE", readonly=check_mode)
         restore.compare(check_mode)
         restore.guard()
+        restore.hold()
         if check_mode:
             restore.check_constraints()
             restore.check_references()
@@ -128,6 +129,7 @@ class _Restore:
         self._seen: Dict[str, TableEntry] = {}
         self._copies: Dict[str, str] = {}
         self._live: Dict[str, Fingerprint] = {}
+        self._wanted: Dict[str, Fingerprint] = {}
         self._sequences: Dict[str, List[Tuple[SequenceEntry, SequenceEntry]]] = {}
         self._references: List[catalog.Reference] = []
         self._marked: Optional[Dict[str, Any]] = None
@@ -192,8 +194,8 @@ class _Restore:
         for stage in stages.values():
             loading.create_stage(self.cursor, stage, names, query)
         types = {column["name"]: column["type"] for column in live["columns"]}
-        held = [types[into] for _, into in columns]
-        self.targets.append(Target(name, place, columns, held, stages))
+        kinds = [types[into] for _, into in columns]
+        self.targets.append(Target(name, place, columns, kinds, stages))
         self._seen[name] = live
 
     def _add_copy(self, target: Target) -> None:
@@ -289,7 +291,8 @@ class _Restore:
                         )
                     )
             self._sequences[target.name] = self._moved_sequences(target, now)
-            if self._loaded_equal(target, live, whole=whole, known=known):
+            wanted = self._wanted[target.name] = self._fingerprint_after(target)
+            if live == wanted:
                 if self._sequences[target.name]:
                     self.differences[target.name] = Difference(live.rows, live.rows, 0, 0, 0)
             else:
@@ -315,6 +318,11 @@ class _Restore:
             upgraded = not marker.has_column(self.cursor, "made_with")
             guard.require_marker(self.cursor, where, upgraded=upgraded)
 
+    def hold(self) -> None:
+        """Raise Stale unless the restore is the one that was planned; before anything changes."""
+        where = postgres.database_name(self.params)
+        held.require(self.params["planned"], self.changes(), where)
+
     def _run_after(self) -> Optional[Mapping[str, Any]]:
         """The run that the tables are after the restore; the marked one itself where it stays.
 
@@ -336,12 +344,12 @@ class _Restore:
             return run
         return self._marked if not marker.is_run(self._marked) else marker.RESTORED
 
-    def _loaded_equal(
-        self, target: Target, live: Fingerprint, *, whole: bool, known: Tuple[int, str]
-    ) -> bool:
-        if whole and known[1]:
-            return live == known
-        return live == self._stage_fingerprint(target, target.typed(target.backed_up))
+    def _fingerprint_after(self, target: Target) -> Fingerprint:
+        """What a table holds after the restore: by the manifest, or else by its stages."""
+        entry = self.origin.tables[target.name]
+        if entry["fingerprint"] and len(target.columns) == len(entry["columns"]):
+            return fingerprint.Fingerprint(entry["rows"], entry["fingerprint"])
+        return self._stage_fingerprint(target, target.typed(target.backed_up))
 
     def _stage_fingerprint(self, target: Target, columns: Sequence[Column]) -> Fingerprint:
         parts = []
@@ -606,13 +614,13 @@ class _Restore:
             self.cursor.execute(trigger.enable)
         like = self.origin.tables[target.name]["fingerprint"]
         with progress.step(progress.COMPARE, target.name):
-            held = fingerprint.of_columns(
+            filled = fingerprint.of_columns(
                 self.cursor, *target.place, target.typed(target.live), like=like
             )
-        if held != self._expected(target):
+        if filled != self._wanted[target.name]:
             raise ModuleFailure(
                 "table {} does not hold what backup {} says ({} rows, {}); the transaction "
-                "was rolled back".format(target.label, self.origin.label, *held)
+                "was rolled back".format(target.label, self.origin.label, *filled)
             )
 
     def _rebuild(self, indexes: Sequence[catalog.Index]) -> None:
@@ -652,12 +660,6 @@ class _Restore:
                     target.label, rows, expected
                 )
             )
-
-    def _expected(self, target: Target) -> Fingerprint:
-        entry = self.origin.tables[target.name]
-        if entry["fingerprint"] and len(target.columns) == len(entry["columns"]):
-            return fingerprint.Fingerprint(entry["rows"], entry["fingerprint"])
-        return self._stage_fingerprint(target, target.typed(target.backed_up))
 
     def _add(self, key: catalog.ForeignKey) -> None:
         table, name = catalog.identifier(key.schema, key.table), sql.Identifier(key.name)
@@ -720,7 +722,9 @@ class _Restore:
                     counts={
                         "rows_{}".format(key): value for key, value in difference._asdict().items()
                     },
-                    fingerprint=live.fingerprint,
+                    fingerprint="{} to {}".format(
+                        live.fingerprint, self._wanted[target.name].fingerprint
+                    ),
                 )
             )
         if self._run is not self._marked:

@@ -172,6 +172,7 @@ options:
     type: path
 extends_documentation_fragment:
   - labeller.runbook.postgres
+  - labeller.runbook.held
   - labeller.runbook.lease
   - labeller.runbook.aws
   - labeller.runbook.plan
@@ -256,6 +257,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     backup,
     backup_prune,
     backup_restore,
+    held,
     marker,
     module,
     postgres,
@@ -283,6 +285,7 @@ ARGUMENTS = {
             "keep_default": {"type": "list", "elements": "str", "default": []},
         },
     },
+    **held.ARGUMENT,
     "lease": {"type": "int"},
     "own": {"type": "bool", "default": True},
     "run": {

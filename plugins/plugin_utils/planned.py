@@ -23,7 +23,7 @@ MODULES = frozenset(
     {
         "configuration", "database_consistent", "f_pool", "f_sites", "geography",
         "grid_availability", "iteration", "pg_clear", "pg_transaction", "run_marker",
-        "scene_catalog", "static_sites", "worker_qualifications",
+        "s3_table_backup", "scene_catalog", "static_sites", "worker_qualifications",
     }
 )  # fmt: skip
 

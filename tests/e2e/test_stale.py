@@ -14,34 +14,50 @@ PLAYBOOK = """
   roles: [labeller.runbook.parameters]
   module_defaults:
     group/labeller.runbook.postgres: "{{ postgres_login }}"
+    group/labeller.runbook.aws: "{{ aws_login }}"
   tasks:
     - name: Write while the run is on its way
       ansible.builtin.command:
         argv: [%(python)s, -c, "%(code)s"]
       changed_when: true
-    - name: Clear
-      labeller.runbook.pg_clear: {unprotected: true}
+    - name: Change
+      %(change)s
 """
+CLEAR = "labeller.runbook.pg_clear: {unprotected: true}"
+RESTORE = """labeller.runbook.s3_table_backup:
+        state: restored
+        bucket: "{{ bucket }}"
+        prefix: "{{ names.backups }}"
+        tables: [system_data]"""
 CODE = "import psycopg2; s = psycopg2.connect('{}'); s.autocommit = True; s.cursor().execute('{}')"
 
 
 def test_what_moved_between_check_and_apply(sandbox: Sandbox, tmp_path: Path) -> None:
     count = "SELECT count(*) FROM user_maps"
     before = sandbox.query(count)
+    sandbox.run("apply", "backup.yml", "-i", "sandbox", "--yes")
     written = tmp_path / "play.yml"
 
-    def apply(statement: str, exit_code: int) -> list[dict[str, object]]:
+    def apply(change: str, statement: str, exit_code: int) -> list[dict[str, object]]:
         code = CODE.format(sandbox.status()["database_url"], statement)
-        written.write_text(PLAYBOOK % {"python": sys.executable, "code": code})
+        values = {"python": sys.executable, "code": code, "change": change}
+        written.write_text(PLAYBOOK % values)
         arguments = ("apply", str(written), "-i", "sandbox", "--yes", "--json")
         done = sandbox.run(*arguments, exit_code=exit_code)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    events = apply("INSERT INTO machine_maps DEFAULT VALUES", 5)
-    (failed,) = (event for event in events if event.get("status") == "failed")
-    assert failed["error_kind"] == "stale"
-    assert "pg_clear: machine_maps" in str(failed["message"])
-    assert "planned rows_deleted" in str(failed["message"])
+    def stale(change: str, statement: str) -> str:
+        events = apply(change, statement, 5)
+        (failed,) = (event for event in events if event.get("status") == "failed")
+        assert failed["error_kind"] == "stale"
+        return str(failed["message"])
+
+    message = stale(CLEAR, "INSERT INTO machine_maps DEFAULT VALUES")
+    assert "pg_clear: machine_maps" in message
+    assert "planned rows_deleted" in message
     assert sandbox.query(count) == before
-    apply("UPDATE users SET city = city", 0)
+    apply(CLEAR, "UPDATE users SET city = city", 0)
+    assert sandbox.query(count) == [(0,)]
+    message = stale(RESTORE, "INSERT INTO system_data VALUES ($$later$$, $$1$$)")
+    assert "table system_data: planned rows_before" in message
     assert sandbox.query(count) == [(0,)]

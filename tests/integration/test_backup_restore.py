@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,8 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     backup_store,
     backup_verify,
     errors,
+    held,
+    marker,
 )
 from backup_support import PREFIX, SCHEMA, TABLES, content, execute, keys, parameters, s3, url
 
@@ -72,6 +75,77 @@ def test_restore_brings_back_every_row_and_sequence(params: dict[str, Any], data
         database, "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND convalidated"
     )
     assert constraints == [(2,)]
+
+
+MARKED = f"""
+CREATE SCHEMA runbook;
+CREATE TABLE runbook.run_marker {marker.DEFINITION};
+INSERT INTO runbook.run_marker (mode, aoi_name, aoi_index, run_id, applied_by)
+    VALUES ('regular', 'G', 1, 7, 'test');
+"""
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "named"),
+    [
+        (
+            "DELETE FROM assignment_data WHERE assignment_id = 1",
+            "table assignment_data: planned rows_before 1,000, .* found rows_before 999,",
+        ),
+        (
+            "UPDATE worker_data SET note = 'again' WHERE worker_id = 1",
+            "table worker_data: its content is not what the check read",
+        ),
+        (
+            "SELECT setval('hit_data_hit_id_seq', 4711)",
+            "table hit_data: planned .*hit_data_hit_id_seq at 301, found .* at 4711",
+        ),
+        (
+            "UPDATE runbook.run_marker SET run_id = 8",
+            "run marker: planned regular run 7 on G.* found regular run 8 on G",
+        ),
+        ("DELETE FROM runbook.run_marker", "planned .*run marker .* found nothing"),
+    ],
+)
+def test_a_restore_is_held_to_what_its_check_found(
+    params: dict[str, Any], database: Any, meanwhile: str, named: str
+) -> None:
+    execute(database, "CREATE TABLE incoming_names (name text PRIMARY KEY)")
+    params = {**params, "tables": [*TABLES, "incoming_names"], "own": False}
+    backup.present(params, False)
+    execute(database, SPOIL)
+    execute(database, MARKED)
+    planned = held.of_result(backup_restore.restored(params, True))
+    before = execute(database, "SELECT * FROM runbook.run_marker"), everything(database)
+    execute(database, meanwhile)
+    after = execute(database, "SELECT * FROM runbook.run_marker"), everything(database)
+    assert after != before
+    with pytest.raises(errors.Stale) as caught:
+        backup_restore.restored({**params, "planned": planned}, False)
+    assert re.search(named, str(caught.value)), caught.value
+    assert (execute(database, "SELECT * FROM runbook.run_marker"), everything(database)) == after
+    planned = held.of_result(backup_restore.restored(params, True))
+    assert backup_restore.restored({**params, "planned": planned}, False)["changed"]
+
+
+def test_a_restore_is_held_to_the_backup_that_its_check_read(
+    params: dict[str, Any], database: Any
+) -> None:
+    """Another one has as many rows, and the restore changes as many."""
+    backup.present(params, False)
+    execute(database, "UPDATE worker_data SET note = 'one' WHERE worker_id = 1")
+    planned = held.of_result(backup_restore.restored(params, True))
+    execute(database, "UPDATE worker_data SET note = 'two' WHERE worker_id = 1")
+    backup.present(params, False)
+    execute(database, "UPDATE worker_data SET note = 'one' WHERE worker_id = 1")
+    with pytest.raises(errors.Stale, match="table worker_data: its content is not what"):
+        backup_restore.restored({**params, "planned": planned}, False)
+    backup_id = backup_restore.restored(params, False)["backup_id"]
+    in_place = held.of_result(backup_restore.restored({**params, "backup_id": backup_id}, True))
+    assert not backup_restore.restored({**params, "planned": in_place}, False)["changed"]
+    execute(database, "DELETE FROM assignment_data")
+    with pytest.raises(errors.Stale, match="rows_before 2,000.* found rows_before 0"):
+        backup_restore.restored({**params, "planned": in_place}, False)
 
 
 def test_unchanged_tables_are_left_alone(params: dict[str, Any], database: Any) -> None:

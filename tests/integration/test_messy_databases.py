@@ -17,6 +17,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     backup,
     backup_restore,
     errors,
+    held,
 )
 from backup_support import parameters
 from labeller_support import Labeller, admin
@@ -560,9 +561,11 @@ def test_check_and_apply_of_a_restore_agree(
         owned.sql(statements.replace("{database}", owned.login["login_db"]).replace("{role}", ROLE))
     before = support.state(owned)
     outcomes: list[tuple[Any, Any]] = []
+    given = {**params, "login_user": ROLE}
     for check in (True, False):
         try:
-            done = backup_restore.restored({**params, "login_user": ROLE}, check)
+            done = backup_restore.restored(given, check)
+            given["planned"] = held.of_result(done)
             outcomes.append((done["diff"], done["tables"]))
         except errors.ModuleFailure as error:
             # How many rows break a foreign key is not known to the apply: it says one of them.

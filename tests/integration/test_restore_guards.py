@@ -11,6 +11,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     backup,
     backup_restore,
     errors,
+    held,
 )
 from backup_support import SCHEMA, execute, parameters, s3, url
 from faulty import Proxy
@@ -26,7 +27,7 @@ def restored(params: dict[str, Any], *tables: str, **more: Any) -> Any:
     """As check mode said it would be."""
     given = {**params, "tables": list(tables) or params["tables"], **more}
     planned = backup_restore.restored(given, True)
-    done = backup_restore.restored(given, False)
+    done = backup_restore.restored({**given, "planned": held.of_result(planned)}, False)
     assert (planned["diff"], planned["tables"]) == (done["diff"], done["tables"])
     assert not backup_restore.restored(given, False)["changed"]
     return done
