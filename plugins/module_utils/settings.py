@@ -40,6 +40,11 @@ def is_secret(key: str) -> bool:
     return bool(KEYS.get(key, {}).get("writeOnly")) or key.startswith("instance")
 
 
+def parameter_of(key: str) -> str:
+    """The run modes' parameter that sets the key, so that no other may; empty for most."""
+    return str(KEYS.get(key, {}).get("x-parameter", ""))
+
+
 def crashes_without(key: str) -> bool:
     """Whether a reader fails when the row is missing or its value is NULL."""
     return bool(KEYS[key].get("x-required"))

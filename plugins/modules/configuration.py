@@ -19,7 +19,8 @@ options:
     description:
       - V(present) sets the keys.
       - V(valid) only verifies that they can be set and that O(profile) has what it needs, and
-        changes nothing.
+        changes nothing. It refuses keys that parameters of the run modes set, such as
+        C(InitialFnum).
     type: str
     choices: [present, valid]
     default: present

@@ -81,9 +81,13 @@ def test_a_secret_setting_is_in_no_result(labeller: Labeller) -> None:
             {"settings": {"Hit_PollingInterval": 36001, "Hit_AlertFrequency": 600}},
             "divides by zero",
         ),
+        (
+            {"settings": {"InitialFnum": 7, "ProportionHoldout": 1}, "state": "valid"},
+            "InitialFnum has a parameter of its own: set initial_f_count instead; ProportionHold",
+        ),
     ],
 )
-def test_settings_that_a_daemon_dies_of_are_refused(
+def test_settings_that_cannot_be_set_are_refused(
     labeller: Labeller, arguments: dict[str, Any], said: str
 ) -> None:
     before = support.state(labeller)

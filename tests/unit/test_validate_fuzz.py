@@ -81,4 +81,4 @@ def test_deep_and_long_templates() -> None:
 @settings(max_examples=200, deadline=None)
 @given(name=st.sampled_from(sorted(schemas.parameters())), value=TREES)
 def test_any_value_of_a_parameter(name: str, value: object) -> None:
-    assert all(isinstance(message, str) for message in schemas.check_parameter(name, value))
+    assert all(isinstance(message, str) for _, message in schemas.check_parameter(name, value))

@@ -246,8 +246,8 @@ def _types(walk: Walk) -> Iterable[Problem]:
     """Values of parameters, wherever they are set, that are not of the parameter's type."""
     for name in schemas.parameters():
         for place in walk.definitions.get(name, ()):
-            for message in schemas.check_parameter(name, place.value):
-                yield place.document.problem(place.path, message)
+            for path, message in schemas.check_parameter(name, place.value):
+                yield place.document.problem((*place.path, *path), message)
 
 
 def _tag_problems(walk: Walk, playbook: Path, given: dict[str, Sequence[str]]) -> Iterable[Problem]:

@@ -45,8 +45,19 @@ def read(name: str) -> dict[str, Any]:
 @cache
 def parameters() -> Mapping[str, Mapping[str, Any]]:
     """The parameters of the run modes by name, each with its schema."""
-    properties: dict[str, Mapping[str, Any]] = read("parameters")["properties"]
+    properties: dict[str, Mapping[str, Any]] = dict(read("parameters")["properties"])
+    settings = "labeller_settings"
+    properties[settings] = {**properties[settings], "properties": _settings_with_parameters()}
     return properties
+
+
+def _settings_with_parameters() -> dict[str, Mapping[str, Any]]:
+    """Labeller's settings that parameters set, as properties that no value fits."""
+    return {
+        key: {"not": {}, "x-parameter": rule["x-parameter"]}
+        for key, rule in read("configuration")["properties"].items()
+        if "x-parameter" in rule
+    }
 
 
 @cache
@@ -103,18 +114,18 @@ def check(
         yield from _explained(error, document, path, unknown)
 
 
-def check_parameter(name: str, value: Any) -> list[str]:
-    """What is wrong with the value of a parameter of the schema; templates are not looked into.
+def check_parameter(name: str, value: Any) -> list[tuple[Path, str]]:
+    """What is wrong with the value of a parameter of the schema, and where in it.
 
-    The value of a secret is not repeated.
+    Templates are not looked into. The value of a secret is not repeated.
     """
     if is_opaque(value):
         return []
     schema = parameters()[name]
     errors = list(compiled(schema).iter_errors(opaque(value)))
     if errors and schema.get("writeOnly"):
-        return [f"expected {' or '.join(_kinds(schema))} of another form or type"]
-    return [_message(error) for error in errors]
+        return [((), f"expected {' or '.join(_kinds(schema))} of another form or type")]
+    return [(tuple(error.absolute_path), _message(error)) for error in errors]
 
 
 def allowed(schema: Mapping[str, Any]) -> str:
@@ -269,5 +280,6 @@ def _message(error: ValidationError) -> str:
         "minProperties": lambda: "must not be empty",
         "maxProperties": lambda: f"expected {limit} key, found {len(value)}: {', '.join(value)}",
         "uniqueItems": lambda: "an item is given twice",
+        "not": lambda: f"has a parameter of its own: set {error.schema['x-parameter']} instead",
     }
     return said[error.validator]() if error.validator in said else str(error.message)

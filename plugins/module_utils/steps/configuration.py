@@ -47,6 +47,12 @@ class Configuration(Step):
                 problems.append(settings.unknown(key))
             elif key in self.params["settings"] and settings.is_secret(key):
                 problems.append("{} is a secret; give it in secrets".format(key))
+            elif self.params["state"] == "valid" and settings.parameter_of(key):
+                problems.append(
+                    "{} has a parameter of its own: set {} instead".format(
+                        key, settings.parameter_of(key)
+                    )
+                )
             elif text is None:
                 shown = "the value given" if settings.is_secret(key) else repr(value)
                 problems.append(
