@@ -77,7 +77,7 @@ ARGUMENTS: dict[str, Any] = {
     "home": {"type": "str"},
     "in_place": {"type": "bool", "default": False},
     "target": {"type": "str", "required": True},
-    "expected_objects": {"type": "list", "elements": "str", "default": []},
+    "written_in_check": {"type": "list", "elements": "str", "default": []},
     "iteration": {"type": "int"},
     "applied": {"type": "str"},
     "attempts": {"type": "int", "default": 3},
@@ -519,9 +519,10 @@ class Checks:
                 ) from error
         for action in _bootstrap(self.parameters, self.cluster):
             self._object(*s3_address(action["path"], "bootstrap"), "the bootstrap script")
-        key = config_key(self.parameters)
-        if not (check_mode and key in self.params["expected_objects"]):
-            self._object(self.parameters["bucket"], key, "the learner's configuration")
+        bucket, key = self.parameters["bucket"], config_key(self.parameters)
+        written = self.params["written_in_check"] if check_mode else []
+        if "s3://{}/{}".format(bucket, key) not in written:
+            self._object(bucket, key, "the learner's configuration")
 
     def _object(self, bucket: str, key: str, what: str) -> None:
         with aws.translated("find {} s3://{}/{}".format(what, bucket, key)):

@@ -42,10 +42,10 @@ options:
     description: Inventory name of the labeller instance; part of the key of the request and a tag of the cluster.
     type: str
     required: true
-  expected_objects:
+  written_in_check:
     description:
-      - Keys that earlier steps of the same playbook write. In check mode they count as there, since
-        those steps have not written them.
+      - Objects that earlier steps of the same check run write, each as s3://BUCKET/KEY. They are not
+        there yet, and count as there. Set by the action plugin, not by playbooks.
     type: list
     elements: str
     default: []
@@ -270,7 +270,6 @@ EXAMPLES = r"""
 - name: Define the learner cluster
   labeller.runbook.emr_learner:
     target: "{{ inventory_hostname }}"
-    expected_objects: ["{{ configuration.config_key }}"]
     parameters:
       ec2_instance: labeller3
       security_group_id: sg-0a8bbc91697d6a76b

@@ -41,7 +41,8 @@ class ActionModule(ActionBase):
         """Run the module."""
         result: Dict[str, Any] = super().run(tmp, task_vars)
         variables: Dict[str, Any] = task_vars or {}
-        arguments = self._arguments(variables)
+        host = str(self._task.delegate_to or variables.get("inventory_hostname", ""))
+        arguments = self._arguments(host, variables)
         if self._task.async_val:
             wrap = not self._connection.has_native_async
             return {**result, **self._execute(arguments, variables, wrap_async=wrap)}
@@ -49,10 +50,12 @@ class ActionModule(ActionBase):
             result.update(self._followed(arguments, variables))
         else:
             result.update(self._execute(arguments, variables))
+        if self._task.check_mode:
+            checked.note(host, self._name, arguments, result)
         self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
 
-    def _arguments(self, variables: Dict[str, Any]) -> Dict[str, Any]:
+    def _arguments(self, host: str, variables: Dict[str, Any]) -> Dict[str, Any]:
         """The module's arguments: the task's own, and any that the engine adds for it.
 
         The only place that adds options that no playbook sets, except ``progress``. ``variables``
@@ -64,10 +67,8 @@ class ActionModule(ActionBase):
             changes = planned.of_task(path, uuid, variables)
             if changes is not None:
                 arguments.setdefault("planned", changes)
-        if self._name in checked.STOPPING and self._task.check_mode:
-            host = str(self._task.delegate_to or variables.get("inventory_hostname", ""))
-            arguments[checked.OPTION] = checked.of_task(host, self._name, arguments)
-            checked.note(host, self._name, arguments)
+        if self._task.check_mode:
+            arguments.update(checked.options(host, self._name, arguments))
         return arguments
 
     def _execute(

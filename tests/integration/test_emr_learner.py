@@ -51,7 +51,7 @@ def params(aws: dict[str, Any], bucket: str) -> dict[str, Any]:
     return {
         "state": "present",
         "target": "labeller3",
-        "expected_objects": [],
+        "written_in_check": [],
         "parameters": {
             **defaults(emr.ARGUMENTS["parameters"]["options"]),
             "ec2_instance": name,
@@ -149,7 +149,8 @@ def test_a_security_group_of_another_network_is_named(params: dict[str, Any]) ->
 def test_a_configuration_that_this_playbook_writes_is_expected_only_in_check_mode(
     params: dict[str, Any],
 ) -> None:
-    first = {**with_(params, aoi_index=7), "expected_objects": ["config_ghana_7.yaml"]}
+    first = with_(params, aoi_index=7)
+    first["written_in_check"] = ["s3://{bucket}/config_ghana_7.yaml".format(**first["parameters"])]
     assert emr.run(first, True)["changed"]
     with pytest.raises(InvalidInput, match=r"config_ghana_7\.yaml"):
         emr.run(first, False)
