@@ -93,7 +93,7 @@ class Step:
         """Whether the whole chain is done already and must not run again."""
         return False
 
-    def observe(self, tx: Transaction) -> Mapping[str, Any]:
+    def read_state(self, tx: Transaction) -> Mapping[str, Any]:
         """What the step's module returns for ``state: read``."""
         raise NotImplementedError
 
@@ -241,7 +241,7 @@ def read(step: Step, params: Mapping[str, Any]) -> dict[str, Any]:
     with postgres.connect(params) as session, session.cursor() as cursor:
         tx = Transaction(cursor, params, check=True)
         tx.execute("SET LOCAL search_path = {}".format(SEARCH_PATH))
-        found = step.observe(tx)
+        found = step.read_state(tx)
         session.rollback()
         return result([], warnings=tx.warnings, **found)
 

@@ -108,7 +108,7 @@ class Geography(Step):
         self._load(tx)
         return all(self._same(tx, table) for table in TABLES)
 
-    def observe(self, tx: Transaction) -> Dict[str, Any]:
+    def read_state(self, tx: Transaction) -> Dict[str, Any]:
         """What ``state: read`` returns."""
         return {"in_place": self.in_place(tx)}
 

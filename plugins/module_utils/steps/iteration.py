@@ -152,7 +152,7 @@ class Iteration(Step):
 
     # read
 
-    def observe(self, tx: Transaction) -> Mapping[str, Any]:
+    def read_state(self, tx: Transaction) -> Mapping[str, Any]:
         """What ``state: read`` returns. Raises Refused for another run, InvalidInput."""
         mode, iteration = self._current(tx)
         if not mode:

@@ -61,7 +61,7 @@ class RunMarker(Step):
     def _may_replace(self, current: Mapping[str, Any] | None) -> bool:
         return current is not None and self.params["replaced_run"] == _number(current)
 
-    def observe(self, tx: Transaction) -> Mapping[str, Any]:
+    def read_state(self, tx: Transaction) -> Mapping[str, Any]:
         """What the states that only look return; see the module's documentation."""
         current = marker.current(tx.cursor)
         disagreement = marker.disagreement(tx.cursor, current)
