@@ -42,7 +42,7 @@ LINK_MBIT = int(os.environ.get("LINK_MBIT", "500"))
 TIMES = int(os.environ.get("TIMES", "3"))
 BUCKET = "bench"
 
-#: reference 1.1; the index that the real table is clustered on
+#: docs/labeller.md 1.1; the index that the real table is clustered on
 MASTER_GRID = """
 CREATE TABLE master_grid (gid serial PRIMARY KEY, id integer, x double precision,
     y double precision, name char(9), fwts integer, avail char(1) DEFAULT 'T', date text);

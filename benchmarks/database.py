@@ -4,7 +4,7 @@
     LARGE=10000000,50000000 python -m benchmarks database     also grids of so many cells
     ONLY_LARGE=1 LARGE=10000000 python -m benchmarks database     and nothing else
 
-The grid is that of ``../shared/data/ghana_aois.geojson``, 811,600 cells with 1.6 million catalogue
+The grid is that of the Ghana study's areas of interest, 811,600 cells with 1.6 million catalogue
 rows; the area is its third, 50,100 cells. The server is as durable as a live one (``fsync``), all
 contestants work on fresh copies of one database, in turn; figures are medians. The old way is
 ``tests/integration/old_way.py``; its rows, a commit each, are taken for one catalogue row in

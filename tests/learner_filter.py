@@ -1,4 +1,4 @@
-"""The real learner's reading of names, by the statements of its source (reference 4.1, 4.2).
+"""The real learner's reading of names, by the statements of its source (docs/labeller.md 5.2, 5.3).
 
 On its own: it shares no code with the sandbox's learner or with what verifies a run's input.
 """

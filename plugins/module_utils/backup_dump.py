@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Old backups: TABLE.sql files of ``pg_dump -a -t TABLE`` (reference 2.1) as data.
+"""Old backups: TABLE.sql files of ``pg_dump -a -t TABLE`` (docs/labeller.md 2.1) as data.
 
 No SQL of such a file is executed. The lines of its COPY blocks go to COPY; from ``setval`` calls
 and ``client_encoding`` the values are read; everything else must be something that pg_dump writes

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""labeller's crontab profiles (reference 2.17 and 6), beside lines that others wrote."""
+"""labeller's crontab profiles (docs/labeller.md 4.1, 4.2), beside lines that others wrote."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""labeller's daemons as processes: found, stopped for certain, started (reference 2.18, 2.22)."""
+"""labeller's daemons as processes: find, stop, start them (docs/labeller.md 4.3, 4.6)."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def running_instance(params: Mapping[str, Any], name: str, client: Any = None) -
 
     ``client`` is one of EC2's, where the caller has it.
 
-    Stopped and terminated namesakes do not count (reference 2.10, hazard 7). Raises InvalidInput
+    Stopped and terminated namesakes do not count (docs/labeller.md 3.1.4). Raises InvalidInput
     when there is none or more than one.
     """
     client = client or aws.client("ec2", params)

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The learner cluster: its whole request, computed, checked and kept (reference 4, corrected)."""
+"""The learner cluster's request: computed, checked, stored (docs/labeller.md 5.1, corrected)."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ ARGUMENTS: dict[str, Any] = {
 
 LEARNER = "/home/hadoop/learner"
 
-# What the nodes are prepared with (reference 4): all that bootstrap.sh is given after its URIs.
+# Arguments of bootstrap.sh after its URIs (docs/labeller.md 5.1.3).
 _GEOPYSPARK = (
     "s3://geopyspark-resources/jars/geotrellis-backend-assembly-0.4.2.jar",
     "https://github.com/locationtech-labs/geopyspark/archive/6f617b712eab74c2fd0de8d7f82c45d4ee5a5ba7.zip",
@@ -186,9 +186,9 @@ def request(
 ) -> dict[str, Any]:
     """EMR's RunJobFlow request for one iteration's learner. Pure; raises InvalidInput on sizes.
 
-    Where the old template was wrong (reference 2.10, 4) this is what was meant: integers, the right
-    key of the shuffle partitions, run and AOI apart, the bucket of the parameters, and a step that
-    fails ends the cluster.
+    Where the old template was wrong (docs/labeller.md 3.1.5, 5.1.4) this is what was meant:
+    integers, the right key of the shuffle partitions, run and AOI apart, the bucket of the
+    parameters, and a step that fails ends the cluster.
     """
     instances: dict[str, Any] = {
         "Ec2SubnetId": subnet_id,

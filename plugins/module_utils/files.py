@@ -106,7 +106,7 @@ def executable_changes(paths: Sequence[str]) -> list[Change]:
     """The changes that make those of ``paths`` that exist executable for who may read them.
 
     daemonNanny.sh refuses a script without the bit, and git holds worker_notification_daemon.py
-    without it (reference 2.17).
+    without it (docs/labeller.md 4.1).
     """
     changes = []
     for path in paths:

@@ -21,7 +21,7 @@ from typing import Any, DefaultDict, Dict, Iterable, Iterator, List, Sequence, S
 
 from .errors import InvalidInput
 
-#: Upper left corner and size of the raster's cells, degrees (reference 2.12).
+#: Upper left corner and size of the raster's cells, degrees (docs/labeller.md 7.1).
 X_MIN, Y_MAX, CELL = -17.541, 37.540, 0.005
 
 _LONGITUDE_LATITUDE = ("CRS84", "EPSG::4326", "EPSG:4326")
@@ -255,7 +255,7 @@ def _without(ranges: Iterable[_Range], holes: Sequence[_Range]) -> Set[_Range]:
 
 
 def column_row() -> Tuple[str, str]:
-    """SQL of a cell's raster column and row, 0-based, from x and y (reference 2.12)."""
+    """SQL of a cell's raster column and row, 0-based, from x and y (docs/labeller.md 7.1)."""
     return (
         "trunc((x + {}) / {})::integer".format(-X_MIN, CELL),
         "trunc(({} - y) / {})::integer".format(Y_MAX, CELL),

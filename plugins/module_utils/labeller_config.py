@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""config.yaml of labeller and learner (reference 3), on the host and as its copy on S3."""
+"""config.yaml of labeller and learner (docs/labeller.md 3.3), on the host and as its copy on S3."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ except ImportError as _error:
 
 Config = Dict[str, Any]
 
-#: labeller's own CSV without names; the learner reads one in any case (reference 2.10).
+#: labeller's own CSV without names; the learner reads one in any case (docs/labeller.md 3.1.3).
 BLANK_NAMES = "incoming_names_static_cluster_blank.csv"
 
 _SECRET: dict[str, Any] = {"type": "str", "no_log": True, "required": True}
@@ -79,7 +79,8 @@ OF_THE_RUN = {
     ),
 }  # fmt: skip
 
-# Keys of reference 3 that no parameter sets: the host's or the template's value stays, else blank.
+# Keys that no parameter sets (docs/labeller.md 3.3.8): the host's or the template's value stays,
+# else blank.
 KEPT = (
     "MAIL_USE_TLS",
     "MAIL_USE_SSL",
@@ -124,7 +125,7 @@ _SOUNDS_SECRET = re.compile(r"pass|pwd|secret|token|key|credential|webhook", re.
 
 
 def values(parameters: Mapping[str, Any], db_host: str) -> Config:
-    """Every key that the parameters decide, by section (reference 2.10 and 3). Pure."""
+    """Every key that the parameters decide, by section (docs/labeller.md 3.1, 3.3). Pure."""
     p = parameters
     names = derive_names(
         p["bucket"],
@@ -184,7 +185,7 @@ def values(parameters: Mapping[str, Any], db_host: str) -> Config:
             "metrics": file("metrics"),
             "image_catalog": names["image_catalog"],
             "image_catalog_predict": p["image_catalog_predict"] or names["image_catalog"],
-            # learner's master branch looks this one up whatever it does (reference 3).
+            # learner's master branch looks this one up whatever it does (docs/labeller.md 3.3.6).
             "image_catalog_fix": names["image_catalog"],
             "image_output_pattern": names["image_output_pattern"],
             "outgoing": names["outgoing_url"],

@@ -59,8 +59,8 @@ def assess(
     """What cluster and steps, in their order, say together. Pure.
 
     The cluster's state alone says too little: with a failed step it may end as TERMINATED
-    (reference 2.21). ``nodes_lost``: core nodes that EC2 took away; a step that fails then has lost
-    its executors.
+    (docs/labeller.md 5.1.4). ``nodes_lost``: core nodes that EC2 took away; a step that fails then
+    has lost its executors.
     """
     for step in steps:
         if step["Status"]["State"] == "FAILED":

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the learner will read for an iteration, and whether it can work with that (reference 4).
+"""Verify what the learner will read for an iteration (docs/labeller.md 5.2, 5.3).
 
 The learner drops what it cannot use without a message and fails only after hours of a cluster, or
 brings a wrong accuracy. So everything that it reads is verified before a cluster is started, by its
@@ -103,7 +103,7 @@ def _static(tx: Transaction, run: int, key: str) -> Tuple[List[Name], List[str]]
 def _of_tables(
     tx: Transaction, run: int, iteration: int, kept: List[Name], applied_at: str
 ) -> List[str]:
-    """What makes learner and run_DB_insert disagree on the number of the next iteration."""
+    """Why learner and run_DB_insert would disagree on the iteration (docs/labeller.md 5.5)."""
     problems = []
     last = max((name.iteration for name in kept), default=None)
     if last is not None and last != iteration:

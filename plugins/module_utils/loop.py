@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Decisions of the active-learning loop, without a database (reference 2.21 and 5)."""
+"""Decisions of the active-learning loop, without a database (docs/labeller.md 4.4, 6)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def stopping(
 
     ``accuracies`` are those of this run by iteration; ``iteration`` is the newest one. Criterion 1
     is the number of iterations. Criterion 2: the last three accuracies are all above the threshold
-    and neither of the two steps between them is as large as the gain (reference 2.21, step 6).
+    and neither of the two steps between them is as large as the gain (docs/labeller.md 4.4.6).
     """
     if iteration >= criteria.max_iterations:
         return "criterion 1: iteration {} of at most {}".format(iteration, criteria.max_iterations)

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Names of the objects that one run reads and writes, derived in this one place.
 
-The rules are those of fire_up_labeller.py (reference 2.10), with the bucket of the parameters where
-the old script wrote ``activemapper``.
+The rules are those of fire_up_labeller.py (docs/labeller.md 3.1), with the bucket of the parameters
+where the old script wrote ``activemapper``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Labeller's own settings, the table ``configuration``: what a value may be (reference 1.3).
+"""Labeller's own settings, the table ``configuration``: what a value may be (docs/labeller.md 1.3).
 
 The table holds texts. Python 2 daemons and web pages read them with ``int``, ``float``, ``Decimal``
 and ``strtobool``, splice them into SQL or format them with ``%``, and exit on anything else. So the
@@ -21,7 +21,7 @@ from .configuration_keys import KEYS
 _TRUE = ("y", "yes", "t", "true", "on", "1")
 _FALSE = ("n", "no", "f", "false", "off", "0")
 
-#: What a crontab profile needs of the settings (reference 6).
+#: What a crontab profile needs of the settings (docs/labeller.md 4.2).
 NEEDS: Dict[str, Dict[str, str]] = {"standalone_f": {"Hit_StandAlone": "true"}}
 ADDRESS = "Hit_NotificationEmailAddress"
 

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Spark sizing of the learner cluster (reference 2.10), in integers."""
+"""Spark sizing of the learner cluster (docs/labeller.md 3.2), in integers."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The folder from which the consensus daemon starts the learner when no loop does: of this run?
+"""Verify that the folder from which the consensus daemon starts the learner is of this run.
 
-The daemon applies whatever ``emr.tf`` and ``variables.tf`` hold, without a question. So they are
-compared with the run before anything is changed. What is not understood there (``hcl``), and what
-could set the same elsewhere, is refused. Nothing is written here, Terraform is not run.
+The daemon applies whatever ``emr.tf`` and ``variables.tf`` hold, without a question
+(docs/labeller.md 3.4). So they are compared with the run before anything is changed. What is not
+understood there (``hcl``), and what could set the same elsewhere, is refused. Nothing is written
+here, Terraform is not run.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The old scripts' statements, in their order, as they were: what our steps are held against.
 
-Written from the facts of the behavioural reference: clear_db.sh (2.7), update_db.R (2.11),
-create_f_pool.R (2.12), initial_f_sites.py (2.13), register_f_sites.py (2.14). Every statement
-commits by itself, rows go in one committed INSERT at a time, names are pasted into the SQL. Their
-S3 inputs are given as content; what they write to S3 comes back as rows.
+Written from docs/labeller.md 2.2 to 2.6: clear_db.sh, update_db.R, create_f_pool.R,
+initial_f_sites.py, register_f_sites.py. Every statement commits by itself, rows go in one committed
+INSERT at a time, names are pasted into the SQL. Their S3 inputs are given as content; what they
+write to S3 comes back as rows.
 
 No guard of ours belongs here. Two things are made so that the scripts can end at all: mode 3 gets
 the argument that the wiki page forgets, and ``draw`` may replace the random draw by given names.
@@ -61,7 +61,7 @@ def run(session: Any, inputs: Inputs, draw: Draw | None = None) -> Objects:
 
 
 def clear_db(session: Any) -> None:
-    """clear_db.sh (2.7)."""
+    """clear_db.sh (docs/labeller.md 2.2)."""
     with session.cursor() as cursor:
         for table in (
             "user_maps", "accuracy_data", "assignment_history", "assignment_data",
@@ -83,7 +83,7 @@ def clear_db(session: Any) -> None:
 
 
 def update_db(session: Any, inputs: Inputs) -> None:
-    """update_db.R (2.11), with its argument in mode 3."""
+    """update_db.R (docs/labeller.md 2.3), with its argument in mode 3."""
     with session.cursor() as cursor:
         cursor.execute("UPDATE master_grid SET avail = 'T' WHERE avail IN ('I', 'Q')")
         for kind in ("I", "Q"):
@@ -117,7 +117,7 @@ def update_db(session: Any, inputs: Inputs) -> None:
 
 
 def create_f_pool(session: Any, inputs: Inputs, draw: Draw | None = None) -> Objects:
-    """create_f_pool.R (2.12), initial_f_sites.py as its ninth step."""
+    """create_f_pool.R (docs/labeller.md 2.4), initial_f_sites.py as its ninth step."""
     with session.cursor() as cursor:
         aoi_cells = cells_of_area(cursor, inputs.aoi_geojson, inputs.aoi_row)
         ids = ", ".join(map(str, aoi_cells)) or "NULL"
@@ -152,7 +152,7 @@ def create_f_pool(session: Any, inputs: Inputs, draw: Draw | None = None) -> Obj
 
 
 def initial_f_sites(session: Any, aoi: str, draw: Draw | None = None) -> None:
-    """initial_f_sites.py (2.13); ``draw`` in place of its random one."""
+    """initial_f_sites.py (docs/labeller.md 2.5); ``draw`` in place of its random one."""
     with session.cursor() as cursor:
         cursor.execute("SELECT max(run) + 1 FROM incoming_names")
         run = cursor.fetchone()[0] or 0
@@ -170,7 +170,7 @@ def initial_f_sites(session: Any, aoi: str, draw: Draw | None = None) -> None:
 
 
 def random_draw(cursor: Any) -> Draw:
-    """The old draw and split (2.13): another one on every physical row order."""
+    """The old draw and split (docs/labeller.md 2.5): another one on every physical row order."""
     cursor.execute(
         "SELECT cell_id FROM scenes_data WHERE season IN ('GS', 'OS') "
         "GROUP BY cell_id HAVING count(DISTINCT season) = 2"
@@ -192,7 +192,7 @@ def random_draw(cursor: Any) -> Draw:
 
 
 def register_f_sites(session: Any) -> None:
-    """register_f_sites.py (2.14): every unprocessed name of any run, a commit a row."""
+    """register_f_sites.py (docs/labeller.md 2.6): every unprocessed name of any run, a commit a row."""
     with session.cursor() as cursor:
         cursor.execute("SELECT name FROM incoming_names WHERE processed = FALSE")
         for (name,) in cursor.fetchall():
@@ -264,7 +264,7 @@ def _setting(cursor: Any, key: str) -> str:
 
 
 def _column_row(x: float, y: float) -> tuple[int, int]:
-    """rowcol_from_xy (2.12), 0-based."""
+    """rowcol_from_xy (docs/labeller.md 7.1), 0-based."""
     return int((x + 17.541) / 0.005), int((37.540 - y) / 0.005)
 
 
@@ -274,7 +274,7 @@ def _pasted(names: Iterable[str]) -> str:
 
 
 def _unnoticed(cursor: Any, statement: str) -> None:
-    """A statement whose error psql or the script prints and passes over (2.7)."""
+    """A statement whose error psql or the script prints and ignores (docs/labeller.md 2)."""
     try:
         cursor.execute(statement)
     except psycopg2.Error as error:

@@ -1,4 +1,4 @@
-"""Each transition of the loop (reference 5) and each stall of the old daemon (2.21), on tables."""
+"""Each transition of the loop and each stall of the old daemon (docs/labeller.md 6), on tables."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def fresh(labeller: Labeller, count: int = 10) -> list[str]:
 def learn(
     labeller: Labeller, iteration: int, accuracy: str, names: list[str] | None, run_id: int = RUN
 ) -> None:
-    """The learner's objects for an iteration (reference 4.1)."""
+    """The learner's objects for an iteration (docs/labeller.md 5.4)."""
     labeller.put(
         METRICS,
         "run,iteration,tss,accuracy,precision,recall,fpr,tpr,AUC,aoi,iteration_time\n"

@@ -76,7 +76,7 @@ def test_spark_brings_what_the_plain_step_brings(
 
 
 def _inputs(bucket: str) -> dict[str, bytes]:
-    """Labelled cells in a row, and a pool of others, as labeller leaves them (reference 4.1)."""
+    """Labelled cells in a row, and a pool of others, as labeller leaves them (docs/labeller.md 5.2)."""
     landscape = Landscape(SEED)
     found = {"config.yaml": CONFIG.format(bucket=bucket).encode()}
     names = "name,run,iteration,processed,usage,label\n"

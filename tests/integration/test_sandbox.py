@@ -1,4 +1,4 @@
-"""The embedded target: what is in it, and that it comes through faults (design section 8)."""
+"""The embedded target: what is in it, and that it comes through faults."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_objects_fit_the_database(here: Box) -> None:
     assert len(scenes) == sum(map(len, seasons.values())), "one scene a cell and season"
     assert 0.9 * 55_000 < complete < len(seasons) < 55_000, "some lack a season, some both"
 
-    [(column, row)] = here.query(  # reference 2.12: rowcol_from_xy
+    [(column, row)] = here.query(  # docs/labeller.md 7.1
         f"SELECT trunc((x + 17.541) / 0.005), trunc((37.540 - y) / 0.005) FROM master_grid WHERE id = {scenes[0]['cell_id']}"
     )
     assert (int(scenes[0]["global_col"]), int(scenes[0]["global_row"])) == (column, row)

@@ -1,4 +1,4 @@
-"""Simulated mappers, and clusters that carry out the learner's steps (reference 4.1, 7.1)."""
+"""Simulated mappers, and clusters that carry out the learner's steps (docs/labeller.md 4.5, 5)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How labeller's Python 2 code and R scripts read each key of ``configuration``.
 
-Equivalents of what they do with a value, from the behavioural reference: the conversion, the SQL or
-the ``%`` that the value goes into, and the arithmetic that fails. Nothing of the collection is used.
+Equivalents of what they do with a value (docs/labeller.md 1.3): the conversion, the SQL or the
+``%`` that the value goes into, and the arithmetic that fails. Nothing of the collection is used.
 A reader raises what the old code raises, or UselessError when it goes on and never does its work.
 """
 
@@ -279,7 +279,7 @@ def _of(reader: Reader, *keys: str) -> Iterable[tuple[str, Reader]]:
     return ((key, reader) for key in keys)
 
 
-#: By key; the readers are those of section 2 of the statements' reference.
+#: By key; the readers are labeller's (docs/labeller.md 1.3).
 READERS: dict[str, Reader] = dict(
     [
         *_of(_polling, "Hit_PollingInterval"),

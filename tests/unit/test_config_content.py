@@ -1,4 +1,4 @@
-"""The content of config.yaml: reference 2.10 and 3, key by key; nothing of it in a diff."""
+"""The content of config.yaml: docs/labeller.md 3.1 and 3.3, key by key; nothing of it in a diff."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def old_runner(
 ) -> list[str]:
     """The entries that crontab_runner.py writes for its five switches, by its own rules.
 
-    From the facts of reference 2.17: one entry a switch in this order, every five minutes; the
+    From the facts of docs/labeller.md 4.1: one entry a switch in this order, every five minutes; the
     Nanny and the script below /home/USER/labeller; only the consensus daemon's is a subshell, which
     first sources bashrc_mapper.sh below $HOME. Nothing is quoted.
     """

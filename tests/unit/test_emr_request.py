@@ -1,4 +1,4 @@
-"""The learner's cluster request: reference 4, with its errors put right."""
+"""The learner's cluster request: docs/labeller.md 5.1, with its errors put right."""
 
 from __future__ import annotations
 

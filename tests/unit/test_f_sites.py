@@ -1,4 +1,4 @@
-"""The split of drawn sites into usages (reference 2.13)."""
+"""The split of drawn sites into usages (docs/labeller.md 2.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Derived names: reference 2.10, from the bucket everywhere."""
+"""Derived names: docs/labeller.md 3.1, from the bucket everywhere."""
 
 from __future__ import annotations
 

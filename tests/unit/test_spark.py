@@ -1,4 +1,4 @@
-"""Spark sizing: the measured values of reference 2.10, and what cannot be."""
+"""Spark sizing: the measured values of docs/labeller.md 3.2, and what cannot be."""
 
 from __future__ import annotations
 

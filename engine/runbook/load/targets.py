@@ -1,4 +1,4 @@
-"""What ``-i NAME`` and ``PLAYBOOK`` mean (design section 4)."""
+"""What ``-i NAME`` and ``PLAYBOOK`` mean."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def make(home: Home, state: State) -> str:
 
 
 def old_crontab(labeller: Path) -> str:
-    """What crontab_runner.py wrote for the old run (reference 2.17), and a line of the operator."""
+    """crontab_runner.py's lines for the old run (docs/labeller.md 4.1), and one of the operator."""
     schedule = ",".join(str(minute) for minute in range(0, 60, 5)) + " * * * *"
     log = f">>{labeller}/log/daemonNanny.log"
     nanny = f"{labeller}/common/daemonNanny.sh"

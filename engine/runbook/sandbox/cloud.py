@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 REGION = "us-east-1"
 BOOTSTRAP = "bootstrap-cluster-test"
-"""Prefix of what the learner cluster's nodes fetch at their start (reference 4)."""
+"""Prefix of what the learner cluster's nodes fetch at their start (docs/labeller.md 5.1)."""
 
 ADDRESS = "10.0.1.10"
 """Of the labeller instance in its network."""

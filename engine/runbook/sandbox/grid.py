@@ -1,4 +1,4 @@
-"""The cells of the 0.005 degree grid that areas of interest hold (reference 1.1, 2.12).
+"""The cells of the 0.005 degree grid that areas of interest hold (docs/labeller.md 1.1, 7.1).
 
 Column and row are counted from the upper left corner of the learner's layout. A cell belongs to an
 area when its centre lies inside, by the even-odd rule over all rings, so that holes and

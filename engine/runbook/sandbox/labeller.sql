@@ -1,4 +1,4 @@
--- The labeller's database (reference 1.1): tables, types, defaults, sequences with their odd
+-- The labeller's database (docs/labeller.md 1.1): tables, types, defaults, sequences with their odd
 -- names, keys, checks. Run by the owner of an empty database. Where PostGIS is installed its type
 -- geometry is used; else a domain stands in, which modules pass through unread like the real one.
 
@@ -376,7 +376,7 @@ INSERT INTO system_data (key, value, comment) VALUES
     ('IterationCounter', '0', 'iteration that the consensus daemon is in'),
     ('firstAvailLine', '1', 'next gid of master_grid for the selection of N sites');
 
--- reference 1.3: updateConfiguration.sql, then the keys that code reads but no SQL file sets.
+-- docs/labeller.md 1.3: updateConfiguration.sql, then the keys that code reads but no SQL file sets.
 INSERT INTO configuration (key, value, comment) VALUES
     ('APIUrl', '/api', 'web path of the wsgi scripts'),
     ('Bonus_Amount1', '20', 'points'),

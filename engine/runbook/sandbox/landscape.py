@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIZE = 200
-"""Pixels along the side of a cell (reference 2.21)."""
+"""Pixels along the side of a cell (docs/labeller.md 7.2)."""
 
 BANDS = 8
 """Four bands in each of two seasons."""
@@ -99,7 +99,8 @@ class Landscape:
     def features(self, column: int, row: int, pixels: NDArray[np.int64]) -> Array:
         """The learner's 24 features of some ``pixels`` (indices into the flattened image).
 
-        Value, mean of 11x11 and standard deviation of 5x5 pixels, of each band (reference 4.1).
+        Value, mean of 11x11 and standard deviation of 5x5 pixels, of each band
+        (docs/labeller.md 5.2.4).
         """
         random = np.random.default_rng([self.seed, 4, column, row])
         truth = mask(self.fields(column, row))

@@ -1,4 +1,4 @@
-"""The sandbox's life: made, mended, reset, removed (design section 8)."""
+"""The sandbox's life: made, mended, reset, removed."""
 
 from __future__ import annotations
 

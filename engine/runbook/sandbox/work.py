@@ -1,4 +1,4 @@
-"""Simulated mappers: they finish open sites and leave what real ones leave (reference 5, 7.1).
+"""Simulated mappers: they finish open sites and leave what real ones leave (docs/labeller.md 4.5).
 
 For each site a HIT, assignments of trusted workers, their maps, and the consensus of these: the
 label image on S3 and the flags of labelled and processed names.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..change import Change
     from ..transaction import Transaction
 
-#: Code values of master_grid.avail (reference 1.2).
+#: Code values of master_grid.avail (docs/labeller.md 1.2).
 MEANING = {
     "T": "free",
     "I": "training cell",

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Step configuration: rows of labeller's own settings table (reference 1.3)."""
+"""Step configuration: rows of labeller's own settings table (docs/labeller.md 1.3)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Step database_consistent: what labeller's code silently assumes, asserted (reference 9).
+"""Step database_consistent: what labeller's code silently assumes, asserted (docs/labeller.md 1.5).
 
 Each invariant is one query of its own: it sees one moment, takes no lock that a writer could wait
 for, and gives one line for each row that breaks it.
@@ -27,7 +27,7 @@ TABLES = (
     "kml_data_static", "master_grid", "scenes_data", "system_data",
 )  # fmt: skip
 
-#: Name of an invariant, and the query of the rows that break it (reference 9, by number).
+#: Name of an invariant, and the query of the rows that break it (docs/labeller.md 1.5, by item).
 INVARIANTS: Dict[str, str] = {
     # 1
     "settings": """

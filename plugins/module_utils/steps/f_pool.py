@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Step f_pool: the pool that F sites are drawn from (reference 2.12, steps 1 to 5, 7 and 10).
+"""Step f_pool: the pool that F sites are drawn from (docs/labeller.md 2.4).
 
-The learner reads only rows that carry its run's number (reference 4.1), and the static names carry
-that of the drawing that labelled them. So each run writes a list of its own.
+The learner reads only rows that carry its run's number (docs/labeller.md 5.3.2), and the static
+names carry that of the drawing that labelled them. So each run writes a list of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..change import Change
     from ..transaction import Transaction
 
-#: What the learner reads by position (reference 4.1), in the spelling of Python's csv.
+#: What the learner reads by position (docs/labeller.md 5.2.2), in the spelling of Python's csv.
 TRAINING = (
     "SELECT name, {run} AS run, 0 AS iteration, 'True' AS processed, 'train' AS usage,"
     " 'True' AS label FROM runbook_training WHERE id IN ({paired}) AND name IN ({trains})"

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Step f_sites: the draw of a run's initial F sites (reference 2.13) and their queue (2.14)."""
+"""Step f_sites: draw a run's initial F sites and queue them (docs/labeller.md 2.5, 2.6)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Split(NamedTuple):
 
 
 def split(count: int, proportion_holdout: float, proportion_holdout1: float) -> Split:
-    """Usages of ``count`` sites (reference 2.13).
+    """Usages of ``count`` sites (docs/labeller.md 2.5).
 
     int(count * ProportionHoldout) sites are not for training, at most all of them: regular
     production's 100 means all. int(count * ProportionHoldout * ProportionHoldout1) of those are

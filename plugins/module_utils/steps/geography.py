@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Step geography: another grid, static list and reference fields (reference 2.8)."""
+"""Step geography: another grid, static list and reference fields (docs/labeller.md 2.7)."""
 
 from __future__ import annotations
 

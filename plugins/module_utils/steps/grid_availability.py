@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Step grid_availability: the codes of training and quality cells (reference 2.11, 1 to 3)."""
+"""Step grid_availability: the codes of training and quality cells (docs/labeller.md 2.3)."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Step iteration: one turn of the active-learning loop, as far as the database goes.
 
-What generate_consensus_daemon.py decided between two batches of sites (reference 2.21 and 5), with
-its stalls taken away: every state is told from the tables, every change is one transaction.
+Makes the decisions of generate_consensus_daemon.py between two batches of sites (docs/labeller.md
+4.4, 6) without its stalls: every state is read from the tables, every change is one transaction.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NAMES: Dict[str, str] = {
     "usage": "text",
 }
 
-#: configuration's keys of the criteria, with labeller's defaults (reference 1.3).
+#: configuration's keys of the criteria, with labeller's defaults (docs/labeller.md 1.3.6).
 _CRITERIA = {
     "StoppingFunc_MaxIterations": "30",
     "StoppingFunc_AccThres": "0.85",
@@ -487,7 +487,7 @@ class Iteration(Step):
         )
 
     def _drop_open(self, tx: Transaction) -> Change:
-        """The learner's last names will not be mapped (reference 2.21, step 7)."""
+        """The learner's last names will not be mapped (docs/labeller.md 4.4.7)."""
         deleted = tx.execute(
             "DELETE FROM incoming_names WHERE run = %s AND NOT processed",
             (self.params["run_id"],),

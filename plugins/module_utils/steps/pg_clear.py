@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Step pg_clear: the tables of a finished run emptied (reference 2.7)."""
+"""Step pg_clear: the tables of a finished run emptied (docs/labeller.md 2.2)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TABLES = [
     "kml_data",
 ]
 
-#: Not every labeller has these; nothing in it writes them (reference 1.1).
+#: Not every labeller has these; nothing in it writes them (docs/labeller.md 1.1).
 OPTIONAL = ["assignment_review", "machine_maps"]
 
 #: Tables that number their rows, by column, and those whose numbers always start at 1 again.

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Step run_marker: the row that says which run this database is set up for (design section 6)."""
+"""Step run_marker: the row that says which run this database is set up for (docs/safety.md)."""
 
 from __future__ import annotations
 

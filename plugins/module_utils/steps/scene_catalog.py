@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Step scene_catalog: the scenes of a run's cells (reference 2.12, steps 6 and 8; 2.11)."""
+"""Step scene_catalog: the scenes of a run's cells (docs/labeller.md 2.3.5, 2.4.6, 2.4.8)."""
 
 from __future__ import annotations
 

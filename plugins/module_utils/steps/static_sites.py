@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Step static_sites: the static training names as a run's sites (reference 2.11, modes 1 and 2)."""
+"""Step static_sites: the static training names as a run's sites (docs/labeller.md 2.3.5)."""
 
 from __future__ import annotations
 

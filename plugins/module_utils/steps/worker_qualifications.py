@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Step worker_qualifications: quality records of qualified workers start anew (reference 2.9)."""
+"""Step worker_qualifications: reset qualified workers' quality records (docs/labeller.md 2.8)."""
 
 from __future__ import annotations
 

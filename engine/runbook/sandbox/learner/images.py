@@ -1,4 +1,4 @@
-"""GeoTIFFs as labeller and learner write them (reference 2.21, 4.1)."""
+"""GeoTIFFs as labeller and learner write them (docs/labeller.md 5.4.3, 7.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One iteration of the learner: train, measure, ask for sites, map (reference 4.1)."""
+"""One iteration of the learner: train, measure, ask for sites, map (docs/labeller.md 5)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def run(
 ) -> dict[str, object]:
     """Train on the labels of the configured run; writes metrics, names and images of ``run_id``.
 
-    Fails where the real one fails (reference 4.2, 4.3), with a message where that has a traceback.
+    Fails where the real one fails (docs/labeller.md 5.3), with a message instead of a traceback.
     """
     kept = storage.names(storage.learner["runid"])
     cells = {row["name"]: _cell(row) for row in storage.rows(storage.planet("pool"))}

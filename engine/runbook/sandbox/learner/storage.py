@@ -1,4 +1,4 @@
-"""What the learner reads and writes on S3 (reference 4.1)."""
+"""What the learner reads and writes on S3 (docs/labeller.md 5.2, 5.4)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fault() -> str:
 
 @dataclass(frozen=True)
 class Name:
-    """A row of an incoming_names file, as the real learner's fixed schema reads it (4.1)."""
+    """A row of an incoming_names file, by the learner's fixed schema (docs/labeller.md 5.2.2)."""
 
     name: str
     run: int | None
