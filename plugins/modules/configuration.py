@@ -59,7 +59,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Four mappers for each F site, and nobody is learned from
+- name: Four mappers for each F site, without the learner
   labeller.runbook.configuration:
     settings:
       Hit_MaxAssignmentsF: 4

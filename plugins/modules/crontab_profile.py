@@ -107,12 +107,12 @@ EXAMPLES = r"""
 - name: Take the crontab down
   labeller.runbook.crontab_profile:
     state: absent
-    home: /home/mapper/labeller
+    home: "{{ labeller_home }}"
 
 - name: F and Q sites, consensus and the Slack notifier
   labeller.runbook.crontab_profile:
     profile: no_n_notifier
-    home: /home/mapper/labeller
+    home: "{{ labeller_home }}"
 
 - name: As crontab_runner.py --hits T --notify T --nsites T
   labeller.runbook.crontab_profile:
@@ -120,7 +120,7 @@ EXAMPLES = r"""
     hits: true
     notify: true
     nsites: true
-    home: /home/mapper/labeller
+    home: "{{ labeller_home }}"
 """
 
 RETURN = r"""

@@ -64,12 +64,12 @@ EXAMPLES = r"""
 - name: Stop the daemons
   labeller.runbook.daemons:
     state: stopped
-    home: /home/mapper/labeller
+    home: "{{ labeller_home }}"
 
 - name: Start the worker notification
   labeller.runbook.daemons:
     state: started
-    home: /home/mapper/labeller
+    home: "{{ labeller_home }}"
     names: [worker_notification_daemon]
 """
 

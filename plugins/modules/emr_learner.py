@@ -271,12 +271,14 @@ EXAMPLES = r"""
   labeller.runbook.emr_learner:
     target: "{{ inventory_hostname }}"
     parameters:
-      ec2_instance: labeller3
-      security_group_id: sg-0a8bbc91697d6a76b
+      ec2_instance: "{{ ec2_instance }}"
+      security_group_id: "{{ security_group_id }}"
       aoi_index: 3
       aoi_name: ghana
+      worker_type: m4.2xlarge
       worker_count: 130
       num_possibilities: 30
+    cluster: "{{ learner_cluster }}"
   register: learner
 """
 

@@ -61,7 +61,7 @@ EXAMPLES = r"""
     bucket: activemapper
     aoi: grid/image_target_aois.geojson
     aoi_index: 3
-    static_names: planet/incoming_names_static_cluster_3.csv
+    static_names: planet/incoming_names_static_cluster1.csv
     pool: planet/f_pool_ghana_3.csv
     qs: planet/q_sites_ghana_3.csv
     training_names: planet/training_names_ghana_3_run1.csv

@@ -59,7 +59,7 @@ EXAMPLES = r"""
   labeller.runbook.f_sites:
     login_password: "{{ db_pwd }}"
     bucket: activemapper
-    static_names: planet/incoming_names_static_cluster_3.csv
+    static_names: planet/incoming_names_static_cluster1.csv
     run_id: 1
     aoi_index: 3
     count: 100

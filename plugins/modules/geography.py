@@ -56,10 +56,10 @@ EXAMPLES = r"""
 - name: Is the geography in place
   labeller.runbook.geography:
     state: read
-    grid: grid/ghana.csv
-    reference_grid: grid/ghana_reference.csv
-    static_sites: training_reference/kml_static.csv
-    reference_fields: training_reference/qaqc.csv
+    grid: grid/master_grid.csv
+    reference_grid: training_reference/reference_grid.csv
+    static_sites: training_reference/kml_data_static.csv
+    reference_fields: training_reference/qaqcfields.csv
     bucket: activemapper
     login_db: Africa
     login_password: "{{ db_pwd }}"

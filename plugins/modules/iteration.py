@@ -83,7 +83,7 @@ EXAMPLES = r"""
     aoi_name: ghana
     aoi_index: 3
     run_id: 1
-  register: loop
+  register: turn
 """
 
 RETURN = r"""

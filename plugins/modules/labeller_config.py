@@ -150,10 +150,10 @@ extends_documentation_fragment:
 EXAMPLES = r"""
 - name: Write and upload the configuration
   labeller.runbook.labeller_config:
-    home: /home/mapper/labeller
+    home: "{{ labeller_home }}"
     parameters:
       initial: 3
-      ec2_instance: labeller3
+      ec2_instance: "{{ ec2_instance }}"
       run_id: 0
       aoi_index: 3
       aoi_name: ghana

@@ -90,6 +90,14 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
+- name: Back up what is deleted
+  labeller.runbook.s3_table_backup:
+    bucket: activemapper
+    prefix: "backups/database/{{ inventory_hostname }}"
+    tables: "{{ backup_tables }}"
+    login_password: "{{ db_pwd }}"
+  register: backup
+
 - name: Empty the tables of the old run
   labeller.runbook.pg_clear:
     login_password: "{{ db_pwd }}"

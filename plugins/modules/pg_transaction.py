@@ -435,6 +435,14 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
+- name: Back up what is deleted
+  labeller.runbook.s3_table_backup:
+    bucket: activemapper
+    prefix: "backups/database/{{ inventory_hostname }}"
+    tables: "{{ backup_tables }}"
+    login_password: "{{ db_pwd }}"
+  register: backup
+
 - name: Reset the database for the run
   labeller.runbook.pg_transaction:
     login_password: "{{ db_pwd }}"

@@ -195,7 +195,7 @@ EXAMPLES = r"""
     bucket: activemapper
     prefix: backups/database/labeller3
     tables: [hit_data, assignment_data]
-    backup_id: 20260114T093012123Z-3f9a1c-07ab
+    backup_id: "{{ backup.backup_id }}"
     login_password: "{{ db_pwd }}"
 
 - name: Keep the ten newest backups and those of the last month

@@ -56,7 +56,7 @@ EXAMPLES = r"""
     image_catalog: planet/planet_catalog_ghana_3.csv
     aoi: grid/image_target_aois.geojson
     aoi_index: 3
-    static_names: planet/incoming_names_static_cluster_3.csv
+    static_names: planet/incoming_names_static_cluster1.csv
 """
 
 RETURN = r"""

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from command_line import PROJECT, Sandbox
 
+import module_examples
 from runbook import collection
 
 Steps = dict[str, tuple[Any, Any]]
@@ -293,6 +294,22 @@ def test_another_geography(togo: Sandbox) -> None:
     assert {k: v for k, v in after.items() if k != "bucket"} == {
         k: v for k, v in before.items() if k != "bucket"
     }
+
+
+@pytest.mark.campaign
+def test_the_examples_of_every_module_run_as_they_stand(togo: Sandbox, tmp_path: Path) -> None:
+    playbook = tmp_path / "examples.yml"
+    playbook.write_text(yaml.safe_dump(module_examples.play(), sort_keys=False))
+    done = subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", "-i", "inventories/sandbox", playbook],
+        env={**togo.environment, "ANSIBLE_COLLECTIONS_PATH": str(collection.link(tmp_path)), "ANSIBLE_NOCOLOR": "1"},
+        cwd=PROJECT, text=True, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[WARNING]" not in done.stdout + done.stderr
+    for module in module_examples.ORDER:
+        for task in module_examples.tasks(module):
+            assert f"TASK [{task['name']}]" in done.stdout
 
 
 @pytest.mark.campaign
