@@ -94,7 +94,9 @@ plan:
 from ansible_collections.labeller.runbook.plugins.module_utils import daemons, lease, module
 
 MODULE = module.Module(
-    {**daemons.ARGUMENTS, **lease.OPTIONS}, lease.guarded(daemons.run), required_if=[("state", "started", ["names"])]
+    {**daemons.ARGUMENTS, **lease.OPTIONS},
+    lease.guarded(daemons.run),
+    required_if=[("state", "started", ["names"])],
 )
 
 

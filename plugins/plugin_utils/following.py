@@ -91,9 +91,7 @@ def teller(host: str, task: str) -> Callable[[Dict[str, Any]], None]:
 
 
 @contextmanager
-def followed(
-    file: File, tell: Callable[[Dict[str, Any]], None], interval: float
-) -> Iterator[None]:
+def followed(file: File, tell: Callable[[Dict[str, Any]], None], interval: float) -> Iterator[None]:
     """While inside, a thread tells what it reads."""
     stopped = threading.Event()
 

@@ -318,6 +318,35 @@ def test_a_training_name_that_is_a_quality_cell_is_named(labeller: Labeller) -> 
     refused(labeller, support.f_pool(), rf"1 are quality or training cells .*: {name} \(Q\)")
 
 
+def test_rows_of_earlier_runs_train_under_this_run_and_others_are_warned_of(
+    labeller: Labeller,
+) -> None:
+    support.apply(labeller, support.scene_catalog())
+    names = sorted(static_names(labeller))
+    rows = [f"{name},{89 + number % 2},1,train,True\n" for number, name in enumerate(names)]
+    header = "name,run,iteration,usage,label\n"
+    # Labelled by the later run only: it trains, once.
+    labeller.put(support.STATIC, "".join([header, *rows, f"{names[0]},88,0,train,False\n"]))
+    assert support.apply(labeller, support.f_pool())["warnings"] == []
+    written = read(labeller.get(support.TRAINING))
+    assert sorted((row["name"], row["run"]) for row in written) == [(n, "91") for n in names]
+    rows[1] = rows[1].replace("True", "False")
+    rows[2] = rows[2].replace("train", "holdout")
+    labeller.put(support.STATIC, "".join([header, *rows]))
+    labeller.sql(
+        "DELETE FROM scenes_data WHERE season = 'OS' AND cell_id ="
+        " (SELECT id FROM master_grid WHERE name = %s)", names[3],
+    )  # fmt: skip
+    (warning,) = support.apply(labeller, support.f_pool())["warnings"]
+    assert warning == (
+        f"s3://{labeller.bucket}/{support.STATIC}: 3 of its names will not train: 2 have no row with "
+        "usage train and a true label, 1 no scenes of both seasons. Nothing is to be done unless "
+        "they should train: then correct the list, or the catalogue"
+    )
+    written = read(labeller.get(support.TRAINING))
+    assert sorted(row["name"] for row in written) == [names[0], *names[4:]]
+
+
 BAD_STATIC_NAMES: dict[str | bytes, str] = {
     "": "static.csv is empty",
     "name\n": "static.csv has a header and no rows; for no names give no file",

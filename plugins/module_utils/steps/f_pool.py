@@ -138,8 +138,9 @@ class FPool(Step):
         )[0]
         if unlabelled or unseen:
             tx.warnings.append(
-                "s3://{}/{}: {:,} names will not train: {:,} without usage train and a true label, "
-                "{:,} without scenes of both seasons".format(
+                "s3://{}/{}: {:,} of its names will not train: {:,} have no row with usage train "
+                "and a true label, {:,} no scenes of both seasons. Nothing is to be done unless "
+                "they should train: then correct the list, or the catalogue".format(
                     tx.bucket, self.params["static_names"], unlabelled + unseen, unlabelled, unseen
                 )
             )
