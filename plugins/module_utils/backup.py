@@ -101,7 +101,7 @@ def chunks(table: str, relations: List[catalog.Relation], size: int, version: in
 
 
 def present(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
-    """The tables are in a whole backup below the prefix; makes one unless the newest is equal."""
+    """Back up the tables below the prefix, unless the newest backup is equal."""
     if not params["tables"]:
         raise InvalidInput("tables is empty: name the tables to back up")
     if params["compression"] == "zstd" and zstandard is None and not check_mode:

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The backups below one prefix of a bucket: which there are, whether they are whole, leftovers."""
+"""List the backups below one prefix of a bucket; find incomplete ones and leftovers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def manifest_key(root: str, backup_id: str) -> str:
 
 
 def ids(bucket: Bucket, root: str) -> List[str]:
-    """The ids of all backups below ``root``, whole or not, the newest first."""
+    """The ids of all backups below ``root``, complete or not, the newest first."""
     names = bucket.folders(root)
     return sorted((name for name in names if manifests.time_of(name) is not None), reverse=True)
 
@@ -85,7 +85,7 @@ def is_day(backup_id: str) -> bool:
 
 
 def precedes(backup_id: str, folder: OldFolder) -> bool:
-    """Whether a backup was begun before an old folder was written, by S3's times, whole seconds."""
+    """Whether a backup was begun before an old folder was written, by S3's times, in seconds."""
     begun = manifests.time_of(backup_id)
     return begun is None or begun.replace(microsecond=0) <= folder.written
 
@@ -112,16 +112,16 @@ def old_folders(bucket: Bucket, root: str) -> List[OldFolder]:
     return sorted(found, key=lambda folder: (folder.written, folder.backup_id), reverse=True)
 
 
-def elsewhere(bucket: Bucket, root: str) -> str:
+def old_location(bucket: Bucket, root: str) -> str:
     """Where the old scripts put this host's files, if not below ``root``; empty when nowhere.
 
     Their last version wrote ``HOST/DATE/``, earlier ones ``backups/database/HOST/DATE/``.
     """
     parent, _, name = root.strip("/").rpartition("/")
-    places = [name + "/", "backups/database/{}/".format(name), parent + "/"]
-    for place in places:
-        if place not in (root, "/") and old_folders(bucket, place):
-            return bucket.url(place).rstrip("/")
+    locations = [name + "/", "backups/database/{}/".format(name), parent + "/"]
+    for location in locations:
+        if location not in (root, "/") and old_folders(bucket, location):
+            return bucket.url(location).rstrip("/")
     return ""
 
 
@@ -133,7 +133,7 @@ def named(bucket: Bucket, root: str, backup_id: str) -> Manifest:
     if backup_id == "newest":
         found = newest(bucket, root)
         if found is None:
-            others = elsewhere(bucket, root)
+            others = old_location(bucket, root)
             raise InvalidInput(
                 "there is no backup below {}{}".format(
                     bucket.url(root),
@@ -146,13 +146,14 @@ def named(bucket: Bucket, root: str, backup_id: str) -> Manifest:
     found = newest(bucket, root, backup_id) if is_day(backup_id) else load(bucket, root, backup_id)
     if found is None:
         every = ids(bucket, root)
-        whole = (each for each in every if bucket.attested(manifest_key(root, each)) is not None)
+        complete = (each for each in every if bucket.attested(manifest_key(root, each)) is not None)
         problem = "there is no backup {} below {}"
         if backup_id in every:
             problem = "backup {} below {} was never finished"
         raise InvalidInput(
             "{}; the newest there: {}".format(
-                problem.format(backup_id, bucket.url(root)), ", ".join(islice(whole, 5)) or "none"
+                problem.format(backup_id, bucket.url(root)),
+                ", ".join(islice(complete, 5)) or "none",
             )
         )
     return found
@@ -208,13 +209,13 @@ def leftovers(bucket: Bucket, root: str, owner: str, now: datetime) -> Leftovers
         if begun is None:
             continue
         found, uploads = bucket.keys(prefix_of(root, backup_id)), pending.get(backup_id, [])
-        whole = manifest_key(root, backup_id) in found
+        complete = manifest_key(root, backup_id) in found
         changes = [begun, *(time for _, time in found.values()), *(u.initiated for u in uploads)]
         dead = manifests.owner_of(backup_id) == owner or now - max(changes) > OTHERS_LEFTOVERS
-        if dead and not whole:
+        if dead and not complete:
             left.keys.extend(found)
-        # What a whole backup still has of uploads, requests that were repeated began.
-        if dead or whole:
+        # What a complete backup still has of uploads, requests that were repeated began.
+        if dead or complete:
             left.uploads.extend(uploads)
     return left
 

@@ -95,8 +95,8 @@ def info(params: Mapping[str, Any], _check_mode: bool) -> Mapping[str, Any]:
     for folder in reversed(store.old_folders(bucket, root)):
         later = [row for row in rows if not store.precedes(row["backup_id"], folder)]
         rows.insert(len(later), _old_row(params, bucket, root, folder))
-    where = "" if rows else store.elsewhere(bucket, root)
-    return change.result([], backups=rows, elsewhere=where)
+    old_location = "" if rows else store.old_location(bucket, root)
+    return change.result([], backups=rows, old_location=old_location)
 
 
 def _row(params: Mapping[str, Any], bucket: Bucket, manifest: Manifest) -> Dict[str, Any]:
@@ -106,7 +106,7 @@ def _row(params: Mapping[str, Any], bucket: Bucket, manifest: Manifest) -> Dict[
     return {
         "backup_id": manifest["backup_id"],
         "finished": True,
-        "whole": None if verify == "none" else not wrong,
+        "intact": None if verify == "none" else not wrong,
         "created": manifest.get("created", ""),
         "database": manifest.get("database", ""),
         "tables": len(tables),
@@ -134,7 +134,7 @@ def _old_row(
     return {
         "backup_id": folder.backup_id,
         "finished": True,
-        "whole": None if verify == "none" else not wrong,
+        "intact": None if verify == "none" else not wrong,
         "created": folder.written.strftime(_TIME),
         "database": "",
         "tables": len(names),
@@ -167,7 +167,7 @@ def _broken(backup_id: str, problem: str, *, finished: bool) -> Dict[str, Any]:
     return {
         "backup_id": backup_id,
         "finished": finished,
-        "whole": False,
+        "intact": False,
         "created": "",
         "database": "",
         "tables": 0,

@@ -42,7 +42,7 @@ options:
     elements: str
   backup_id:
     description:
-      - The backup to restore or to remove. V(newest) is the newest whole one; to remove, it
+      - The backup to restore or to remove. V(newest) is the newest complete one; to remove, it
         means no particular one. A date such as V(2026-01-14) is the newest one of that day, to
         restore.
       - Folders of TABLE.sql files of C(pg_dump -a), which the old scripts named by the date, can

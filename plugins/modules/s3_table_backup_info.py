@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: s3_table_backup_info
-short_description: Which backups of database tables are on S3, and whether they are whole
+short_description: List and verify backups of database tables on S3
 description:
   - Lists the backups that M(labeller.runbook.s3_table_backup) and the old scripts made below a
     prefix, the newest first, and verifies them. It changes nothing.
@@ -20,7 +20,7 @@ options:
     type: str
     required: true
   backup_id:
-    description: Only this backup, with its manifest; V(newest) is the newest whole one.
+    description: Only this backup, with its manifest; V(newest) is the newest complete one.
     type: str
   verify:
     description:
@@ -46,7 +46,7 @@ requirements:
 """
 
 EXAMPLES = r"""
-- name: See whether the newest backup is whole
+- name: Verify the newest backup
   labeller.runbook.s3_table_backup_info:
     bucket: activemapper
     prefix: backups/database/labeller3
@@ -58,16 +58,16 @@ EXAMPLES = r"""
 RETURN = r"""
 backups:
   description:
-    - The backups, the newest first. Each has C(backup_id), C(finished), C(whole), C(created),
+    - The backups, the newest first. Each has C(backup_id), C(finished), C(intact), C(created),
       C(database), C(tables) (their number), C(rows), C(bytes) on S3, and C(problems), what is wrong
       with it.
     - One without manifest is not C(finished); the next backup removes it.
     - Those of the old scripts have a date as C(backup_id); their C(rows) are null unless O(verify=deep).
-    - What nobody has looked at, with O(verify=none), is neither whole nor damaged, C(whole) is null.
+    - What nobody has looked at, with O(verify=none), has C(intact) null.
   returned: success
   type: list
   elements: dict
-elsewhere:
+old_location:
   description: Where the old scripts put backups of this host, when there is none below O(prefix).
   returned: without O(backup_id)
   type: str

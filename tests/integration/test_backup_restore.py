@@ -511,10 +511,10 @@ def test_the_newest_backup_may_be_one_of_the_old_scripts(
         return backup_verify.info({**given, "backup_id": "", "verify": "none", **more}, False)
 
     (row,) = info()["backups"]
-    assert (row["backup_id"], row["created"], row["tables"], row["rows"], row["whole"]) == (
+    assert (row["backup_id"], row["created"], row["tables"], row["rows"], row["intact"]) == (
         old_dump, "2019-03-02T00:00:00Z", 3, None, None,
     )  # fmt: skip
-    assert info(verify="head")["backups"][0]["whole"]
+    assert info(verify="head")["backups"][0]["intact"]
     assert info(verify="deep", backup_id="newest")["backups"][0]["rows"] == 2340
     shown = info(backup_id="newest")["manifest"]
     assert shown["prefix"] == f"{root}/{old_dump}/"
@@ -522,7 +522,7 @@ def test_the_newest_backup_may_be_one_of_the_old_scripts(
     execute(database, SPOIL)
     other = "labeller3" if root != "labeller3" else "backups/database/labeller3"
     assert info(prefix=other) == {**info(prefix=other), "backups": []}
-    assert info(prefix=other)["elsewhere"] == f"s3://{bucket}/{root}"
+    assert info(prefix=other)["old_location"] == f"s3://{bucket}/{root}"
     with pytest.raises(errors.InvalidInput, match=f"give restore_from=s3://{bucket}/{root}$"):
         backup_restore.restored({**given, "prefix": other}, True)
     done = backup_restore.restored(given, False)

@@ -1,4 +1,4 @@
-"""Verification of backups, and what is told of each: whole or what is wrong, never an error."""
+"""Verification of backups: each is reported as intact or with its problems, never as an error."""
 
 from __future__ import annotations
 
@@ -40,36 +40,38 @@ def info(params: dict[str, Any], verify: str = "head", backup_id: str = "") -> A
     ]
 
 
-def test_every_backup_is_told_of_whatever_is_wrong_with_it(
+def test_every_backup_is_reported_with_its_problems(
     params: dict[str, Any], aws: Any, bucket: str
 ) -> None:
-    whole = backup.present({**params, "label": "before the reset"}, False)["manifest"]
-    objects = [entry for table in whole["tables"].values() for entry in table["objects"]]
+    intact = backup.present({**params, "label": "before the reset"}, False)["manifest"]
+    objects = [entry for table in intact["tables"].values() for entry in table["objects"]]
     made = []
     for number in range(3):
         execute(params, "INSERT INTO hit_data (name) VALUES ('x')")
         made.append(backup.present(params, False)["manifest"])
-        assert number or info(params)[0]["whole"]
+        assert number or info(params)[0]["intact"]
     missing, newer, unfinished = made
     client(aws).delete_object(Bucket=bucket, Key=missing["tables"]["hit_data"]["objects"][0]["key"])
     rewrite(aws, {**newer, "format_version": 2})
     client(aws).delete_object(Bucket=bucket, Key=unfinished["prefix"] + manifest.FILE)
     found = {row["backup_id"]: row for row in info(params)}
     assert list(found) == sorted(found, reverse=True)
-    assert found[whole["backup_id"]] == {
-        "backup_id": whole["backup_id"], "finished": True, "whole": True, "created": whole["created"],
+    assert found[intact["backup_id"]] == {
+        "backup_id": intact["backup_id"], "finished": True, "intact": True, "created": intact["created"],
         "database": params["login_db"], "tables": 3, "rows": 2340,
         "bytes": sum(entry["size"] for entry in objects), "problems": [],
     }  # fmt: skip
-    assert whole["label"] == "before the reset"
+    assert intact["label"] == "before the reset"
     problems = {
-        backup_id: " ".join(row["problems"]) for backup_id, row in found.items() if not row["whole"]
+        backup_id: " ".join(row["problems"])
+        for backup_id, row in found.items()
+        if not row["intact"]
     }
     assert "hit_data/0000.csv.zst is missing" in problems.pop(missing["backup_id"])
     assert "use a newer runbook" in problems.pop(newer["backup_id"])
     assert "it was never finished" in problems.pop(unfinished["backup_id"])
     assert not problems
-    listed = {row["backup_id"]: row["whole"] for row in info(params, "none")}
+    listed = {row["backup_id"]: row["intact"] for row in info(params, "none")}
     assert listed[missing["backup_id"]] is None  # nothing was asked about its objects
     assert listed[newer["backup_id"]] is False
 
@@ -118,9 +120,9 @@ def test_deep_verification_counts_and_compares(
     params: dict[str, Any], aws: Any, table: str, old: bytes, new: bytes, problem: str
 ) -> None:
     held = tampered(params, aws, table, old, new)
-    assert info(params)[0]["whole"]
+    assert info(params)[0]["intact"]
     (row,) = info(params, "deep", held["backup_id"])
-    assert not row["whole"]
+    assert not row["intact"]
     (found,) = row["problems"]
     assert found.startswith(f"table {table}: ")
     assert problem in found

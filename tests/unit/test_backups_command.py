@@ -14,14 +14,14 @@ from runbook.errors import InvalidInputError, RefusedError, RunbookError
 
 ROW = {
     "backup_id": "20260114T093012123Z-3f9a1c-07ab", "finished": True, "created": "2026-01-14T09:30:12Z", "database": "Africa",
-    "tables": 2, "rows": 340, "bytes": 1234, "whole": True, "problems": [],
+    "tables": 2, "rows": 340, "bytes": 1234, "intact": True, "problems": [],
 }  # fmt: skip
 UNFINISHED = {
     **ROW,
     "backup_id": "20260115T000000000Z-3f9a1c-0000",
     "finished": False,
     "created": "",
-    "whole": False,
+    "intact": False,
     "problems": ["it was never finished: it has no manifest"],
 }
 MANIFEST = {
@@ -37,7 +37,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any
     questions: list[dict[str, Any]] = []
     answer = {
         "backups": [UNFINISHED, ROW],
-        "where": "s3://b/p/",
+        "location": "s3://b/p/",
         "manifest": MANIFEST,
         "removed": ["OLD"],
         "kept": {"NEW": "the newest good backup"},
@@ -72,8 +72,8 @@ def test_list_shows_a_table(asked: list[dict[str, Any]]) -> None:
     assert asked == [{}]
 
 
-def test_whether_a_backup_is_whole_only_a_verification_knows(asked: list[dict[str, Any]]) -> None:
-    assert "whole" not in call("list")[1]
+def test_only_verify_shows_whether_a_backup_is_intact(asked: list[dict[str, Any]]) -> None:
+    assert "intact" not in call("list")[1]
     assert call("verify", "--all")[1].splitlines()[-1].endswith("1.2 kB  yes")
 
 
@@ -89,7 +89,7 @@ def test_a_narrow_terminal_gets_no_time_beside_the_id(
 
 
 def test_list_names_hosts_without_a_backup(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = {"host1": {"backups": [ROW], "where": "s3://b/1/"}, "host2": {"backups": [], "where": "s3://b/2/"}}  # fmt: skip
+    answers = {"host1": {"backups": [ROW], "location": "s3://b/1/"}, "host2": {"backups": [], "location": "s3://b/2/"}}  # fmt: skip
     monkeypatch.setattr(backups, "_ask", lambda _options, **_: answers)
     assert call("list")[1].splitlines()[-1] == "host2: no backup below s3://b/2/"
 
@@ -110,7 +110,7 @@ def test_verify_fails_on_damage_only(
 
 def test_verify_fails_when_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for found in ([], [UNFINISHED]):
-        answer = {"backups": found, "where": "s3://b/p/"}
+        answer = {"backups": found, "location": "s3://b/p/"}
         monkeypatch.setattr(backups, "_ask", lambda _options, **_: {"host1": answer})  # noqa: B023
         with pytest.raises(InvalidInputError, match="host1: there is no backup below s3://b/p/"):
             call("verify", "--all")
@@ -178,7 +178,7 @@ def test_options_stand_before_the_command_or_behind_it(
 
     def ask(_playbook: Any, options: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
         given.append(options)
-        return {"host1": {"backups": [ROW], "where": "s3://b/p/"}}
+        return {"host1": {"backups": [ROW], "location": "s3://b/p/"}}
 
     monkeypatch.setattr("runbook.flow.query.ask", ask)
     result = CliRunner().invoke(backups.group, arguments)
@@ -203,7 +203,7 @@ def test_prune_of_an_unknown_backup_names_the_one_that_was_meant(
 
     def ask(_options: Any, **question: Any) -> dict[str, Any]:
         asked.append(question)
-        answer = {"removed": [], "kept": {ROW["backup_id"]: "not named"}, "where": "s3://b/p/"}
+        answer = {"removed": [], "kept": {ROW["backup_id"]: "not named"}, "location": "s3://b/p/"}
         return {"host1": answer}
 
     monkeypatch.setattr(backups, "_ask", ask)
@@ -218,7 +218,7 @@ def test_prune_of_an_unknown_backup_names_the_one_that_was_meant(
 
 
 def test_prune_says_when_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = {"removed": [], "kept": {}, "where": "s3://b/p/"}
+    answer = {"removed": [], "kept": {}, "location": "s3://b/p/"}
     monkeypatch.setattr(backups, "_ask", lambda _options, **_: {"host1": answer})
     assert call("prune", "--keep", "2") == (0, "host1: no backup below s3://b/p/\n")
 
@@ -240,11 +240,11 @@ def test_folders_of_the_old_scripts_are_listed_and_shown(
     asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their rows are unknown, and so is the database they are from."""
-    old = {**ROW, "backup_id": "2023-07-20", "database": "", "rows": None, "whole": None}
+    old = {**ROW, "backup_id": "2023-07-20", "database": "", "rows": None, "intact": None}
     table = {"rows": None, "fingerprint": "", "objects": [{"size": 5}], "sequences": {}}
     manifest = {"bucket": "b", "prefix": "labeller0/2023-07-20/", "created": "then"}
     answer = {
-        "backups": [old], "where": "s3://b/labeller0/", "elsewhere": "",
+        "backups": [old], "location": "s3://b/labeller0/", "old_location": "",
         "manifest": {**manifest, "tables": {"hit_data": table}},
     }  # fmt: skip
     monkeypatch.setattr(backups, "_ask", lambda _options, **_: {"host1": answer})
@@ -253,7 +253,7 @@ def test_folders_of_the_old_scripts_are_listed_and_shown(
     assert call("show")[1].splitlines()[:2] == [
         "host1: s3://b/labeller0/2023-07-20/", "  then, TABLE.sql files of the old scripts"
     ]  # fmt: skip
-    nothing = {"backups": [], "where": "s3://b/x/", "elsewhere": "s3://b/labeller0"}
+    nothing = {"backups": [], "location": "s3://b/x/", "old_location": "s3://b/labeller0"}
     monkeypatch.setattr(backups, "_ask", lambda _options, **_: {"host1": nothing})
     assert call("list")[1].splitlines()[1] == (
         "  files of the old scripts are below s3://b/labeller0: -e restore_from=s3://b/labeller0"

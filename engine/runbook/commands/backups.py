@@ -69,7 +69,7 @@ def list_(**options: Any) -> int:
 @click.option("--all", "all_", is_flag=True, help="Every backup, not only the newest.")
 @query.options
 def verify(backup_id: str | None, *, deep: bool, all_: bool, **options: Any) -> int:
-    """Whether BACKUP_ID (the newest) is whole.
+    """Verify that BACKUP_ID (the newest) is intact.
 
     The exit code is 1 when one is damaged, and 3 when there is none.
     """
@@ -85,7 +85,9 @@ def verify(backup_id: str | None, *, deep: bool, all_: bool, **options: Any) -> 
     if any(row["problems"] for found in rows.values() for row in found):
         return ExitCode.FAILED
     if lacking := [host for host, found in rows.items() if not found]:
-        lines = [f"{host}: there is no backup below {answers[host]['where']}" for host in lacking]
+        lines = [
+            f"{host}: there is no backup below {answers[host]['location']}" for host in lacking
+        ]
         raise InvalidInputError("\n".join(lines))
     return ExitCode.OK
 
@@ -192,7 +194,7 @@ def _print_kept(host: str, answer: Mapping[str, Any], *, named: bool) -> None:
     for name, reason in {} if named else answer["kept"].items():
         click.echo(f"{host}: {name} kept: {reason}")
     if not answer["removed"] and not answer["kept"]:
-        click.echo(f"{host}: no backup below {answer['where']}")
+        click.echo(f"{host}: no backup below {answer['location']}")
 
 
 def _unknown(backup_id: str, answers: Mapping[str, Any]) -> str:
@@ -202,7 +204,7 @@ def _unknown(backup_id: str, answers: Mapping[str, Any]) -> str:
         held = list(answer["kept"])
         guess = suggest(backup_id, held)
         hint = f" (did you mean {guess}?)" if guess else ""
-        place = f"below {answer['where']}{hint}"
+        place = f"below {answer['location']}{hint}"
         newest = ", ".join(held[:NEWEST]) or "none"
         lines.append(
             f"{host}: there is no finished backup {backup_id} {place}; the newest there: {newest}"
@@ -227,15 +229,15 @@ def _text(number: int | None) -> str:
 
 
 def _show(options: Mapping[str, Any], answers: Mapping[str, Any], *, verified: bool) -> None:
-    """Print each host's backups; whether they are whole only if that was ``verified``."""
+    """Print each host's backups; whether they are intact only if that was ``verified``."""
     found = {host: answer["backups"] for host, answer in answers.items()}
     if options["as_json"]:
         every = [{"host": host, **row} for host, rows in found.items() for row in rows]
         click.echo(json.dumps({"backups": every}))
         return
     for host, rows in found.items():
-        click.echo(f"{host}: {'' if rows else 'no backup below '}{answers[host]['where']}")
-        if other := answers[host].get("elsewhere"):
+        click.echo(f"{host}: {'' if rows else 'no backup below '}{answers[host]['location']}")
+        if other := answers[host].get("old_location"):
             click.echo(f"  files of the old scripts are below {other}: -e restore_from={other}")
         if rows:
             _print_backups(rows, verified=verified)
@@ -244,7 +246,7 @@ def _show(options: Mapping[str, Any], answers: Mapping[str, Any], *, verified: b
 def _print_backups(rows: Sequence[Mapping[str, Any]], *, verified: bool) -> None:
     from runbook.events.render.people import is_terminal
 
-    columns = [*COLUMNS, "whole"] if verified else [*COLUMNS]
+    columns = [*COLUMNS, "intact"] if verified else [*COLUMNS]
     lines = _table(rows, columns)
     room = shutil.get_terminal_size().columns
     if is_terminal(sys.stdout) and max(map(len, lines)) + 2 > room:
@@ -275,8 +277,8 @@ def _contents(tables: Mapping[str, Any]) -> list[str]:
 
 
 def _cell(row: Mapping[str, Any], column: str) -> str:
-    if column == "whole":
-        return "yes" if row["whole"] else "no"
+    if column == "intact":
+        return "yes" if row["intact"] else "no"
     if row[column if column != "size" else "bytes"] is None:
         return ""  # rows of the old scripts' files, which were not read
     if column != "backup_id" and not row["created"]:
