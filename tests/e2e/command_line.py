@@ -150,3 +150,18 @@ def events(done: subprocess.CompletedProcess[str]) -> list[Mapping[str, Any]]:
     found = [json.loads(line) for line in done.stdout.splitlines()]
     begins = [number for number, event in enumerate(found) if event["event"] == "run_started"]
     return found[begins[-1] if begins else 0 :]
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it started, the youngest first."""
+    children: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(status.parent.name))
+    found = [pid]
+    for parent in found:
+        found += children.get(parent, [])
+    return found[::-1]

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command_line import PROJECT, RUNBOOK, Sandbox
+from command_line import PROJECT, RUNBOOK, Sandbox, descendants
 from gate import gate
 
 #: Where the run is cut: a request that only the real run makes, and whether the reset is then done.
@@ -65,18 +65,3 @@ def kill_at(sandbox: Sandbox, gated: object) -> None:
                 os.kill(pid, signal.SIGKILL)
         output, _ = run.communicate()
     assert reached, output
-
-
-def descendants(pid: int) -> list[int]:
-    """A process and all that it started, the youngest first."""
-    children: dict[int, list[int]] = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(status.parent.name))
-    found = [pid]
-    for parent in found:
-        found += children.get(parent, [])
-    return found[::-1]

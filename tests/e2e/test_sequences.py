@@ -1,7 +1,7 @@
 """Sequences of what operators, mappers, cron and accidents do; a small model says what holds after.
 
-Each step is a command as a user gives it, a mapper's work, a hand on the crontab or the tables, or
-a process killed in the middle. After every step: no row is gone that no verified backup holds, no
+Each step is a command as a user gives it, a mapper's work, a hand on the crontab, the tables or the
+bucket, or processes killed in the middle. After every step: no row is gone that no backup holds, no
 foreign crontab line was touched, no secret was printed. A command that refuses has changed nothing;
 one that succeeds leaves run marker, tables, configuration, its copy on S3 and the crontab of one
 run, has done what its check showed, and has nothing to do when repeated.
@@ -9,341 +9,407 @@ run, has done what its check showed, and has nothing to do when repeated.
 
 from __future__ import annotations
 
-import csv
-import functools
-import io
-import json
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psycopg2
 import pytest
-import yaml
-import zstandard
-from command_line import PROJECT, RUNBOOK, Sandbox
+import sequences
+from command_line import PROJECT, RUNBOOK, descendants
 from hypothesis import HealthCheck, Phase, assume, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
+    invariant,
     precondition,
     rule,
     run_state_machine_as_test,
 )
 
-import learner_filter
+from runbook.sandbox import grid, processes
+from runbook.sandbox.state import Home
 
 pytestmark = pytest.mark.campaign
 
-#: Steps a test makes: examples times steps of each.
-EXAMPLES, STEPS = 3, 25
+#: Sequences of each of the two tests, and the steps of a sequence.
+EXAMPLES, STEPS = 8, 32
 
-#: What identifies a row for good, by table: columns whose text COPY and a query give alike.
-ROWS = {
-    "user_maps": ("gid", "name", "assignment_id"),
-    "accuracy_data": ("assignment_id",),
-    "assignment_history": ("event_type", "worker_id", "assignment_id"),
-    "assignment_data": ("assignment_id", "hit_id", "worker_id"),
-    "qual_assignment_data": ("assignment_id", "worker_id", "name"),
-    "qual_user_maps": ("gid", "name", "assignment_id"),
-    "hit_data": ("hit_id", "name"),
-    "incoming_names": ("name", "run", "iteration"),
-    "iteration_metrics": ("run", "iteration"),
-}
-Rows = set[tuple[str, ...]]
+#: Two small areas, and few sites: what a step costs is the command's own start.
+AREAS = [grid.rectangle(328, 553, 3, 3), grid.rectangle(333, 553, 3, 3)]
+FEW = ("-e", "initial_f_count=20")
 
 #: Exit codes of a command that refuses: nothing was changed.
 REFUSED = {3, 5, 6, 7}
-FOREIGN = "17 3 * * 0 $HOME/bin/rotate-logs # the operator's own"
 MODES = ("regular.yml", "reset.yml", "initial.yml", "single.yml")
+PROFILES = ("no_n", "no_n_notifier", "full", "maintenance")
+FAULTS = (
+    "bootstrap", "spot", "step", "cancelled", "db", "no-metrics", "no-names", "other-run",
+    "names-twice", "unknown-names", "empty-file", "none",
+)  # fmt: skip
+
+#: Tables that a restore takes, all or some.
+RESTORED = (
+    "[]", '["kml_data_static", "qaqcfields", "scenes_data"]', '["incoming_names"]',
+    '["incoming_names", "iteration_metrics", "kml_data"]',
+)  # fmt: skip
+
+#: What a person at psql does, well or badly.
+STATEMENTS = (
+    "UPDATE configuration SET value = '5' WHERE key = 'Hit_AvailTarget'",
+    "UPDATE configuration SET value = 'many' WHERE key = 'Hit_AvailTarget'",
+    "DELETE FROM kml_data WHERE gid = (SELECT min(gid) FROM kml_data WHERE kml_type = 'F')",
+    "UPDATE kml_data SET mapped_count = 0 WHERE kml_type = 'F'",
+    (
+        "UPDATE incoming_names SET processed = true WHERE name ="
+        " (SELECT min(name) FROM incoming_names WHERE NOT processed)"
+    ),
+    "UPDATE incoming_names SET processed = true",
+    "UPDATE incoming_names SET label = false WHERE name = (SELECT min(name) FROM incoming_names)",
+    (
+        "INSERT INTO incoming_names (name, run, iteration, processed, usage)"
+        " SELECT min(name), 77, 0, false, 'validate' FROM master_grid ON CONFLICT DO NOTHING"
+    ),
+    "DELETE FROM incoming_names WHERE name = (SELECT max(name) FROM incoming_names)",
+    (
+        "INSERT INTO iteration_metrics (run, iteration, accuracy) VALUES (1, 1, 0.5)"
+        " ON CONFLICT DO NOTHING"
+    ),
+    "DELETE FROM scenes_data WHERE cell_id = (SELECT min(cell_id) FROM scenes_data)",
+    (
+        "UPDATE worker_data SET qualified = NOT qualified WHERE worker_id ="
+        " (SELECT min(worker_id) FROM worker_data)"
+    ),
+    "UPDATE master_grid SET avail = 'F' WHERE gid = (SELECT min(gid) FROM master_grid)",
+    "DELETE FROM system_data WHERE key = 'IterationCounter'",
+    "INSERT INTO kml_data_static (kml_type, name) SELECT 'N', max(name) FROM master_grid",
+)
 
 
-class Known(Sandbox):
-    """A sandbox whose addresses are looked up once: they stay while it is up."""
-
-    @functools.cache  # noqa: B019 - a few sandboxes, as long as the tests run
-    def status(self) -> dict[str, Any]:
-        return super().status()
-
-    @functools.cache  # noqa: B019
-    def s3(self) -> Any:
-        return super().s3()
+@st.composite
+def commands(draw: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """Something an operator applies; the rest is said by what is there then."""
+    kind = draw(
+        st.sampled_from(["mode", "mode", "backup", "restore", "shutdown", "start", "iterate"])
+    )
+    if kind == "mode":
+        number = draw(st.sampled_from(["same", "next", 0, 1, 2, 3]))
+        return kind, draw(st.sampled_from(MODES)), number, draw(st.integers(1, 2)), draw(st.booleans()), draw(st.booleans())  # fmt: skip
+    if kind == "restore":
+        return kind, draw(st.floats(0, 1)), draw(st.sampled_from(RESTORED))
+    return kind, draw(st.sampled_from(PROFILES))
 
 
 class Operations(RuleBasedStateMachine):
     """One sandbox, and what the model knows of it."""
 
-    box: ClassVar[Sandbox]
-    secrets: ClassVar[set[str]]
-    taken: ClassVar[int] = 0
+    box: ClassVar[sequences.Target]
+    steps: ClassVar[int]
 
     @initialize(number=st.integers(0, 2**32))
     def begin(self, number: int) -> None:
         assume(number)  # the simplest example is the first rule over and over
         self.box.run("sandbox", "reset")
-        state = json.loads((self.box.home / "sandbox" / "state.json").read_text())
-        type(self).secrets = {value for value in state["secrets"].values() if len(value) >= 8}
-        crontab = Path(state["crontab"])
-        crontab.write_text(f"{FOREIGN}\n{crontab.read_text()}")
-        self.crontab = crontab
-        self.manifests: dict[str, dict[str, Rows]] = {}
-        self.ever: dict[str, Rows] = {name: set() for name in ROWS}
-        self.holds()
+        self.noted: str | None = None
+        self.faulty = False
+        self.by_hand = 0
+        self.model = sequences.Model(self.box)
+        self.model.nothing_is_lost()
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        self.model.nothing_is_lost()
+        type(self).steps += 1
+
+    def teardown(self) -> None:
+        if hasattr(self, "model"):
+            self.model.no_secret_at_the_end()
 
     # What operators do
 
     @rule(
         mode=st.sampled_from(MODES),
-        run=st.integers(0, 3),
+        number=st.sampled_from(["same", "next", "next", 0, 1, 2, 3]),
         area=st.integers(1, 2),
         sure=st.booleans(),
+        clear=st.booleans(),
     )
-    def a_mode(self, mode: str, run: int, area: int, sure: bool) -> None:
-        given = ["-e", f"run_id={run}", "-e", f"aoi_index={area}"]
-        if sure:
-            given += self.replacing()
-        self.applied(mode, *given)
+    def a_mode(self, **given: Any) -> None:
+        self.applied(*self.mode(**given))
 
-    @rule()
-    def back_up(self) -> None:
-        self.applied("backup.yml")
+    @rule(where=st.floats(0, 1), tables=st.sampled_from(RESTORED))
+    def restore(self, where: float, tables: str) -> None:
+        self.applied(*self.restoring(where, tables))
 
-    @rule(data=st.data(), before=st.booleans())
-    def restore(self, data: st.DataObject, before: bool) -> None:
-        prefix = "sandbox-before-restore" if before else "sandbox"
-        known = sorted(key for key in self.backups() if key.split("/")[2] == prefix)
-        if not known:
-            return
-        backup = data.draw(st.sampled_from(known)).split("/")[3]
-        self.applied(
-            "restore.yml", "-e", f"restore_backup={backup}", "-e", f"restore_from={prefix}"
-        )
+    @rule(kind=st.sampled_from(["backup", "shutdown", "start"]), profile=st.sampled_from(PROFILES))
+    def service(self, kind: str, profile: str) -> None:
+        code = self.applied(*self.arguments((kind, profile)))
+        assert code == 0 or kind == "start"
+        if kind == "shutdown":
+            assert "daemonNanny" not in self.box.crontab.read_text()
+            assert not processes.daemons(Home(self.box.home / "sandbox"))
 
-    @rule()
-    def shut_down(self) -> None:
-        self.applied("shutdown.yml")
-        assert "daemonNanny" not in self.crontab.read_text()
-
-    @rule(profile=st.sampled_from(["no_n", "no_n_notifier", "full", "maintenance"]))
-    def start(self, profile: str) -> None:
-        self.applied("start.yml", "-e", f"crontab_profile={profile}", *self.in_place())
-
-    @rule()
-    def iterate(self) -> None:
-        unprocessed = self.rows("incoming_names", "WHERE NOT processed")
-        metrics = self.rows("iteration_metrics")
-        self.run("apply", "iterate.yml", "-i", "sandbox", "--yes", *self.in_place())
-        self.ever["incoming_names"] -= unprocessed  # a loop that ends deletes them
-        self.holds()
-        if self.rows("iteration_metrics") - metrics:
-            self.learner_read_the_run()
+    @rule(mapped=st.booleans())
+    def iterate(self, mapped: bool) -> None:
+        """A turn of the loop; first the mappers finish what is open, or do not."""
+        if mapped:
+            self.mappers_work(1000)
+        arguments = ["iterate.yml", *self.in_place()]
+        self.before_iterate(arguments)
+        metrics = self.box.rows()["iteration_metrics"]
+        self.run("apply", *arguments, "-i", "sandbox", "--yes")
+        if self.box.rows()["iteration_metrics"] - metrics:
+            self.model.learner_read_the_run()
 
     # What others do
 
-    @rule(sites=st.sampled_from([10, 60, 200]))
+    @rule(sites=st.sampled_from([5, 12, 200]))
     def mappers_work(self, sites: int) -> None:
         self.box.run("sandbox", "work", "--names", str(sites), exit_code=None)
-        self.holds()
 
-    @rule(kind=st.sampled_from(["step", "bootstrap", "no-names", "none"]))
+    @rule(kind=st.sampled_from(FAULTS))
     def clusters_fail(self, kind: str) -> None:
         self.box.run("sandbox", "fault", kind, exit_code=None)
+        self.faulty = True
 
-    @rule()
-    def edit_crontab(self) -> None:
-        lines = self.crontab.read_text().splitlines()
-        self.crontab.write_text("\n".join([*lines, f"{len(lines)} 4 * * * true # by hand"]) + "\n")
+    @rule(edit=st.sampled_from(["first", "last", "remove", "remove all"]))
+    def edit_crontab(self, edit: str) -> None:
+        """A line of the operator's more or less, or no crontab (``crontab -r``)."""
+        lines = self.box.crontab.read_text().splitlines()
+        if edit.startswith("remove"):
+            gone = self.model.crontab[-1:] if edit == "remove" else lines
+            self.box.crontab.write_text("".join(f"{line}\n" for line in lines if line not in gone))
+            self.model.crontab = [line for line in self.model.crontab if line not in gone]
+            return
+        self.by_hand += 1
+        line = f"{self.by_hand % 60} 4 * * * true # by hand, {self.by_hand}"
+        for these in (lines, self.model.crontab):
+            these.insert(0 if edit == "first" else len(these), line)
+        self.box.crontab.write_text("\n".join(lines) + "\n")
 
-    @rule(value=st.sampled_from(["5", "30"]))
-    def edit_configuration(self, value: str) -> None:
-        with self.box.database() as cursor:
-            cursor.execute(
-                "UPDATE configuration SET value = %s WHERE key = 'Hit_AvailTarget'", (value,)
-            )
+    @rule(statement=st.sampled_from(STATEMENTS))
+    def edit_rows(self, statement: str) -> None:
+        before = self.box.rows()
+        with contextlib.suppress(psycopg2.Error), self.box.database() as cursor:
+            cursor.execute(statement)
+        after = self.box.rows()
+        self.model.forget({table: rows - after[table] for table, rows in before.items()})
+
+    @rule(copy=st.booleans())
+    def edit_configuration(self, copy: bool) -> None:
+        """Another run's number in config.yaml, or no copy of it on S3."""
+        if not copy:
+            text = self.box.configuration.read_text()
+            self.box.configuration.write_text(text.replace("runid: ", "runid: 4"))
+        elif marker := self.box.marker():
+            bucket, key = self.box.status()["bucket"], f"config_ghana_{marker[1]}.yaml"
+            self.box.s3().delete_object(Bucket=bucket, Key=key)
+
+    @rule(where=st.floats(0, 1))
+    def damage_backup(self, where: float) -> None:
+        """Delete an object of a backup, of the newest as often as of another."""
+        manifests = self.manifests()
+        if not manifests:
+            return
+        self.model.nothing_is_lost()
+        chosen = manifests[-1] if where > 0.5 else manifests[int(2 * where * len(manifests)) - 1]
+        folder = chosen.removesuffix("manifest.json")
+        objects = sorted(self.box.objects(folder))
+        self.box.s3().delete_object(
+            Bucket=self.box.status()["bucket"], Key=objects[int(where * (len(objects) - 1))]
+        )
+        self.model.lose_backup(chosen)
 
     @rule(
         schema=st.sampled_from(["public", "archive"]),
+        table=st.sampled_from(["kml_data (name)", "hit_data (hit_id)", "assignment_data (assignment_id)"]),
         action=st.sampled_from(["CASCADE", "SET NULL", "NO ACTION"]),
-    )
-    def add_referring_table(self, schema: str, action: str) -> None:
+    )  # fmt: skip
+    def add_referring_table(self, schema: str, table: str, action: str) -> None:
+        referred, column = table.removesuffix(")").split(" (")
         with self.box.database() as cursor:
             cursor.execute(
                 f"""
                 CREATE SCHEMA IF NOT EXISTS archive;
-                DROP TABLE IF EXISTS {schema}.noted;
-                CREATE TABLE {schema}.noted
-                    (kml text REFERENCES public.kml_data (name) ON DELETE {action});
-                INSERT INTO {schema}.noted SELECT name FROM public.kml_data LIMIT 5
+                DROP TABLE IF EXISTS public.noted, archive.noted;
+                CREATE TABLE {schema}.noted AS
+                    SELECT {column} AS noted FROM public.{referred} LIMIT 5;
+                ALTER TABLE {schema}.noted
+                    ADD FOREIGN KEY (noted) REFERENCES public.{table} ON DELETE {action}
                 """
             )
-        self.noted = (schema, action)
+        self.noted = schema
 
-    @precondition(lambda self: getattr(self, "noted", None))
+    @precondition(lambda self: self.noted)
     @rule()
     def drop_referring_table(self) -> None:
         with self.box.database() as cursor:
-            cursor.execute(f"DROP TABLE {self.noted[0]}.noted")
-        del self.noted
+            cursor.execute(f"DROP TABLE {self.noted}.noted")
+        self.noted = None
 
-    @rule(run=st.integers(0, 3), area=st.integers(1, 2), moment=st.floats(0, 4))
-    def killed(self, run: int, area: int, moment: float) -> None:
-        """Kill -9 anywhere; the same command then finishes the job, or refuses as before."""
-        command = [
-            "regular.yml",
-            "-e",
-            f"run_id={run}",
-            "-e",
-            f"aoi_index={area}",
-            *self.replacing(),
-        ]
-        begun = self.process("apply", *command, "-i", "sandbox", "--yes")
-        try:
-            begun.wait(moment)
-        except subprocess.TimeoutExpired:
-            os.killpg(begun.pid, signal.SIGKILL)
-        begun.communicate()
-        self.holds()
-        self.applied(*command)
-
-    @rule(one=st.integers(0, 3), other=st.integers(0, 3))
-    def two_at_once(self, one: int, other: int) -> None:
-        both = [
-            self.process("apply", "regular.yml", "-i", "sandbox", "--yes", "-e", f"run_id={run}",
-                         "-e", f"aoi_index={area}", *self.replacing())
-            for run, area in ((one, 1), (other, 2))
-        ]  # fmt: skip
-        codes = []
-        for each in both:
-            text, _ = each.communicate()
-            codes.append(each.returncode)
-            assert each.returncode in {0, *REFUSED}, text
-            assert "Traceback" not in text
-        if 0 in codes:
-            self.agrees()
-        self.holds()
-
-    # The model
-
-    def applied(self, playbook: str, *arguments: str) -> None:
-        """Apply, held to its check; then again; a refusal has changed nothing."""
-        before = self.state()
-        command = ["apply", playbook, "-i", "sandbox", "--yes", "--json", *arguments]
-        done = self.run(*command)
-        if done.returncode in REFUSED:
-            assert self.state() == before, (
-                f"{playbook} refused and changed something:\n{done.stdout}"
-            )
-            return
-        assert done.returncode == 0, done.stdout[-3000:]
-        runs = list(_runs(done.stdout))
-        if len(runs) == 2:
-            assert _steps(runs[0]) == _steps(runs[1]), (
-                f"{playbook} did not do what its check showed"
-            )
-        self.holds()
-        if playbook in MODES:
-            self.agrees()
-        if playbook != "restore.yml":
-            again = self.run(*command)
-            assert again.returncode == 0, again.stdout[-3000:]
-            assert not [
-                event
-                for run in _runs(again.stdout)
-                for event in run
-                if event.get("status") == "changed"
-            ]
-
-    def holds(self) -> None:
-        """What must hold after every step."""
-        for name in ROWS:
-            rows = self.rows(name)
-            lost = self.ever[name] - rows
-            if lost:
-                kept = set().union(*(tables.get(name, set()) for tables in self.backups().values()))
-                assert lost <= kept, f"{name}: {sorted(lost - kept)[:5]} are in no backup"
-            self.ever[name] |= rows
-        assert FOREIGN in self.crontab.read_text().splitlines()
-
-    def agrees(self) -> None:
-        """The run marker, the tables, config.yaml, its copy on S3 and the crontab are of one run."""
-        mode, name, area, run = self.box.query(
-            "SELECT mode, aoi_name, aoi_index, run_id FROM runbook.run_marker ORDER BY id DESC LIMIT 1"
-        )[0]
-        status = self.box.status()
-        local = Path(status["labeller_home"], "common/config.yaml").read_text()
-        assert yaml.safe_load(local)["learner"]["runid"] == run
-        assert yaml.safe_load(local)["learner"]["aoiid"] == area
-        assert self.box.text(f"config_{name}_{area}.yaml") == local
-        unprocessed = self.box.query("SELECT DISTINCT run FROM incoming_names WHERE NOT processed")
-        assert unprocessed in ([(run,)], []), mode
-        assert "daemonNanny" in self.crontab.read_text()
-
-    def learner_read_the_run(self) -> None:
-        """The real learner's filter over S3 gives the run's names, each once."""
-        _mode, name, area, run = self.box.query(
-            "SELECT mode, aoi_name, aoi_index, run_id FROM runbook.run_marker ORDER BY id DESC LIMIT 1"
-        )[0]
-        configuration = yaml.safe_load(self.box.text(f"config_{name}_{area}.yaml"))
-        read = learner_filter.read(self.box.text, configuration["learner"])
-        labelled = self.box.query(
-            "SELECT usage, name FROM incoming_names WHERE run = %s AND label ORDER BY name", run
+    @rule(name=st.sampled_from(["create_hit_daemon", "worker_notification_daemon"]))
+    def a_daemon_by_hand(self, name: str) -> None:
+        """As ``nohup python NAME.py &`` does."""
+        script = self.box.configuration.parent / f"{name}.py"
+        nothing = subprocess.DEVNULL
+        subprocess.run(
+            ["setsid", "--fork", "python3", script], stdin=nothing, stdout=nothing, stderr=nothing
         )
-        validate = [name for usage, name in labelled if usage == "validate"]
-        train = {name for usage, name in labelled if usage == "train"}
-        assert read.validate == validate, "the learner validates on the run's names, each once"
-        assert len(set(read.train)) == len(read.train) > 0
-        assert train <= set(read.train)
-        assert not set(read.train) & set(validate)
+
+    # Accidents
+
+    @rule(
+        command=commands(),
+        real=st.sampled_from([True, True, True, False]),
+        event=st.integers(1, 36),
+        later=st.sampled_from([0, 0.02, 0.1, 0.3]),
+        whole=st.booleans(),
+        again=st.booleans(),
+    )
+    def killed(
+        self,
+        command: tuple[Any, ...],
+        real: bool,
+        event: int,
+        later: float,
+        whole: bool,
+        again: bool,
+    ) -> None:
+        """Kill -9 at any event: the engine, or all its processes. The same command then goes on."""
+        arguments = self.arguments(command)
+        if not arguments:
+            return
+        self.before_iterate(arguments)
+        begun = self.process("apply", *arguments, "-i", "sandbox", "--yes", "--json")
+        assert begun.stdout is not None
+        started = 0
+        for line in begun.stdout:
+            started += '"event": "run_started"' in line
+            event -= started == (2 if real else 1)
+            if event == 0:
+                break
+        time.sleep(later)
+        found = [begun.pid] if begun.poll() is not None else descendants(begun.pid)
+        for pid in found if whole else [begun.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.model.no_secret(begun.communicate()[0])
+        wait_for_end(found)
+        self.model.nothing_is_lost()
+        if again and arguments[0] != "iterate.yml":
+            self.applied(*arguments)
+
+    @rule(one=commands(), other=commands(), later=st.sampled_from([0, 0.5, 1.5, 3]))
+    def two_at_once(self, one: tuple[Any, ...], other: tuple[Any, ...], later: float) -> None:
+        both = [arguments for command in (one, other) if (arguments := self.arguments(command))]
+        begun = []
+        for arguments in both:
+            self.before_iterate(arguments)
+            begun.append(self.process("apply", *arguments, "-i", "sandbox", "--yes"))
+            time.sleep(later)
+        done = []
+        for arguments, each in zip(both, begun, strict=True):
+            text, _ = each.communicate()
+            self.understood(arguments, each.returncode, text)
+            if each.returncode == 0:
+                done.append(arguments[0])
+        if any(name in MODES for name in done) and "restore.yml" not in done:
+            self.model.one_run(
+                in_service=None if {"shutdown.yml", "iterate.yml"} & {*done} else True
+            )
+
+    # The commands
+
+    def arguments(self, command: tuple[Any, ...]) -> list[str]:
+        """The playbook and its parameters, for what there is now."""
+        kind, *rest = command
+        if kind == "mode":
+            return self.mode(*rest)
+        if kind == "restore":
+            return self.restoring(*rest)
+        if kind == "start":
+            return ["start.yml", "-e", f"crontab_profile={rest[0]}", *self.in_place()]
+        return [f"{kind}.yml", *(self.in_place() if kind == "iterate" else [])]
+
+    def mode(self, mode: str, number: Any, area: int, sure: bool, clear: bool) -> list[str]:
+        marker = self.box.marker()
+        _, _, run, _ = marker or (None, None, 0, None)
+        run = {"same": run, "next": run + 1}.get(number, number)
+        given = [mode, "-e", f"run_id={run}", "-e", f"aoi_index={area}", *FEW]
+        given += ["-e", "earlier_metrics=clear"] if clear else []
+        if sure and marker:
+            known = marker[0] in ("initial", "single", "regular")
+            given += ["-e", f"replaced_run={marker[2] if known else 'unknown'}"]
+        return given
+
+    def restoring(self, where: float, tables: str) -> list[str]:
+        """Any of the backups of this instance and of what its restores replaced."""
+        if not (manifests := self.manifests()):
+            return []
+        _, _, prefix, backup, _ = manifests[round(where * (len(manifests) - 1))].split("/")
+        return [
+            "restore.yml", "-e", f"restore_backup={backup}", "-e", f"restore_from={prefix}",
+            "-e", f'{{"restore_tables": {tables}}}',
+        ]  # fmt: skip
+
+    def manifests(self) -> list[str]:
+        """The keys of the manifests of all backups, by the time that they were begun."""
+        keys = [key for key in self.box.objects("backups/") if key.endswith("/manifest.json")]
+        return sorted(keys, key=lambda key: key.split("/")[3])
 
     def in_place(self) -> list[str]:
         """The parameters of the run in place, as the inventory would hold them."""
-        if self.box.query("SELECT to_regclass('runbook.run_marker')::text") == [(None,)]:
+        marker = self.box.marker()
+        if marker is None or marker[1] == 0:
             return []
-        found = self.box.query(
-            "SELECT run_id, aoi_index FROM runbook.run_marker ORDER BY id DESC LIMIT 1"
-        )
-        return (
-            [] if not found else ["-e", f"run_id={found[0][0]}", "-e", f"aoi_index={found[0][1]}"]
-        )
+        return ["-e", f"run_id={marker[2]}", "-e", f"aoi_index={marker[1]}"]
 
-    def replacing(self) -> list[str]:
-        """The parameter that lets a run replace the one in place, finished or not."""
-        found = self.in_place()
-        return ["-e", f"replaced_run={found[1].removeprefix('run_id=')}"] if found else []
+    def applied(self, *arguments: str) -> int | None:
+        """Apply, held to its check; then again; a refusal has changed nothing."""
+        if not arguments:
+            return None
+        before = self.box.snapshot()
+        command = ["apply", *arguments, "-i", "sandbox", "--yes", "--json"]
+        done = self.run(*command)
+        if done.returncode in REFUSED:
+            assert self.box.snapshot() == before, f"{arguments} refused and changed something"
+            return done.returncode
+        assert done.returncode == 0, done.stdout[-3000:]
+        check, *real = sequences.runs(done.stdout)
+        if real:
+            assert sequences.steps(check) == sequences.steps(real[0]), "as the check showed"
+        if arguments[0] in MODES:
+            self.model.one_run()
+        if real and sequences.changed(real[0]):
+            again = self.run(*command)
+            assert again.returncode == 0, again.stdout[-3000:]
+            assert not [
+                task for run in sequences.runs(again.stdout) for task in sequences.changed(run)
+            ]
+        return 0
 
-    def rows(self, table: str, where: str = "") -> Rows:
-        columns = ", ".join(f"coalesce({column}::text, '')" for column in ROWS[table])
-        return set(self.box.query(f"SELECT {columns} FROM public.{table} {where}"))
+    def before_iterate(self, arguments: list[str]) -> None:
+        """A loop that ends deletes its unprocessed names."""
+        if arguments[0] == "iterate.yml":
+            names = self.box.query(
+                "SELECT name, run::text, iteration::text FROM incoming_names WHERE NOT processed"
+            )
+            self.model.forget({"incoming_names": set(names)})
 
-    def backups(self) -> dict[str, dict[str, Rows]]:
-        """The rows of every backup, by the key of its manifest."""
-        s3, bucket = self.box.s3(), self.box.status()["bucket"]
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="backups/")
-        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-        for manifest in [key for key in keys if key.endswith("/manifest.json")]:
-            if manifest not in self.manifests:
-                folder = manifest.removesuffix("manifest.json")
-                self.manifests[manifest] = {
-                    name: {
-                        row
-                        for key in keys
-                        if key.startswith(f"{folder}{name}/")
-                        for row in _csv_rows(
-                            s3.get_object(Bucket=bucket, Key=key)["Body"].read(), ROWS[name]
-                        )
-                    }
-                    for name in ROWS
-                }
-        return self.manifests
-
-    def state(self) -> dict[str, Any]:
-        """All that a command may change, but for what records that it was tried."""
-        return self.box.snapshot()
+    def understood(self, arguments: list[str], code: int, text: str) -> None:
+        """A command ends well, refuses, or has met a learner's cluster that failed."""
+        failing = {1} if arguments[0] == "iterate.yml" and self.faulty else set()
+        assert code in {0, *REFUSED, *failing}, f"{arguments}: {code}\n{text[-3000:]}"
+        assert "Traceback" not in text
+        assert "a bug in runbook" not in text
+        self.model.no_secret(text)
 
     def process(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -355,48 +421,27 @@ class Operations(RuleBasedStateMachine):
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         begun = time.monotonic()
         done = self.box.run(*arguments, exit_code=None)
-        type(self).taken += 1
-        print(
-            f"{time.monotonic() - begun:5.1f} s  exit {done.returncode}  runbook {' '.join(arguments)}"
-        )
-        for secret in self.secrets:
-            assert secret not in done.stdout + done.stderr
-        assert "Traceback" not in done.stdout + done.stderr
-        assert "a bug in runbook" not in done.stderr
+        took = time.monotonic() - begun
+        print(f"{took:5.1f} s  exit {done.returncode}  runbook {' '.join(arguments)}", flush=True)
+        self.understood(list(arguments[1:]), done.returncode, done.stdout + done.stderr)
         return done
 
 
-def _runs(text: str) -> Iterator[list[dict[str, Any]]]:
-    """The events of each run that ``--json`` printed."""
-    found: list[list[dict[str, Any]]] = []
-    for line in text.splitlines():
-        event = json.loads(line)
-        if event["event"] == "run_started":
-            found.append([])
-        if found:
-            found[-1].append(event)
-    return iter(found)
-
-
-def _steps(run: list[dict[str, Any]]) -> dict[str, tuple[Any, Any]]:
-    return {
-        event["task"]: (event.get("plan"), event.get("diff"))
-        for event in run
-        if event["event"] == "task_result" and event["status"] in ("ok", "changed")
-    }
-
-
-def _csv_rows(body: bytes, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    text = zstandard.ZstdDecompressor().decompressobj().decompress(body).decode()
-    for row in csv.DictReader(io.StringIO(text)):
-        yield tuple(row[column] for column in columns)
+def wait_for_end(pids: list[int]) -> None:
+    """Of a run whose engine was killed, nothing stays."""
+    deadline = time.monotonic() + 30
+    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, f"{left} are left of a killed run"
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
 def operations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[Operations]]:
-    box = Known(tmp_path_factory.mktemp("runbook-home"))
-    box.run("sandbox", "up")
-    yield type("OperationsHere", (Operations,), {"box": box})
+    box = sequences.Target(tmp_path_factory.mktemp("runbook-home"))
+    areas = tmp_path_factory.mktemp("areas") / "areas.geojson"
+    areas.write_bytes(grid.geojson(AREAS))
+    box.run("sandbox", "up", "--aois", str(areas))
+    yield type("OperationsHere", (Operations,), {"box": box, "steps": 0})
     box.run("sandbox", "down")
 
 
@@ -413,9 +458,11 @@ LONG = settings(
 
 def test_the_same_sequences_each_time(operations: type[Operations]) -> None:
     run_state_machine_as_test(operations, settings=settings(LONG, derandomize=True))
+    assert operations.steps >= 250
 
 
 def test_other_sequences_each_time(operations: type[Operations]) -> None:
     number = random.randrange(2**32)
     print(f"seed {number}")
     run_state_machine_as_test(seed(number)(operations), settings=LONG)
+    assert operations.steps >= 250
