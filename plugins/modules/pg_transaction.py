@@ -317,7 +317,8 @@ options:
               - V(checked) also refuses what a run mode must refuse before it changes anything.
                 The tables disagree with the run marker; the run in place is a later one on the
                 same AOI, or has unprocessed names, and O(steps[].run_marker.replaced_run) does
-                not name it. It warns of parameters that differ from O(steps[].run_marker.made_with)
+                not name it; O(steps[].run_marker.run_id) was the number of an earlier run, of which
+                processed names or metrics are kept. It warns of parameters that differ from O(steps[].run_marker.made_with)
                 of the run in place.
               - V(resumable) refuses unless labeller can be put into service as it is. The tables
                 agree with the run marker, and the run in place is that of the options, whatever
@@ -369,6 +370,20 @@ options:
               - Parameters that take effect with a new run only; V(present) records them. Never
                 secret ones.
             type: dict
+          earlier_metrics:
+            description:
+              - What the run does with the metrics and processed names of earlier runs, for V(checked).
+                With V(clear) its number may be that of an earlier run.
+            type: str
+            choices:
+              - keep
+              - clear
+            default: keep
+          static_names:
+            description:
+              - Key of the CSV of static training names, for V(checked). With it, regular production
+                may have the number of the initial drawing that the file holds.
+            type: str
       scene_catalog:
         description: Step M(labeller.runbook.scene_catalog).
         type: dict

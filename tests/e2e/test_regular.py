@@ -166,6 +166,15 @@ def test_stock_ansible_playbook_does_the_same(sandbox: Sandbox, tmp_path: Path) 
     second = subprocess.run(command, env=environment, cwd=PROJECT, text=True, capture_output=True)
     assert " changed=0 " in second.stdout
     assert "changed=0" in sandbox.apply().stdout
+    # What is refused without a check before it is refused before the first change.
+    with sandbox.database() as cursor:
+        cursor.execute("INSERT INTO iteration_metrics (run, iteration, aoi) VALUES (5, 1, 1)")
+    before = sandbox.snapshot()
+    used = [*command, "-e", "run_id=5", "-e", "replaced_run=0"]
+    refused = subprocess.run(used, env=environment, cwd=PROJECT, text=True, capture_output=True)
+    assert refused.returncode != 0
+    assert "run_id 5 was used before" in refused.stdout + refused.stderr
+    assert sandbox.snapshot() == before
 
 
 @pytest.mark.parametrize(

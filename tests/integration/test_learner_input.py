@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import transaction_support as support
+from ansible_collections.labeller.runbook.plugins.module_utils import transaction
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput, Refused
 from ansible_collections.labeller.runbook.plugins.module_utils.steps import iteration
 
@@ -29,6 +30,15 @@ def export(labeller: Labeller, run_id: int, *, check: bool = False, **changes: A
         },
         check,
     )  # fmt: skip
+
+
+def verified(labeller: Labeller, run_id: int, **options: Any) -> None:
+    """The first task of a run mode, before it changes anything."""
+    marker = support.step(
+        "run_marker", state="checked", mode="regular", aoi_name="ghana", aoi_index=1,
+        run_id=run_id, **options,
+    )  # fmt: skip
+    assert not transaction.read(marker, labeller.options)["in_place"]
 
 
 def learner_reads(labeller: Labeller, run_id: int) -> learner_filter.Read:
@@ -74,7 +84,10 @@ def test_each_run_trains_on_the_static_names_and_validates_on_its_own(labeller: 
     operators = labeller.get(support.STATIC)
 
     validated = []
+    with pytest.raises(Refused, match="run_id 0 was used before: incoming_names has"):
+        verified(labeller, 0)
     for run_id in (0, 1, 2):
+        verified(labeller, run_id, static_names=support.STATIC)
         support.apply(labeller, *support.regular(run_id))
         read = learner_reads(labeller, run_id)
         assert read.train == names[1:], "all but the one that has no label"
@@ -93,7 +106,10 @@ def test_a_number_that_was_a_runs_is_refused_unless_all_is_cleared(labeller: Lab
     said = "run_id 0 was used before: .* goes to its iteration 1.* choose a new run_id"
     with pytest.raises(Refused, match=said):
         support.check(labeller, *support.regular(0, replaced_run="1"))
+    with pytest.raises(Refused, match=said):
+        verified(labeller, 0, static_names=support.STATIC, replaced_run="1")
     assert support.state(labeller) == before
+    verified(labeller, 0, replaced_run="1", earlier_metrics="clear")
     chain = support.regular(0, replaced_run="1")
     chain[1] = support.clear(run_id=0, static_names=support.STATIC, metrics="clear")
     support.apply(labeller, *chain)

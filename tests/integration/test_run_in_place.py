@@ -221,11 +221,11 @@ def test_a_later_or_a_live_run_is_replaced_only_when_named(labeller: Labeller) -
     # A finished run makes way for the next one, and for one of another area; not for an earlier.
     labeller.sql("UPDATE incoming_names SET processed = true WHERE run = 91")
     assert support.check(labeller, *support.regular(92))["changed"]
-    assert looked(labeller, "checked", run_id=90, aoi_index=2)["headline"]
-    for state in ({"run_id": 90}, {"run_id": 90, "mode": "single"}):
+    assert looked(labeller, "checked", run_id=89, aoi_index=2)["headline"]
+    for state in ({"run_id": 89}, {"run_id": 89, "mode": "single"}):
         with pytest.raises(errors.Refused, match="a later run on the same AOI"):
             looked(labeller, "checked", **state)
-    assert looked(labeller, "checked", run_id=90, replaced_run="91")["headline"]
+    assert looked(labeller, "checked", run_id=89, replaced_run="91")["headline"]
 
 
 def test_parameters_that_a_run_in_place_ignores_are_said(labeller: Labeller) -> None:

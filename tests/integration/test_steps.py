@@ -431,7 +431,8 @@ def test_a_run_that_has_other_names_is_left_alone(labeller: Labeller) -> None:
             errors.Refused, match=r"was used before: .* choose a new run_id \(92 is free\)"
         ):
             support.check(labeller, other)
-    refused(labeller, support.f_sites(aoi_index=2), "iteration_metrics has run 91 with AOI 1")
+    with pytest.raises(errors.Refused, match="iteration_metrics has run 91 with AOI 1"):
+        support.check(labeller, support.f_sites(aoi_index=2))
 
 
 def test_arguments_out_of_range_are_named(labeller: Labeller) -> None:

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, NamedTuple, Sequence
 
 from .. import inputs
 from ..errors import InvalidInput, Refused
 from ..transaction import Step
+from . import used_run
 from .f_pool import PAIRED
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -84,16 +85,13 @@ class FSites(Step):
     def _present(self, tx: Transaction) -> bool:
         """Whether the drawn sites are there already. Raises Refused for a run_id used before."""
         run_id = self.params["run_id"]
-        present = tx.rows(
-            "SELECT name, usage, processed FROM incoming_names WHERE run = %s", (run_id,)
-        )
-        sites = [(name, usage) for name, usage, processed in present if not processed]
-        drawn = tx.rows("SELECT name, usage FROM runbook_drawn")
-        last = "SELECT max(iteration) FROM iteration_metrics WHERE run = %s"
-        iteration = tx.value(last, (run_id,))
-        if iteration or (present and (len(sites), sorted(sites)) != (len(present), sorted(drawn))):
-            raise Refused(used(tx, run_id, len(present), iteration))
-        return bool(present)
+        refusal = used_run.refusal(tx, run_id, self.params["aoi_index"])
+        sites = tx.rows("SELECT name, usage FROM incoming_names WHERE run = %s", (run_id,))
+        if sites and sorted(sites) != sorted(tx.rows("SELECT name, usage FROM runbook_drawn")):
+            refusal = refusal or used_run.used(tx, run_id, len(sites), None)
+        if refusal:
+            raise Refused(refusal)
+        return bool(sites)
 
     def _check_arguments(self) -> None:
         self._at_least(count=1, run_id=0, aoi_index=1, proportion_holdout=0, proportion_holdout1=0)
@@ -153,25 +151,19 @@ class FSites(Step):
 
     def _metrics(self, tx: Transaction) -> Change:
         run_id, aoi = self.params["run_id"], self.params["aoi_index"]
-        rows = tx.rows(
-            "SELECT aoi::text FROM iteration_metrics WHERE run = %s AND iteration = 0", (run_id,)
+        there = tx.value(
+            "SELECT count(*) FROM iteration_metrics WHERE run = %s AND iteration = 0", (run_id,)
         )
         after = "run {}, iteration 0, AOI {}\n".format(run_id, aoi)
-        if rows and rows[0][0] != str(aoi):
-            raise InvalidInput(
-                "iteration_metrics has run {} with AOI {}; choose a new run_id".format(
-                    run_id, rows[0][0]
-                )
-            )
-        if not rows:
+        if not there:
             tx.execute(
                 "INSERT INTO iteration_metrics (run, iteration, aoi, iteration_time)"
                 " VALUES (%s, 0, %s, now())",
                 (run_id, aoi),
             )
         return tx.table_change(
-            "iteration_metrics", "insert", after if rows else "", after,
-            {"rows_inserted": 0 if rows else 1},
+            "iteration_metrics", "insert", after if there else "", after,
+            {"rows_inserted": 0 if there else 1},
         )  # fmt: skip
 
     def _names(self, tx: Transaction, *, present: bool) -> Change:
@@ -216,21 +208,6 @@ class FSites(Step):
         )
         after = queue_text(tx) if inserted else before
         return tx.table_change("kml_data", "insert", before, after, {"rows_inserted": inserted})
-
-
-def used(tx: Transaction, run_id: int, names: int, iteration: Optional[int]) -> str:
-    """Why a number that was a run's before cannot be a new run's, and what to do."""
-    highest = tx.value(
-        "SELECT max(run) FROM (SELECT run FROM incoming_names UNION ALL"
-        " SELECT run FROM iteration_metrics) AS runs"
-    )
-    return (
-        "{}: run_id {} was used before: incoming_names has {:,} names of it, and iteration_metrics "
-        "goes to its iteration {}. The learner does not tell two runs of one number apart; choose "
-        "a new run_id ({} is free), or delete what earlier runs left: earlier_metrics=clear".format(
-            tx.database, run_id, names, iteration or 0, highest + 1
-        )
-    )
 
 
 def queue_text(tx: Transaction) -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from .. import fingerprint, inputs, proof, server, shadow
+from .. import fingerprint, proof, server, shadow
 from ..errors import InvalidInput
 from ..transaction import Step
-from . import availability
+from . import availability, used_run
 from .f_sites import queue_text
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -105,9 +105,12 @@ class PgClear(Step):
         self.emptied = _children_first(present, _references(tx, present))
         if "kml_data" in self.emptied:
             self.read = ("kml_data_static",)
-        self.drawing = self._is_drawing(tx)
+        run_id = self.params["run_id"]
+        self.drawing = run_id is not None and used_run.is_drawing(
+            tx, run_id, self.params["static_names"]
+        )
         if self.drawing and self.params["metrics"] == "keep":
-            own = "run = {}".format(self.params["run_id"])
+            own = "run = {}".format(run_id)
             self.deleted = {
                 "incoming_names": "NOT processed OR {}".format(own),
                 "iteration_metrics": own,
@@ -159,28 +162,6 @@ class PgClear(Step):
             self._system_data(tx),
             *self._master_grid(tx),
         ]
-
-    def _is_drawing(self, tx: Transaction) -> bool:
-        """Whether all that run_id has is an initial drawing, with its labels in the static list.
-
-        Kept, its names would train twice, and those without a label be sites that no mapper gets.
-        """
-        if self.params["run_id"] is None:
-            return False
-        query = (
-            "SELECT coalesce(bool_and(iteration = 0 AND usage = 'train' AND processed"
-            " AND (label IS NOT TRUE OR name IN ({trains}))) FILTER (WHERE processed), true)"
-            " AND (SELECT max(iteration) FROM public.iteration_metrics WHERE run = {run}) = 0"
-            " FROM public.incoming_names WHERE run = {run}"
-        )
-        return bool(
-            tx.value(
-                _sql.SQL(query).format(
-                    trains=inputs.training_names(tx, self.params["static_names"]),
-                    run=_sql.Literal(self.params["run_id"]),
-                )
-            )
-        )
 
     def _refill(self, tx: Transaction, before: str, deleted: int) -> Change:
         inserted = tx.execute(

@@ -7,10 +7,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping
 
-from .. import guard, marker
+from .. import guard, marker, shadow
 from ..change import Change
 from ..errors import InvalidInput, Refused
 from ..transaction import Step
+from . import used_run
 
 with suppress(ImportError):  # postgres.connect says what to install
     from psycopg2 import sql as _sql
@@ -39,6 +40,8 @@ class RunMarker(Step):
         "follows": {"type": "bool", "default": False},
         "replaced_run": {"type": "str", "default": ""},
         "made_with": {"type": "dict"},
+        "earlier_metrics": {"type": "str", "choices": ["keep", "clear"], "default": "keep"},
+        "static_names": {"type": "str"},
     }
     changed = (marker.TABLE,)
 
@@ -75,6 +78,8 @@ class RunMarker(Step):
             if self.params["state"] == "checked":
                 self._require_agreement(tx, current, disagreement)
                 headline = "" if in_place else self._require_replaceable(tx, current)
+                if not in_place:
+                    self._require_unused(tx)
                 tx.warnings += self._ignored(tx, current) if in_place else []
         return {
             "in_place": in_place,
@@ -122,6 +127,19 @@ class RunMarker(Step):
         return "Another run: {} replaces {}{}".format(
             wanted, marker.text(current), " ({})".format(done) if names else ""
         )
+
+    def _require_unused(self, tx: Transaction) -> None:
+        """Refuse, before anything is changed, a number that the steps of the run would refuse."""
+        names = self.params["static_names"]
+        tables = ("incoming_names", "iteration_metrics")
+        if self.params["earlier_metrics"] == "clear" or not all(
+            shadow.exists(tx.cursor, table) for table in tables
+        ):
+            return
+        run_id = self.params["run_id"]
+        refusal = used_run.refusal(tx, run_id, self.params["aoi_index"])
+        if refusal and not (names and used_run.is_drawing(tx, run_id, names)):
+            raise Refused(refusal)
 
     def _ignored(self, tx: Transaction, current: Mapping[str, Any] | None) -> List[str]:
         """The parameters that the run in place was not made with, in a line."""
