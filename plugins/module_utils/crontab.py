@@ -8,11 +8,13 @@ import os
 import pwd
 import re
 import subprocess
-from typing import Any, List, Mapping, NamedTuple, Sequence
+from dataclasses import dataclass
+from typing import Any, List, Mapping, NamedTuple, Sequence, Union
 
 from . import files, loop_call
-from .change import Change, result
+from .change import Change
 from .errors import InvalidInput, ModuleFailure
+from .module import Params, Plan, composed
 
 #: The switches of crontab_runner.py, in the order of its lines, and the daemon that each starts.
 SWITCHES: dict[str, str] = {
@@ -273,6 +275,9 @@ class Crontab:
         )
 
 
+Tab = Union[CrontabFile, Crontab]
+
+
 def plain_home(home: str) -> str:
     """The checkout folder in the form that crontab lines hold; InvalidInput when it cannot be."""
     if not _PLAIN_PATH.fullmatch(home):
@@ -283,8 +288,23 @@ def plain_home(home: str) -> str:
     return os.path.normpath(home)
 
 
-def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    """The module crontab_profile."""
+@dataclass(frozen=True)
+class State:
+    """What is there: the crontab without what an earlier step of a check removes, the scripts."""
+
+    tab: Tab
+    home: str
+    text: str
+    user_home: str
+    modes: Sequence[Change]
+    missing: Sequence[str]
+
+
+def observe(params: Params) -> State:
+    """Read crontab and scripts, and try what the line of the loop will need.
+
+    Raises InvalidInput and ModuleFailure for what could not be written or would not run.
+    """
     home = plain_home(params["home"])
     present = params["state"] == "present"
     if present and not os.path.isdir(os.path.join(home, "common")):
@@ -293,37 +313,72 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
                 home, home
             )
         )
-    tab = CrontabFile(params["crontab_file"]) if params["crontab_file"] else Crontab(params["user"])
-    content = tab.read()
-    text = content.decode("utf-8", "surrogateescape")
+    tab = _tab(params)
+    text = tab.read().decode("utf-8", "surrogateescape")
     user_home = _home_of(params["user"])
-    if check_mode and params["stopped_in_check"]:
+    if params["stopped_in_check"]:
         text = edit(text, [], home)
-    command = loop_call.command(params) if present else ""
     if present:
         loop_call.verify(params)
-    names = daemons(params["profile"], params) if present else ()
-    edited = edit(text, block(names, home, command) if present else [], home)
-    after = edited.encode("utf-8", "surrogateescape")
+    scripts = [os.path.join(home, "common", name) for name in _scripts(params)]
+    return State(
+        tab,
+        home,
+        text,
+        user_home,
+        files.executable_changes(scripts),
+        [path for path in scripts if not os.path.exists(path)],
+    )
 
-    files_of = ["daemonNanny.sh", *(name + ".py" for name in names)]
-    scripts = [os.path.join(home, "common", name) for name in files_of] if present else []
-    modes = files.executable_changes(scripts)
-    change = Change(tab.name, "write", _shown(text), _shown(edited))
-    if not check_mode:
-        for mode in modes:
-            files.make_executable(mode.resource)
-        if change.changed:
-            tab.write(after)
-    missing = [path for path in scripts if not os.path.exists(path)]
-    warnings = ["{} is missing: cron cannot start it".format(path) for path in missing]
-    warnings += [_said_of(line, tab.name, names, present) for line in kept(text, home, user_home)]
+
+def plan(state: State, params: Params) -> Plan:
+    """The crontab's new text, and the scripts that are made executable."""
+    present, names = params["state"] == "present", _wanted(params)
+    command = loop_call.command(params) if present else ""
+    edited = edit(state.text, block(names, state.home, command) if present else [], state.home)
+    change = Change(state.tab.name, "write", _shown(state.text), _shown(edited))
+    warnings = ["{} is missing: cron cannot start it".format(path) for path in state.missing]
+    warnings += [
+        _said_of(line, state.tab.name, names, present)
+        for line in kept(state.text, state.home, state.user_home)
+    ]
     if command and "generate_consensus_daemon" not in names:
         warnings.append(
             "the loop needs labels, and the profile {} does not run "
             "generate_consensus_daemon".format(title(names))
         )
-    return result([*modes, change], warnings=warnings)
+    content = edited.encode("utf-8", "surrogateescape") if change.changed else None
+    return Plan([*state.modes, change], warnings=warnings, work=content)
+
+
+def apply(decided: Plan, params: Params) -> None:
+    """Make the scripts executable, then write the crontab."""
+    *modes, _ = decided.changes
+    for mode in modes:
+        files.make_executable(mode.resource)
+    if decided.work is not None:
+        _tab(params).write(decided.work)
+
+
+#: The module crontab_profile.
+run = composed(observe, plan, apply)
+
+
+def _tab(params: Params) -> Tab:
+    return (
+        CrontabFile(params["crontab_file"]) if params["crontab_file"] else Crontab(params["user"])
+    )
+
+
+def _wanted(params: Params) -> tuple[str, ...]:
+    """The daemons that the crontab starts."""
+    return daemons(params["profile"], params) if params["state"] == "present" else ()
+
+
+def _scripts(params: Params) -> list[str]:
+    """What cron calls, in the folder ``common``."""
+    present = params["state"] == "present"
+    return ["daemonNanny.sh", *(name + ".py" for name in _wanted(params))] if present else []
 
 
 def _said_of(line: Kept, where: str, names: Sequence[str], present: bool) -> str:

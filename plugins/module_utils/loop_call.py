@@ -40,7 +40,7 @@ def verify(params: Mapping[str, Any]) -> None:
 
     A command of the operator's own is only looked for. Raises InvalidInput or Refused.
     """
-    if not params["learner"]:
+    if not command(params):
         return
     given = (params["learner_command"] or "").strip()
     found = _PROGRAM.match(given or RUNBOOK)

@@ -1,6 +1,10 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What every module is made of: argument spec in, result or one clear failure out."""
+"""What every module is made of: argument spec in, result or one clear failure out.
+
+A module's logic is three functions, which ``composed`` alone puts together: ``observe`` reads,
+``plan`` decides what changes, ``apply`` changes it.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,15 @@ import signal
 import stat
 import threading
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Set, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.errors import UnsupportedError
 
+from . import held
+from .change import Change, result
 from .errors import ModuleFailure
 
 _STDOUT = 1
@@ -23,6 +30,57 @@ _STDOUT = 1
 #: What a module does: its checked parameters and whether this is a check in, its result out. A
 #: ``ModuleFailure`` is a failure of the step; any other exception is a bug.
 Logic = Callable[[Mapping[str, Any], bool], Mapping[str, Any]]
+
+Params = Mapping[str, Any]
+State = TypeVar("State")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a module is about to do.
+
+    ``facts`` are what its result holds besides the changes. ``work`` is for ``apply`` alone, as the
+    content of a file, which may hold secrets.
+    """
+
+    changes: Sequence[Change]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    work: Any = None
+
+
+def composed(
+    observe: Callable[[Params], State],
+    plan: Callable[[State, Params], Plan],
+    apply: Callable[[Plan, Params], Optional[Mapping[str, Any]]],
+) -> Logic:
+    """The logic of a module that reads, then decides, then changes.
+
+    ``observe`` changes nothing; ``plan`` reads nothing but its arguments. Either refuses what
+    ``apply`` could not do. What a real run finds must be the option ``planned``, for a module that
+    has it, before ``apply`` is called; that may return facts that only it can know. Options named
+    ``..._in_check`` say what earlier steps of a check have not done; a real run sees None.
+    """
+
+    def logic(params: Params, check_mode: bool) -> Mapping[str, Any]:
+        if not check_mode:
+            params = {
+                name: None if name.endswith("_in_check") else value
+                for name, value in params.items()
+            }
+        decided = plan(observe(params), params)
+        facts = dict(decided.facts)
+        if not check_mode:
+            where = decided.changes[0].resource if decided.changes else ""
+            held.require(params.get("planned"), decided.changes, where)
+            facts.update(apply(decided, params) or {})
+        return result(decided.changes, warnings=list(decided.warnings), **facts)
+
+    return logic
+
+
+def unchanging(_plan: Plan, _params: Params) -> None:
+    """The ``apply`` of a state that only reads."""
 
 
 class Module:
