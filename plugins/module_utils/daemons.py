@@ -11,11 +11,12 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import Any, Optional, Sequence
 
 from . import files
-from .change import Change, result
+from .change import Change
 from .errors import InvalidInput, ModuleFailure
+from .module import Params, Plan, composed
 
 NAMES = (
     "assignment_notification_daemon",
@@ -174,33 +175,86 @@ def _interpreter(script: str) -> list[str]:
     return line[2:].strip().split(None, 1)
 
 
-def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    """The module daemons."""
-    home = os.path.realpath(params["home"])
+@dataclass(frozen=True)
+class State:
+    """What runs, without what earlier steps of a check stop, and the pid files that are there."""
+
+    running: Sequence[Process]
+    pid_files: Sequence[str]
+
+
+def observe(params: Params) -> State:
+    """Find the daemons. Raises InvalidInput for those that could not be started."""
+    home = _home(params)
+    if params["state"] == "started":
+        _require_startable(home, params["names"])
+    names = sorted(set(params["names"] or NAMES).difference(params["stopped_in_check"] or ()))
+    pid_files = [_pid_file(home, name) for name in names]
+    return State(find(home, names), [path for path in pid_files if os.path.exists(path)])
+
+
+def _require_startable(home: str, names: Optional[Sequence[str]]) -> None:
+    if not names:
+        raise InvalidInput("names is missing; name the daemons to start")
+    for name in sorted(set(names)):
+        script = os.path.join(home, "common", name + ".py")
+        if not os.path.isfile(script):
+            raise InvalidInput("there is no {}; home must be labeller's checkout".format(script))
+    if not os.path.isdir(os.path.join(home, "log")):
+        raise InvalidInput("there is no folder {}/log for the daemons' output".format(home))
+
+
+def plan(state: State, params: Params) -> Plan:
+    """Which daemons are stopped, or which ones started."""
+    daemons = [each.name for each in state.running if each.role == "daemon"]
     if params["state"] == "stopped":
-        return _stopped(home, params, check_mode)
-    return _started(home, params, check_mode)
-
-
-def _stopped(home: str, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    names = _still(params["names"] or NAMES, params, check_mode)
-    running = find(home, names)
-    pid_files = [path for path in (_pid_file(home, name) for name in names) if os.path.exists(path)]
-    lines = [str(process) for process in running] + pid_files
-    if not check_mode:
-        stop(home, names, params["timeout"])
-        for name in names:
-            _remove(_pid_file(home, name))
+        return Plan([_stopping(state, _home(params))], {"stopped": daemons})
+    names = sorted(set(params["names"]))
+    starting = [name for name in names if name not in daemons]
+    line = "{} running\n".format
     change = Change(
+        "daemons of {}".format(_home(params)),
+        "start",
+        "".join(line(name) for name in names if name in daemons),
+        "".join(line(name) for name in names),
+        {"processes": len(starting)},
+    )
+    return Plan([change], {"started": starting})
+
+
+def _stopping(state: State, home: str) -> Change:
+    lines = [str(process) for process in state.running] + list(state.pid_files)
+    kinds = [(each.name, each.role) for each in state.running]
+    return Change(
         "daemons of {}".format(home),
         "stop",
         "".join(line + "\n" for line in lines),
         "",
-        {"processes": len(running)},
+        {"processes": len(state.running)},
         # Pids differ from one start to the next; a plan is not stale because of that.
-        hashlib.sha256(repr([(each.name, each.role) for each in running]).encode()).hexdigest(),
+        hashlib.sha256(repr(kinds).encode()).hexdigest(),
     )
-    return result([change], stopped=[each.name for each in running if each.role == "daemon"])
+
+
+def apply(decided: Plan, params: Params) -> None:
+    """Stop all that run by now, or start those of the plan."""
+    home = _home(params)
+    if params["state"] == "started":
+        for name in decided.facts["started"]:
+            start(home, name, params["settle"])
+        return
+    names = sorted(params["names"] or NAMES)
+    stop(home, names, params["timeout"])
+    for name in names:
+        _remove(_pid_file(home, name))
+
+
+#: The module daemons.
+run = composed(observe, plan, apply)
+
+
+def _home(params: Params) -> str:
+    return os.path.realpath(str(params["home"]))
 
 
 def _remove(path: str) -> None:
@@ -211,39 +265,6 @@ def _remove(path: str) -> None:
         return
     except OSError as error:
         raise ModuleFailure("cannot remove {}: {}".format(path, error.strerror)) from error
-
-
-def _still(names: Sequence[str], params: Mapping[str, Any], check_mode: bool) -> list[str]:
-    """Those of ``names`` that no earlier step of this check run stops."""
-    stopped = params["stopped_in_check"] if check_mode else []
-    return sorted(set(names).difference(stopped))
-
-
-def _started(home: str, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    if not params["names"]:
-        raise InvalidInput("names is missing; name the daemons to start")
-    names = sorted(set(params["names"]))
-    scripts = {name: os.path.join(home, "common", name + ".py") for name in names}
-    for script in scripts.values():
-        if not os.path.isfile(script):
-            raise InvalidInput("there is no {}; home must be labeller's checkout".format(script))
-    if not os.path.isdir(os.path.join(home, "log")):
-        raise InvalidInput("there is no folder {}/log for the daemons' output".format(home))
-    looked_at = _still(names, params, check_mode)
-    running = [each.name for each in find(home, looked_at) if each.role == "daemon"]
-    starting = [name for name in names if name not in running]
-    if not check_mode:
-        for name in starting:
-            start(home, name, params["settle"])
-    line = "{} running\n".format
-    change = Change(
-        "daemons of {}".format(home),
-        "start",
-        "".join(line(name) for name in names if name in running),
-        "".join(line(name) for name in names),
-        {"processes": len(starting)},
-    )
-    return result([change], started=starting)
 
 
 def _pid_file(home: str, name: str) -> str:
