@@ -8,11 +8,14 @@ import json
 import os
 import re
 import stat
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Mapping, Optional
 
 from . import aws, ec2, files
-from .change import Change, result
+from .change import Change
 from .errors import InvalidInput, ModuleFailure, Refused
+from .module import Params, Plan, by_state, composed, unchanging
 from .names import names as derive_names
 
 try:
@@ -366,75 +369,100 @@ def _shown(key: str, value: Any, hidden: Iterable[str]) -> str:
     return " ".join(text.split("\n"))
 
 
-def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    """The module labeller_config."""
-    if YAML_ERROR:
-        raise ModuleFailure(
-            "PyYAML is missing on this host ({}): install it into the interpreter named by "
-            "ansible_python_interpreter".format(YAML_ERROR)
-        )
-    parameters = params["parameters"]
-    check(parameters)
+@dataclass(frozen=True)
+class State:
+    """What file and copy hold, and what the parameters make of them."""
+
+    content: Optional[bytes]
+    on_host: Optional[Config]
+    mode: Optional[int]
+    template: Optional[Config]
+    instance: ec2.Instance
+    copy: Found
+    restart_pending: bool
+
+
+def observe(params: Params) -> State:
+    """Read configuration, template, copy and EC2. Raises for parameters that cannot be used."""
+    _require_yaml()
+    check(params["parameters"])
     common = os.path.join(params["home"], "common")
     path = os.path.join(common, "config.yaml")
-    if params["state"] == "verified":
-        return _verify(params, path)
     files.check_writable(path)
-    instance = ec2.running_instance(params, parameters["ec2_instance"])
+    instance = ec2.running_instance(params, params["parameters"]["ec2_instance"])
+    content, on_host = _read(path)
+    _, template = _read(os.path.join(common, "config_template.yaml"))
+    return State(
+        content,
+        on_host,
+        None if on_host is None else stat.S_IMODE(os.stat(path).st_mode),
+        template,
+        instance,
+        _copy(params).look(),
+        bool(params["restart_file"]) and os.path.exists(params["restart_file"]),
+    )
 
-    old_content = files.read(path)
-    on_host = None if old_content is None else parse(old_content, path)
-    template_path = os.path.join(common, "config_template.yaml")
-    template_content = files.read(template_path)
-    template = None if template_content is None else parse(template_content, template_path)
-    config = merged(values(parameters, instance.private_ip), on_host, template)
 
-    before, after = describe(on_host, config)
-    old_mode = None if on_host is None else stat.S_IMODE(os.stat(path).st_mode)
+def _read(path: str) -> tuple[Optional[bytes], Optional[Config]]:
+    content = files.read(path)
+    return content, None if content is None else parse(content, path)
+
+
+def plan(state: State, params: Params) -> Plan:
+    """The file and its copy as they will be; ``work`` is their content."""
+    decided = values(params["parameters"], state.instance.private_ip)
+    config = merged(decided, state.on_host, state.template)
+    before, after = describe(state.on_host, config)
     mode_line = "mode: {:04o}\n".format
     local = Change(
-        path,
+        os.path.join(params["home"], "common", "config.yaml"),
         "write",
-        "" if old_mode is None else mode_line(old_mode) + before,
+        "" if state.mode is None else mode_line(state.mode) + before,
         mode_line(MODE) + after,
     )
-    content = old_content if old_content is not None and before == after else render(config)
+    keep = state.content is not None and before == after
+    facts = {
+        "config_key": object_key(params["parameters"]),
+        "db_host": state.instance.private_ip,
+        "instance_id": state.instance.id,
+        "subnet_id": state.instance.subnet_id,
+        "web_changed": state.restart_pending or _web_differs(state.on_host, config),
+    }
+    changes = [local, state.copy.change(config)]
+    return Plan(changes, facts, work=state.content if keep else render(config))
 
-    bucket, key = parameters["bucket"], object_key(parameters)
-    s3 = aws.client("s3", params)
-    copy = _Copy(s3, bucket, key)
-    remote = copy.change(config)
-    web_before, web_after = (
-        _flat({"labeller": c["labeller"]}) if c else {} for c in (on_host, config)
-    )
-    web_changed, pending = not _same(web_before, web_after), params["restart_file"]
-    if pending and os.path.exists(pending):
-        web_changed = True
-    elif pending and web_changed and not check_mode:
+
+def _web_differs(before: Optional[Config], after: Config) -> bool:
+    """Whether the web server, which reads the section labeller, would find another one."""
+    found = [_flat({"labeller": each["labeller"]}) if each else {} for each in (before, after)]
+    return not _same(*found)
+
+
+def apply(decided: Plan, params: Params) -> None:
+    """Write the file, then the copy."""
+    local, remote = decided.changes
+    pending = params["restart_file"]
+    if pending and decided.facts["web_changed"] and not os.path.exists(pending):
         # Before the configuration: a kill in between leads to a restart too many, never to none.
         files.replace(pending, b"The web server must be restarted: config.yaml changed.\n", MODE)
-    if not check_mode:
-        if local.changed:
-            files.replace(path, content, MODE)
-        if remote.changed:
-            copy.write(content)
-    return result(
-        [local, remote],
-        config_key=key,
-        db_host=instance.private_ip,
-        instance_id=instance.id,
-        subnet_id=instance.subnet_id,
-        web_changed=web_changed,
-    )
+    if local.changed:
+        files.replace(local.resource, decided.work, MODE)
+    if remote.changed:
+        _copy(params).write(decided.work)
 
 
-def _verify(params: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Raise Refused unless file and copy are the run's. Gives a result without changes."""
+def observe_to_verify(params: Params) -> Mapping[str, Config]:
+    """What file and copy hold, by where they are."""
+    _require_yaml()
+    check(params["parameters"])
+    path = os.path.join(params["home"], "common", "config.yaml")
+    copy = _copy(params)
+    return {path: _read(path)[1] or {}, copy.name: copy.read()}
+
+
+def verify(found: Mapping[str, Config], params: Params) -> Plan:
+    """No changes; raises Refused unless file and copy are the run's."""
     wanted = values(params["parameters"], "")
-    bucket, key = params["parameters"]["bucket"], object_key(params["parameters"])
-    copy = _Copy(aws.client("s3", params), bucket, key)
-    content = files.read(path)
-    found = {path: {} if content is None else parse(content, path), copy.name: copy.read()}
     problems = [
         "{}: {}.{} is {!r}, not {!r}".format(
             where, section, key, config.get(section, {}).get(key), wanted[section].get(key)
@@ -445,7 +473,7 @@ def _verify(params: Mapping[str, Any], path: str) -> dict[str, Any]:
         if not _same(config.get(section, {}).get(key), wanted[section].get(key))
     ]
     if not problems:
-        return result([], config_key=copy.key)
+        return Plan([], {"config_key": object_key(params["parameters"])})
     raise Refused(
         "the configuration is not that of this run; no cluster is started\n{}\nApply the run mode "
         "again, which writes both{}".format(
@@ -458,10 +486,54 @@ def _verify(params: Mapping[str, Any], path: str) -> dict[str, Any]:
     )
 
 
+#: The module labeller_config.
+run = by_state(
+    present=composed(observe, plan, apply),
+    verified=composed(observe_to_verify, verify, unchanging),
+)
+
+
+def _require_yaml() -> None:
+    if YAML_ERROR:
+        raise ModuleFailure(
+            "PyYAML is missing on this host ({}): install it into the interpreter named by "
+            "ansible_python_interpreter".format(YAML_ERROR)
+        )
+
+
 def object_key(parameters: Mapping[str, Any]) -> str:
     """Key of the copy on S3."""
     aoi = (parameters["aoi_name"], parameters["aoi_index"])
     return derive_names("", *aoi, "", "", "", 0)["config"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The copy as it is: ``config`` is None for an object that is no configuration."""
+
+    name: str
+    there: bool = False
+    cipher: Optional[str] = None
+    config: Optional[Config] = None
+
+    def change(self, config: Config) -> Change:
+        """What writing ``config`` changes."""
+        encryption = "encryption: {}\n".format
+        before, after = describe(self.config, config)
+        if not self.there:
+            return Change(self.name, "write", "", encryption("AES256") + after)
+        return Change(
+            self.name,
+            "write",
+            encryption(self.cipher or "none")
+            + ("(not a configuration)\n" if self.config is None else before),
+            encryption(self.cipher or "AES256") + after,
+        )
+
+
+def _copy(params: Params) -> _Copy:
+    parameters = params["parameters"]
+    return _Copy(aws.client("s3", params), parameters["bucket"], object_key(parameters))
 
 
 class _Copy:
@@ -477,29 +549,17 @@ class _Copy:
             content = self.s3.get_object(Bucket=self.bucket, Key=self.key)["Body"].read()
         return parse(content, self.name)
 
-    def change(self, config: Config) -> Change:
-        """What writing ``config`` changes."""
-        encryption = "encryption: {}\n".format
+    def look(self) -> Found:
+        """What is there, configuration or not."""
         with aws.translated("read {}".format(self.name)):
             try:
                 response = self.s3.get_object(Bucket=self.bucket, Key=self.key)
             except self.s3.exceptions.NoSuchKey:
-                return Change(
-                    self.name, "write", "", encryption("AES256") + describe(None, config)[1]
-                )
+                return Found(self.name)
             content, cipher = response["Body"].read(), response.get("ServerSideEncryption")
-        try:
-            on_s3 = parse(content, self.name)
-        except InvalidInput:
-            before, after = "(not a configuration)\n", describe(None, config)[1]
-        else:
-            before, after = describe(on_s3, config)
-        return Change(
-            self.name,
-            "write",
-            encryption(cipher or "none") + before,
-            encryption(cipher or "AES256") + after,
-        )
+        with suppress(InvalidInput):
+            return Found(self.name, True, cipher, parse(content, self.name))
+        return Found(self.name, True, cipher)
 
     def write(self, content: bytes) -> None:
         """Put the object in place."""

@@ -79,6 +79,11 @@ def composed(
     return logic
 
 
+def by_state(**logic: Logic) -> Logic:
+    """The logic of a module whose states are composed of different functions."""
+    return lambda params, check_mode: logic[params["state"]](params, check_mode)
+
+
 def unchanging(_plan: Plan, _params: Params) -> None:
     """The ``apply`` of a state that only reads."""
 
