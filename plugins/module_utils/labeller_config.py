@@ -263,9 +263,9 @@ def parse(content: bytes, where: str) -> Config:
         mark = error.problem_mark
         place = ":{}:{}".format(mark.line + 1, mark.column + 1) if mark else ""
         # Neither the message's context nor a snippet: they would quote the file, secrets included.
-        raise InvalidInput("{}{}: not YAML; mend or remove it".format(where, place)) from None
+        raise InvalidInput("{}{}: not YAML; fix or remove it".format(where, place)) from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError):
-        raise InvalidInput("{}: not YAML text; mend or remove it".format(where)) from None
+        raise InvalidInput("{}: not YAML text; fix or remove it".format(where)) from None
     config = {} if config is None else config
     if not isinstance(config, dict):
         raise InvalidInput("{}: must be a mapping of sections".format(where))

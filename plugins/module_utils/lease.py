@@ -64,7 +64,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         raise Refused(
             "{}: --tags or --skip-tags leave out {}, and the parts after it may run alone only "
             "when what is asked for is in place already; nothing was changed. Apply the playbook "
-            "without tags: it does what is still missing".format(
+            "without tags: it completes what is missing".format(
                 postgres.database_name(params), ", ".join(params["left_out"])
             )
         )

@@ -317,7 +317,7 @@ def test_a_rescued_failure_is_none(repository: Repository) -> None:
         {
             "name": "Try",
             "block": [{"name": "Break", "ansible.builtin.fail": {"msg": "no"}}],
-            "rescue": [{"name": "Mend", "ansible.builtin.debug": {"msg": "mended"}}],
+            "rescue": [{"name": "Recover", "ansible.builtin.debug": {"msg": "recovered"}}],
         }
     )
     done = repository.apply("--yes")

@@ -115,7 +115,7 @@ def test_the_loop_from_open_sites_to_its_end(instance: Instance, mailbox: Mailbo
     code, text = instance.turn()
     assert (code, "changed " in text) == (0, False), text
 
-    # The learner fails: told once, no second cluster; mended, it is started again by hand.
+    # The learner fails: reported once, no second cluster; once fixed, it is started again by hand.
     mailbox.messages.clear()
     instance.map_everything()
     instance.learner.fails = True

@@ -41,7 +41,7 @@ def group() -> None:
 @_AOIS
 @_SEED
 def up(aois: Path | None, seed: int | None) -> None:
-    """Make it, or mend what has stopped; nothing when it is up."""
+    """Create the sandbox, or restart what has stopped."""
     lifecycle.up(seed=seed, aois=aois)
     _describe()
 
@@ -129,7 +129,7 @@ def _describe() -> None:
         click.echo(f"There is no sandbox in {home.path}; `runbook sandbox up` makes one.")
         return
     if dead := state.dead():
-        click.echo(f"Stopped: {', '.join(dead)}; `runbook sandbox up` mends it.")
+        click.echo(f"Stopped: {', '.join(dead)}; `runbook sandbox up` restarts it.")
     else:
         click.echo(f"The sandbox is up: {state.cells:,} cells in {state.aois} areas.")
     for name, value in lifecycle.status().items():

@@ -34,7 +34,7 @@ def list_(*, as_json: bool) -> None:
         ]
         click.echo(json.dumps({"run_modes": entries, "targets": names}))
         return
-    click.echo("Run modes (runbook show NAME tells more):")
+    click.echo("Run modes (details: runbook show NAME):")
     for mode in found:
         click.echo(f"  {mode.name}")
         click.echo(f"      {' '.join((mode.summary or mode.title).split())}")

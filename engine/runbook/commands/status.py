@@ -131,7 +131,7 @@ def _sites(found: Mapping[str, Any]) -> str:
     if found["failed_labels"]:
         text += f"; {found['failed_labels']:,} of the run without a label"
     if found["blocked"]:
-        text += f"; {found['blocked']:,} blocked, which the next call of iterate.yml mends"
+        text += f"; {found['blocked']:,} blocked, which the next call of iterate.yml repairs"
     return text
 
 

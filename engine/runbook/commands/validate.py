@@ -33,5 +33,5 @@ def validate(paths: tuple[Path, ...], extra_vars: tuple[str, ...], *, as_json: b
     if any(not problem.warning for problem in problems):
         return ExitCode.INVALID
     if not as_json:
-        click.echo("All is well." if not problems else "Nothing but warnings.")
+        click.echo("No problems found." if not problems else "No errors, only warnings.")
     return ExitCode.OK

@@ -1,4 +1,4 @@
-"""The sandbox's life: made, mended, reset, removed."""
+"""Create, repair, reset and remove the sandbox."""
 
 from __future__ import annotations
 

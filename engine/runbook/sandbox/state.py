@@ -24,7 +24,7 @@ VERSION = 1
 
 
 class BusyError(RunbookError):
-    """Another command is making, mending or removing this sandbox."""
+    """Another command is creating, repairing or removing this sandbox."""
 
     exit_code = ExitCode.LOCKED
 
@@ -82,7 +82,7 @@ class Home:
 
     @contextmanager
     def locked(self, timeout: float = 120) -> Iterator[None]:
-        """Only one command at a time makes, mends or removes this sandbox."""
+        """Only one command at a time creates, repairs or removes this sandbox."""
         deadline = time.monotonic() + timeout
         # Beside the folder, not in it: removing the folder must not remove the lock.
         lock = own_folder(self.path.parent) / f"{self.path.name}.lock"

@@ -130,7 +130,7 @@ def conclusion(finished: RunFinished, results: Sequence[TaskResult]) -> list[str
             return ["Stopped. Nothing was changed before that."]
         return [
             f"Stopped. Done before that: {', '.join(changed)}.",
-            "When the cause is mended, run the same command again: it does what is still missing.",
+            "Once the cause is fixed, run the same command again: it completes what is missing.",
         ]
     if finished.unchecked:
         names = ", ".join(finished.unchecked)
