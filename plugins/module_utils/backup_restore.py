@@ -492,7 +492,7 @@ class _Restore:
             rows = self._rows_after(place, columns, after) if staged and place in after else None
             if rows is not None:
                 tables[name] = sql.SQL("({})").format(rows)
-        found = marker.disagreement(self.cursor, self.params["run"], tables)
+        found = marker.inconsistencies(self.cursor, self.params["run"], tables)
         if found:
             raise Refused(
                 "{}: the restored tables are not {}: {}. Nothing was changed".format(

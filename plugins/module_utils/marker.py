@@ -47,7 +47,7 @@ RUN_TABLES = ("incoming_names", "iteration_metrics", "kml_data")
 #: The marker of restored tables that no backup says the run of.
 RESTORED: Mapping[str, Any] = {"mode": "restored", "aoi_name": "", "aoi_index": 0, "run_id": 0}
 
-#: The columns of those tables that ``disagreement`` reads.
+#: The columns of those tables that ``inconsistencies`` reads.
 USED: Mapping[str, Sequence[str]] = {
     "incoming_names": ("name", "run", "processed"),
     "iteration_metrics": ("run", "iteration", "aoi"),
@@ -161,7 +161,7 @@ def text(run: Optional[Mapping[str, Any]]) -> str:
     return "{mode} run {run_id} on {aoi_name}, AOI {aoi_index}".format(**values)
 
 
-def disagreement(
+def inconsistencies(
     cursor: Cursor,
     run: Optional[Mapping[str, Any]],
     tables: Optional[Mapping[str, Composable]] = None,

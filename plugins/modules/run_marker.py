@@ -113,7 +113,7 @@ label:
   returned: when O(state) only looks
   type: str
   sample: regular run 1 on ghana, AOI 3
-disagreement:
+inconsistencies:
   description: What in the tables contradicts the run marker.
   returned: when O(state) only looks
   type: list

@@ -68,14 +68,14 @@ def test_a_restore_marks_the_run_of_the_backup(labeller: Labeller) -> None:
     made = two_runs(labeller)
     schemas.validator("backup_manifest").validate(made["manifest"])
     first, second = marked(labeller)
-    assert not looked(labeller, "checked", run_id=92)["disagreement"]
+    assert not looked(labeller, "checked", run_id=92)["inconsistencies"]
     done = restored(labeller, backup_id=made["backup_id"])
     # The same application of the same run: the learner's clusters are known by its time.
     assert marked(labeller) == [first, second, first]
     assert "regular run 92 on ghana, AOI 1" in done["diff"][-1]["before"]
     assert "regular run 91 on ghana, AOI 1" in done["diff"][-1]["after"]
     found = looked(labeller, "checked")
-    assert (found["in_place"], found["disagreement"]) == (True, [])
+    assert (found["in_place"], found["inconsistencies"]) == (True, [])
     assert looked(labeller, "resumable")["in_place"]
     # A run in place is not reset, and what is in its place no more is not taken for it.
     assert not support.apply(labeller, *support.regular(91))["changed"]
@@ -117,7 +117,7 @@ def test_tables_of_an_unknown_run_are_marked_as_such(
     assert "restored tables of an unknown run" in done["diff"][-1]["after"]
     assert [mode for mode, _, _ in marked(labeller)] == ["regular", "regular", "restored"]
     found = looked(labeller, "read")
-    assert (found["in_place"], found["disagreement"]) == (False, [])
+    assert (found["in_place"], found["inconsistencies"]) == (False, [])
     assert found["label"] == "restored tables of an unknown run"
     with pytest.raises(errors.Refused, match="restored_run"):
         looked(labeller, "resumable")
@@ -183,15 +183,15 @@ def test_tables_that_disagree_are_named_and_refused(labeller: Labeller) -> None:
     session = labeller.connect()
     with session, session.cursor() as cursor:
         run = marker.current(cursor)
-        assert marker.disagreement(cursor, run) == []
+        assert marker.inconsistencies(cursor, run) == []
         for statement, said in DISAGREEMENTS.items():
             cursor.execute("SAVEPOINT agreed")
             cursor.execute(statement)
-            assert said in "; ".join(marker.disagreement(cursor, run)), statement
+            assert said in "; ".join(marker.inconsistencies(cursor, run)), statement
             cursor.execute("ROLLBACK TO agreed")
     session.close()
     labeller.sql(next(iter(DISAGREEMENTS)))
-    (line,) = [x for x in looked(labeller, "read")["disagreement"] if "no names of run 91" in x]
+    (line,) = [x for x in looked(labeller, "read")["inconsistencies"] if "no names of run 91" in x]
     for state in ("checked", "resumable"):
         with pytest.raises(errors.Refused, match="the tables disagree") as refused:
             looked(labeller, state)

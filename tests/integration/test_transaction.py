@@ -159,7 +159,7 @@ def test_the_marker_reads_as_the_newest_row(labeller: Labeller) -> None:
 
     assert read(91) == {
         "changed": False, "diff": [], "plan": [], "in_place": False, "current": None, "label": "",
-        "disagreement": [], "headline": "", "warnings": [],
+        "inconsistencies": [], "headline": "", "warnings": [],
     }  # fmt: skip
     support.apply(labeller, support.marker(91), backup={"backup_id": "b1"})
     support.apply(labeller, support.marker(92))

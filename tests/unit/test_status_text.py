@@ -47,15 +47,15 @@ def cluster(state: str, *steps: str, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-MARKED: dict[str, Any] = {"label": "", "disagreement": []}
+MARKED: dict[str, Any] = {"label": "", "inconsistencies": []}
 ANSWERS: dict[str, dict[str, Any]] = {
     "none": {"run": None, "turn": SKIPPED, "learner": SKIPPED},
     "restored": {
         "marker": {**MARKED, "label": "restored tables of an unknown run"},
         "run": None, "turn": SKIPPED, "learner": SKIPPED,
     },
-    "disagreement": {
-        "marker": {**MARKED, "disagreement": ["incoming_names has no names of run 1"]},
+    "inconsistencies": {
+        "marker": {**MARKED, "inconsistencies": ["incoming_names has no names of run 1"]},
         "run": RUN,
         "turn": turn("complete", 14, 1200),
         "learner": {"done": False, **cluster("RUNNING", "COMPLETED", "RUNNING", "PENDING")},

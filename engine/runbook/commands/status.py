@@ -57,7 +57,7 @@ def status(**options: Any) -> int:
 def state(answer: Mapping[str, Any]) -> dict[str, Any]:
     """A host's state (schemas/status.schema.json) from what status.yml hands over. Pure."""
     marker, run, turn, learner = (answer[name] for name in ("marker", "run", "turn", "learner"))
-    disagreement = list(marker["disagreement"])
+    inconsistencies = list(marker["inconsistencies"])
     if run is None:
         waits_for = "a run: apply a run mode first"
         if marker["label"]:  # another geography, or restored tables
@@ -67,17 +67,17 @@ def state(answer: Mapping[str, Any]) -> dict[str, Any]:
             "phase": "none",
             "learner": None,
             "waits_for": waits_for,
-            "disagreement": disagreement,
+            "inconsistencies": inconsistencies,
         }
     found = {
         "run": {name: run[name] for name in ("mode", "aoi_name", "aoi_index", "run_id")},
         **{name: turn[name] for name in _TURN},
         "learner": None,
         "waits_for": turn["waits_for"],
-        "disagreement": disagreement,
+        "inconsistencies": inconsistencies,
     }
     found["run"]["applied_at"] = turn["applied_at"]
-    if disagreement:
+    if inconsistencies:
         found["waits_for"] = "a person: run marker and tables disagree, see docs/backups.md"
         return found
     if learner.get("skipped"):
@@ -116,7 +116,7 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [("run", "none"), ("waits for", found["waits_for"])]
     marked = f"{run['run_id']}, {run['mode']}, applied {run['applied_at']}"
     told = [
-        ("run", "\n".join([marked, *(f"but {line}" for line in found["disagreement"])])),
+        ("run", "\n".join([marked, *(f"but {line}" for line in found["inconsistencies"])])),
         ("AOI", f"{run['aoi_name']} {run['aoi_index']}"),
         ("iteration", f"{found['iteration']}, {found['phase']}"),
         ("sites", _sites(found)),

@@ -59,7 +59,7 @@ class RunMarker(Step):
         """A run whose tables disagree is in place unless it may be replaced."""
         if not is_in_place(current, self.params):
             return False
-        return not (self._may_replace(current) and marker.disagreement(tx.cursor, current))
+        return not (self._may_replace(current) and marker.inconsistencies(tx.cursor, current))
 
     def _may_replace(self, current: Mapping[str, Any] | None) -> bool:
         return current is not None and self.params["replaced_run"] == _number(current)
@@ -67,16 +67,16 @@ class RunMarker(Step):
     def read_state(self, tx: Transaction) -> Mapping[str, Any]:
         """What the states that only look return; see the module's documentation."""
         current = marker.current(tx.cursor)
-        disagreement = marker.disagreement(tx.cursor, current)
+        inconsistencies = marker.inconsistencies(tx.cursor, current)
         in_place = self._is_in_place(tx, current)
         headline = ""
         if self.params["state"] == "resumable":
-            self._require_resumable(tx, current, disagreement)
+            self._require_resumable(tx, current, inconsistencies)
         else:
             if self.params["follows"] and not in_place:
                 require_previous(current, self.params, tx.database)
             if self.params["state"] == "checked":
-                self._require_agreement(tx, current, disagreement)
+                self._require_agreement(tx, current, inconsistencies)
                 headline = "" if in_place else self._require_replaceable(tx, current)
                 if not in_place:
                     self._require_unused(tx)
@@ -85,20 +85,20 @@ class RunMarker(Step):
             "in_place": in_place,
             "current": current,
             "label": marker.text(current) if current else "",
-            "disagreement": disagreement,
+            "inconsistencies": inconsistencies,
             "headline": headline,
         }
 
     def _require_agreement(
-        self, tx: Transaction, current: Mapping[str, Any] | None, disagreement: List[str]
+        self, tx: Transaction, current: Mapping[str, Any] | None, inconsistencies: List[str]
     ) -> None:
-        if not disagreement or current is None or self._may_replace(current):
+        if not inconsistencies or current is None or self._may_replace(current):
             return
         raise Refused(
             "{}: the run marker says {}, and the tables disagree: {}. Were they restored or "
             "changed by hand? restore.yml with restored_run says which run they are; "
             "replaced_run={} has a run mode back them up and replace them".format(
-                tx.database, marker.text(current), "; ".join(disagreement), _number(current)
+                tx.database, marker.text(current), "; ".join(inconsistencies), _number(current)
             )
         )
 
@@ -159,10 +159,10 @@ class RunMarker(Step):
         ]
 
     def _require_resumable(
-        self, tx: Transaction, current: Mapping[str, Any] | None, disagreement: List[str]
+        self, tx: Transaction, current: Mapping[str, Any] | None, inconsistencies: List[str]
     ) -> None:
         """Raise Refused unless the tables are those that the configuration was written for."""
-        self._require_agreement(tx, current, disagreement)
+        self._require_agreement(tx, current, inconsistencies)
         if current is None or current["mode"] == "geography":
             return
         if not marker.is_run(current):
