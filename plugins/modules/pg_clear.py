@@ -9,8 +9,8 @@ module: pg_clear
 short_description: Empties the tables of a finished run
 description:
   - Deletes all rows of O(tables) and the unprocessed rows of V(incoming_names), fills V(kml_data)
-    from V(kml_data_static) again, resets the counters of V(system_data) and returns availability
-    codes of V(master_grid) to V(T).
+    from V(kml_data_static) again, resets the counters of V(system_data) and the availability codes
+    of V(master_grid) to V(T).
   - Kept are workers, users, configuration, metrics and processed names of earlier runs, the grid
     and the reference data.
   - Refused unless O(backup) proves that every row that it deletes is on S3, by row count and
@@ -51,15 +51,15 @@ options:
     default:
       - assignment_review
       - machine_maps
-  returned:
-    description: Availability codes that become V(T), free; V(N) stays by default.
+  reset_availability:
+    description: Availability codes that are reset to V(T), free; V(N) stays by default.
     type: list
     elements: str
     choices: [I, Q, F, E, N]
     default: [I, Q, F, E]
-  restart_numbers:
+  restart_sequences:
     description:
-      - Whether the numbers of all emptied tables start at 1 again; without it those of
+      - Whether to restart the sequences of all emptied tables at 1; without it only those of
         V(kml_data) and V(machine_maps).
     type: bool
     default: false

@@ -266,8 +266,8 @@ options:
             default:
               - assignment_review
               - machine_maps
-          returned:
-            description: Availability codes that become V(T), free; V(N) stays by default.
+          reset_availability:
+            description: Availability codes that are reset to V(T), free; V(N) stays by default.
             type: list
             elements: str
             choices:
@@ -281,10 +281,10 @@ options:
               - Q
               - F
               - E
-          restart_numbers:
+          restart_sequences:
             description:
-              - Whether the numbers of all emptied tables start at 1 again; without it those of
-                V(kml_data) and V(machine_maps).
+              - Whether to restart the sequences of all emptied tables at 1; without it only those
+                of V(kml_data) and V(machine_maps).
             type: bool
             default: false
           metrics:

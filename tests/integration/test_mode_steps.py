@@ -279,7 +279,7 @@ def test_codes_that_return_are_an_option(labeller: Labeller) -> None:
     labeller.sql("UPDATE master_grid SET avail = 'N' WHERE gid = 1")
     marked = {code: labeller.sql(count, code)[0][0] for code in "NF"}
     assert all(marked.values())
-    support.apply(labeller, support.clear(returned=["N"]))
+    support.apply(labeller, support.clear(reset_availability=["N"]))
     assert labeller.sql(count, "N") == [(0,)]
     assert labeller.sql(count, "F") == [(marked["F"],)]
 
@@ -350,7 +350,7 @@ def geography(labeller: Labeller, **changed: str) -> list[Any]:
         keys[name] = f"geo/{name}.csv"
         labeller.put(keys[name], body)
     return [
-        support.step("geography", **keys), support.clear(returned=[], restart_numbers=True),
+        support.step("geography", **keys), support.clear(reset_availability=[], restart_sequences=True),
     ]  # fmt: skip
 
 

@@ -234,7 +234,7 @@ def test_a_missing_table_is_named_unless_optional(labeller: Labeller) -> None:
 def test_only_some_tables_and_codes(labeller: Labeller) -> None:
     one_n_cell(labeller)
     before = rows(labeller, "kml_data")
-    step = support.clear(tables=["machine_maps"], returned=["N"])
+    step = support.clear(tables=["machine_maps"], reset_availability=["N"])
     predicted = support.check(labeller, step)
     assert support.apply(labeller, step) == predicted
     assert rows(labeller, "kml_data") == before

@@ -229,15 +229,15 @@ def test_a_later_or_a_live_run_is_replaced_only_when_named(labeller: Labeller) -
 
 
 def test_parameters_that_a_run_in_place_ignores_are_said(labeller: Labeller) -> None:
-    made_with = {"initial_f_count": 50, "returned_availability": ["I", "F"]}
+    made_with = {"initial_f_count": 50, "reset_availability": ["I", "F"]}
     chain = [support.step("run_marker", **RUN, run_id=91, made_with=made_with)]
     support.apply(labeller, *chain, *support.regular(91)[1:])
-    same = {"initial_f_count": "50", "returned_availability": ["F", "I"], "draw_seed": 3}
+    same = {"initial_f_count": "50", "reset_availability": ["F", "I"], "draw_seed": 3}
     assert looked(labeller, "checked", made_with=same)["warnings"] == []
-    other = {"initial_f_count": 1000000, "returned_availability": []}
+    other = {"initial_f_count": 1000000, "reset_availability": []}
     (warning,) = looked(labeller, "checked", made_with=other)["warnings"]
     assert "take effect with a new run_id only: initial_f_count is 1000000, the run was" in warning
-    assert "made with 50; returned_availability is empty, the run was made with F, I" in warning
+    assert "made with 50; reset_availability is empty, the run was made with F, I" in warning
     assert looked(labeller, "read")["current"]["made_with"] == made_with
 
 

@@ -69,13 +69,13 @@ class PgClear(Step):
         "unprotected": {"type": "bool", "default": False},
         "tables": {"type": "list", "elements": "str", "default": TABLES},
         "optional_tables": {"type": "list", "elements": "str", "default": OPTIONAL},
-        "returned": {
+        "reset_availability": {
             "type": "list",
             "elements": "str",
             "choices": ["I", "Q", "F", "E", "N"],
             "default": ["I", "Q", "F", "E"],
         },
-        "restart_numbers": {"type": "bool", "default": False},
+        "restart_sequences": {"type": "bool", "default": False},
         "metrics": {"type": "str", "choices": ["keep", "clear"], "default": "keep"},
         "run_id": {"type": "int"},
         "static_names": {"type": "str"},
@@ -115,7 +115,7 @@ class PgClear(Step):
                 "incoming_names": "NOT processed OR {}".format(own),
                 "iteration_metrics": own,
             }
-        numbered = NUMBERED if self.params["restart_numbers"] else RESTARTED
+        numbered = NUMBERED if self.params["restart_sequences"] else RESTARTED
         self.restarted = {name: NUMBERED[name] for name in numbered if name in self.emptied}
 
     def guard(self, tx: Transaction) -> None:
@@ -245,7 +245,7 @@ class PgClear(Step):
 
     def _master_grid(self, tx: Transaction) -> List[Change]:
         before = availability.text(tx)
-        changed = availability.release(tx, self.params["returned"])
+        changed = availability.release(tx, self.params["reset_availability"])
         return availability.change(tx, before, changed)
 
 
