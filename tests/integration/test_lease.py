@@ -24,7 +24,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
 )
 from ansible_collections.labeller.runbook.plugins.plugin_utils import in_process
 
-from runbook.execute import runner
+from runbook.execute import environment
 
 if TYPE_CHECKING:
     from labeller_support import Labeller
@@ -82,12 +82,12 @@ def test_a_holder_that_is_not_seen_is_replaced_and_refused_when_it_comes_back(
 
 def test_a_dead_process_of_this_machine_is_replaced_at_once(labeller: Labeller) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        take(labeller, process=runner.process_name(process.pid))
+        take(labeller, process=environment.process_name(process.pid))
         with pytest.raises(errors.Locked):
             take(labeller, "you")
         process.kill()
         process.wait()
-        number = take(labeller, "you", process=runner.process_name(os.getpid()))
+        number = take(labeller, "you", process=environment.process_name(os.getpid()))
     with pytest.raises(errors.Locked):
         take(labeller)
     # One of another machine is not known to have ended.
@@ -248,6 +248,6 @@ def contender(
 
 
 def test_the_engine_names_its_process() -> None:
-    assert runner.process_name(os.getpid()).startswith(
+    assert environment.process_name(os.getpid()).startswith(
         Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runbook.execute import runner
+from runbook.execute import environment
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 NEEDS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
@@ -19,7 +19,9 @@ def test_the_oldest_ansible_core_is_the_same_for_pip_and_the_collection() -> Non
     (core,) = (need for need in NEEDS["dependencies"] if need.startswith("ansible-core"))
     oldest = yaml.safe_load((PROJECT / "meta" / "runtime.yml").read_text())["requires_ansible"]
     assert core.removeprefix("ansible-core").split(",")[0] + ".0" == oldest
-    assert min(runner.MITOGEN) == tuple(int(part) for part in oldest.strip(">=").split(".")[:2])
+    assert min(environment.MITOGEN) == tuple(
+        int(part) for part in oldest.strip(">=").split(".")[:2]
+    )
 
 
 def test_mitogen_is_an_extra() -> None:
@@ -47,7 +49,7 @@ def test_the_strategy_falls_back_to_ansibles_own(
 
     monkeypatch.setattr(metadata, "version", version)
     monkeypatch.delenv("RUNBOOK_STRATEGY", raising=False)
-    assert runner.strategy() == chosen
-    assert runner.strategy(local=True) == "linear"
+    assert environment.strategy() == chosen
+    assert environment.strategy(local=True) == "linear"
     monkeypatch.setenv("RUNBOOK_FAST", "0")
-    assert runner.strategy() == "linear"
+    assert environment.strategy() == "linear"

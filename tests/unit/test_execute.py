@@ -16,6 +16,9 @@ from runbook import processes
 from runbook.events import model
 from runbook.events.redaction import Redactor
 from runbook.execute import runner
+from runbook.execute.environment import environment, settings, strategy
+from runbook.execute.private import private_folder
+from runbook.execute.watch import Channel, Watch
 
 
 def test_foreign_settings_of_ansible_do_not_survive(
@@ -31,8 +34,8 @@ def test_foreign_settings_of_ansible_do_not_survive(
     }
     for name, value in operator.items():
         monkeypatch.setenv(name, value)
-    chosen = runner.settings("linear", tmp_path)
-    given = runner.environment({**os.environ, **chosen}, set(chosen), (set(), set()), tmp_path)
+    chosen = settings("linear", tmp_path)
+    given = environment({**os.environ, **chosen}, set(chosen), tmp_path)
     assert given["ANSIBLE_STDOUT_CALLBACK"] == "runbook_quiet"
     assert given["ANSIBLE_PRIVATE_KEY_FILE"] == "/key"
     assert given["ANSIBLE_REMOTE_USER"] == "mapper"
@@ -64,10 +67,10 @@ def test_strategy_is_mitogen_only_for_pairs_that_work(
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.delenv("RUNBOOK_STRATEGY", raising=False)
-    assert runner.strategy() == expected
+    assert strategy() == expected
     monkeypatch.setenv("RUNBOOK_STRATEGY", "free")
-    assert runner.strategy() == "free"
-    assert runner.strategy("mitogen") == "mitogen_linear"
+    assert strategy() == "free"
+    assert strategy("mitogen") == "mitogen_linear"
 
 
 def test_arguments_are_ansibles() -> None:
@@ -95,7 +98,7 @@ def test_a_private_folder_is_closed_and_goes_with_its_run(
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
 
     def fail() -> None:
-        with runner.private_folder() as folder:
+        with private_folder() as folder:
             assert folder.stat().st_mode & 0o777 == 0o700
             (folder / "secret").write_text("x")
             raise ZeroDivisionError
@@ -110,8 +113,8 @@ def test_what_a_killed_run_left_is_removed_and_a_living_one_is_not(
 ) -> None:
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
     code = (
-        "import time; from runbook.execute import runner\n"
-        "with runner.private_folder() as folder: print(folder, flush=True); time.sleep(60)"
+        "import time; from runbook.execute.private import private_folder\n"
+        "with private_folder() as folder: print(folder, flush=True); time.sleep(60)"
     )
     children = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -124,7 +127,7 @@ def test_what_a_killed_run_left_is_removed_and_a_living_one_is_not(
     children[0].kill()
     children[0].wait()
     assert folders[0].exists()
-    with runner.private_folder():
+    with private_folder():
         assert not folders[0].exists()
         assert folders[1].exists()
     children[1].kill()
@@ -197,10 +200,11 @@ def test_processes_that_may_not_be_ended_are_named(
         monkeypatch.setattr(os, "kill", refused)
         assert processes.end(lambda: {process}, patience=0.05) == {process}
         monkeypatch.setattr(processes, "end", lambda _: {process})
-        watch = runner._Watch(published.append, Redactor(), runner._Channel(tmp_path), None)
+        watch = Watch(Redactor(), Channel(tmp_path))
         watch.event({"pid": child.pid})
+        watch.ended()
         watch.asked = 1
-        watch.interrupted()
+        watch.follow(published.append)
         watch.finish()
     finally:
         monkeypatch.undo()

@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook.cli import cli
-from runbook.load import modes, parameters, targets
-from runbook.load.checks import check, check_paths
-from runbook.load.parameters import MASK, ExtraVars, Parameter, parse_extra_vars
+from runbook.events.redaction import MASK
+from runbook.load import modes, targets
+from runbook.load.checks import check_paths
+from runbook.load.parameters import ExtraVars, Parameter, parse_extra_vars
+from runbook.load.run_input import Source, examined
 
 PLAYBOOK = """\
 ---
@@ -62,7 +64,7 @@ def operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def resolved(*extra: str) -> dict[tuple[str, str], Parameter]:
-    found = parameters.resolve(targets.playbook("p"), targets.target("t"), parse_extra_vars(extra))
+    found = examined(Source.named("p", "t", extra)).parameters
     return {(parameter.name, parameter.host): parameter for parameter in found}
 
 
@@ -112,7 +114,7 @@ def test_only_what_the_playbook_uses(operations: Path) -> None:
 
 
 def test_steps_and_run_modes(operations: Path) -> None:
-    first, second = modes.playbook_steps(targets.playbook("p"))
+    first, second = examined(Source.named("p", None)).steps
     assert (first.name, first.module, first.tags) == ("Say", "ansible.builtin.debug", ("whole",))
     assert (first.file, first.line, first.play) == ("playbooks/p.yml", 8, "Play")
     assert second.tags == ("whole", "more")
@@ -180,9 +182,7 @@ def test_extra_vars_from_files(tmp_path: Path) -> None:
      '{"db_pwd": 4711}', "run_id=1 db_pwd=hunter2 hunter3", '{"db_pwd": 2018-99-99}'],
 )  # fmt: skip
 def test_no_problem_repeats_a_secret(operations: Path, option: str) -> None:
-    extra = parse_extra_vars([option])
-    problems = check(targets.playbook("p"), targets.target("t"), extra)
-    text = "\n".join(map(str, problems))
+    text = "\n".join(map(str, examined(Source.named("p", "t", [option])).problems))
     assert "-e" in text
     assert not any(secret in text for secret in ("hunter2", "hunter3", "4711", "2018"))
 
@@ -194,7 +194,7 @@ def test_nothing_is_evaluated_or_run(operations: Path) -> None:
     script = operations / "inventories" / "t" / "dynamic.sh"
     script.write_text(f"#!/bin/sh\ntouch {touched}\necho '{{}}'\n")
     script.chmod(0o755)
-    assert check(targets.playbook("p"), targets.target("t")) == []
+    assert examined(Source.named("p", "t")).problems == ()
     assert check_paths([operations]) == []
     resolved()
     assert not touched.exists()
@@ -238,7 +238,7 @@ def test_every_target_is_held_against_every_mode(
     refused = {
         path.name
         for path in targets.playbooks(targets.collection.root())
-        if [p for p in check(path, targets.target("mine")) if not p.warning]
+        if [p for p in examined(Source.of(path, targets.target("mine"))).problems if not p.warning]
     }
     assert {"regular.yml", "iterate.yml"} <= refused
     assert refused.isdisjoint({"backup.yml"})
@@ -268,7 +268,9 @@ def test_what_is_wrong_on_one_target_names_it(operations: Path) -> None:
 @pytest.mark.parametrize("path", targets.playbooks(targets.collection.root()), ids=lambda p: p.stem)
 @pytest.mark.parametrize("name", ["labeller3", "sandbox"])
 def test_packaged_playbooks_are_valid_for_packaged_targets(path: Path, name: str) -> None:
-    assert [str(problem) for problem in check(path, targets.target(name))] == []
+    assert [
+        str(problem) for problem in examined(Source.of(path, targets.target(name))).problems
+    ] == []
 
 
 def test_everything_packaged_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 
 from runbook import cli
@@ -12,7 +15,8 @@ from runbook.execute import runner
 def test_an_interrupted_question_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(runner, "run", lambda *_: runner.Outcome(ExitCode.INTERRUPTED, {}, ()))
-    arguments = ["backups", "-i", "host,", "list"]
+    ended = SimpleNamespace(run=lambda *_: runner.Outcome(ExitCode.INTERRUPTED, {}, ()))
+    monkeypatch.setattr(runner, "started", lambda *_: nullcontext(ended))
+    arguments = ["backups", "-i", "host,", "-e", "aws_access=a aws_secret=b db_pwd=c", "list"]
     assert cli.run(lambda: cli.cli.main(arguments, standalone_mode=False)) == 130
     assert capsys.readouterr().err.strip() == "Interrupted."

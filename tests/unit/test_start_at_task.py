@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from runbook import collection
-from runbook.load import checks
+from runbook.load.run_input import Selection, Source, examined
 
 MODES = ("initial", "single", "regular", "reset")
 
 
 def said(mode: str, **selection: str | tuple[str, ...]) -> str:
     playbook = collection.root() / "playbooks" / f"{mode}.yml"
-    return "; ".join(map(str, checks.check(Path(playbook), **selection)))  # type: ignore[arg-type]
+    found = examined(Source.of(Path(playbook)), Selection(**selection))  # type: ignore[arg-type]
+    return "; ".join(map(str, found.problems))
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook.load import parameters, targets
-from runbook.load.checks import check
+from runbook.load import inventory, parameters, targets
 from runbook.load.diagnostics import Problem
+from runbook.load.run_input import Selection, Source, examined
 
 CASES = sorted((Path(__file__).parent.parent / "cases" / "validate").glob("*.yml"))
 
@@ -20,14 +20,15 @@ def problems_of(case: dict[str, Any], folder: Path) -> list[Problem]:
     for name, text in case["files"].items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    return check(
-        targets.playbook(case["playbook"]) if "playbook" in case else None,
-        targets.target(case["target"]) if "target" in case else None,
+    playbook = targets.playbook(case["playbook"]) if "playbook" in case else None
+    folder = playbook.parent if playbook else None
+    source = Source(
+        playbook,
+        inventory.read(targets.target(case["target"]), folder) if "target" in case else None,
         parameters.parse_extra_vars(case.get("extra", ())),
-        case.get("tags", ()),
-        case.get("skip_tags", ()),
-        case.get("limit"),
     )
+    selection = Selection(case.get("tags", ()), case.get("skip_tags", ()), case.get("limit", ""))
+    return list(examined(source, selection).problems)
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)

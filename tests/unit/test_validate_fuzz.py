@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook.load import schemas, templates
-from runbook.load.checks import check
+from runbook.load.run_input import Selection, Source, examined
 from runbook.load.targets import Target
 
 WORDS = st.sampled_from([
@@ -48,8 +48,9 @@ def test_any_documents(playbook: object, hosts: object, variables: object) -> No
         (home / "p.yml").write_text(yaml.safe_dump(playbook))
         (home / "t" / "hosts.yml").write_text(yaml.safe_dump({"all": hosts}))
         (home / "t" / "group_vars" / "all.yml").write_text(yaml.safe_dump(variables))
-        problems = check(home / "p.yml", Target("t", str(home / "t"), home / "t"), limit="a:!b")
-    for problem in problems:
+        source = Source.of(home / "p.yml", Target("t", str(home / "t"), home / "t"))
+        found = examined(source, Selection(limit="a:!b"))
+    for problem in found.problems:
         assert str(problem)
         assert (problem.line >= 1) != problem.file.startswith("--")
 

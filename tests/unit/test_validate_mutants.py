@@ -22,8 +22,8 @@ import pytest
 import yaml
 
 from runbook import collection
-from runbook.load import inventory, modes, parameters, targets
-from runbook.load.checks import check
+from runbook.load import targets
+from runbook.load.run_input import Selection, Source, examined
 
 #: Of one mutant's validation: seconds, and bytes of the process's address space.
 SECONDS, MEMORY = 5.0, 1 << 30
@@ -101,17 +101,17 @@ def _validate(seed: int, folder: Path, *, packaged: bool) -> str:
     playbook, target = _mutant(seed, folder, packaged=packaged)
     begun = time.process_time()
     try:
-        problems = check(playbook, target, limit="all")
-        errors = [str(problem) for problem in problems if not problem.warning]
+        source = Source.of(playbook, target, ["run_id=1"])
+        found = examined(source, Selection(limit="all"))
+        errors = [str(problem) for problem in found.problems if not problem.warning]
         if not errors:  # then apply goes on with what it loads
-            _ = inventory.read(target).local, modes.playbook_steps(playbook)
-            parameters.resolve(playbook, target, parameters.parse_extra_vars(["run_id=1"]))
+            _ = source.inventory and source.inventory.local, found.differing()
     except BaseException as error:  # noqa: BLE001
         return f"{type(error).__name__}: {error}"
     if any("\n" in error or not error.strip() for error in errors):
         return f"a problem of several lines or none: {errors}"
-    if not all(problem.line for problem in problems if not problem.file.startswith("-")):
-        return f"a problem without a line: {problems}"
+    if not all(problem.line for problem in found.problems if not problem.file.startswith("-")):
+        return f"a problem without a line: {found.problems}"
     took = time.process_time() - begun
     return f"took {took:.1f} s" if took > SECONDS else ""
 

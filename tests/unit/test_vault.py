@@ -10,8 +10,8 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 from runbook.errors import ExitCode, InvalidInputError
 from runbook.execute import runner
 from runbook.flow import apply
-from runbook.load import parameters, targets, vault
-from runbook.load.checks import check
+from runbook.load import vault
+from runbook.load.run_input import Source, examined
 
 FILES = {
     "playbooks/p.yml": """\
@@ -54,9 +54,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def problems(passwords: vault.Passwords) -> list[str]:
-    extra = parameters.parse_extra_vars(["@given.yml"])
-    found = check(targets.playbook("p"), targets.target("t"), extra, passwords=passwords)
-    return [str(problem) for problem in found]
+    found = examined(Source.named("p", "t", ["@given.yml"]), passwords=passwords)
+    return [str(problem) for problem in found.problems]
 
 
 NONE = vault.Passwords()
@@ -145,7 +144,7 @@ def test_apply_validate_stops_before_anything_is_contacted(
     Path("other").write_text("wrong\n")
     called: list[object] = []
     monkeypatch.setenv("RUNBOOK_HOME", str(folder / "state"))
-    monkeypatch.setattr(runner, "run", lambda *given: called.append(given))
+    monkeypatch.setattr(runner, "started", lambda *given: called.append(given))
 
     def validate(password: str, *more: str) -> ExitCode:
         options = apply.Options(

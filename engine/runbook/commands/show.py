@@ -11,6 +11,8 @@ import click
 from runbook.cli import SETTINGS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runbook.load.parameters import Parameter
     from runbook.load.playbook import Step
 
@@ -51,28 +53,26 @@ def show(playbook: str, target: str | None, extra_vars: tuple[str, ...], *, as_j
 
     With -i also their values, secrets masked.
     """
-    from runbook.load import modes, parameters, targets
     from runbook.load.diagnostics import fail_on
+    from runbook.load.run_input import Source, examined
 
-    path = targets.playbook(playbook)
-    extra = parameters.parse_extra_vars(extra_vars)
-    fail_on(extra.problems)
-    where = targets.target(target) if target else None
-    steps, found = modes.playbook_steps(path), parameters.resolve(path, where, extra)
+    source = Source.named(playbook, target, extra_vars)
+    fail_on(source.extra.problems)
+    found = examined(source)
     if as_json:
         described: dict[str, Any] = {
-            "playbook": path.name,
-            "target": where.name if where else None,
-            "steps": [asdict(step) for step in steps],
-            "parameters": [asdict(parameter) for parameter in found],
+            "playbook": found.name,
+            "target": source.inventory.target.name if source.inventory else None,
+            "steps": [asdict(step) for step in found.steps],
+            "parameters": [asdict(parameter) for parameter in found.parameters],
         }
         click.echo(json.dumps(described, default=str))
         return
-    _steps(path.name, steps)
-    _parameters(found, valued=where is not None or bool(extra_vars))
+    _steps(found.name, found.steps)
+    _parameters(found.parameters, valued=target is not None or bool(extra_vars))
 
 
-def _steps(name: str, steps: list[Step]) -> None:
+def _steps(name: str, steps: Sequence[Step]) -> None:
     click.echo(f"{name}: what it does")
     for number, step in enumerate((step for step in steps if not step.handler), 1):
         tags = f"  [{', '.join(step.tags)}]" if step.tags else ""
@@ -83,7 +83,7 @@ def _steps(name: str, steps: list[Step]) -> None:
             click.echo(f"   If asked to: {step.name}\n        {step.module}")
 
 
-def _parameters(found: list[Parameter], *, valued: bool) -> None:
+def _parameters(found: Sequence[Parameter], *, valued: bool) -> None:
     click.echo("\nParameters")
     for parameter in found:
         host = f" [{parameter.host}]" if parameter.host else ""

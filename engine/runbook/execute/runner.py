@@ -1,77 +1,37 @@
 """The only place that knows ansible-runner: runs a playbook, and hands its events on.
 
-- Hermetic: no ``ansible.cfg`` is read and of the operator's ``ANSIBLE_*`` settings only those that
-  say how to reach hosts survive (``KEPT``); what they would break is decided by ``settings``.
 - Private: every run has a folder of its own (0700, below ``RUNBOOK_HOME/private``), removed at its
   end however it ends; what a killed run left is removed by the next. ansible-runner writes the
   command line and the environment into it, so both reach ansible through a pipe (``launch``).
-- Events are handed to ``publish`` as soon as they come; handlers must be quick, for ansible's
-  output is not read meanwhile (ansible-runner issue 1343).
+- ansible-runner works on a thread of its own; events are published on the caller's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
-import importlib.util
 import json
-import os
 import re
-import shlex
-import shutil
-import signal
 import sys
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook import collection, processes
+from runbook import processes
 from runbook.errors import EXIT_OF_KIND, ExitCode, RunbookError
-from runbook.events.model import (
-    Event,
-    HostCounts,
-    Notice,
-    Progress,
-    Recap,
-    Status,
-    TaskResult,
-    TaskStarted,
-)
-from runbook.execute import translate
+from runbook.events.model import Event, HostCounts, Status, TaskResult
 from runbook.execute.child import patches
-from runbook.home import expanded, home, own_folder
+from runbook.execute.environment import environment, may_be_kept, settings, strategy
+from runbook.execute.private import private_folder
+from runbook.execute.watch import POLL, Channel, Watch
+from runbook.home import expanded
 from runbook.load import vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from runbook.events.redaction import Redactor
-
-#: Settings of the operator that survive: how hosts are reached and vaults opened.
-KEPT = re.compile(
-    r"ANSIBLE_(PRIVATE_KEY_FILE|REMOTE_(USER|PORT|TEMP)|TIMEOUT|HOST_KEY_CHECKING|SSH_\w+"
-    r"|VAULT_(PASSWORD_FILE|IDENTITY|IDENTITY_LIST)|BECOME_(METHOD|USER|EXE|PASSWORD_FILE)"
-    r"|COLLECTIONS_PATH|ROLES_PATH)"
-)
-
-#: Settings that do not survive, unless chosen here or ``KEPT``.
-FOREIGN = re.compile(r"ANSIBLE_|(JOB|AD_HOC_COMMAND|PROJECT_UPDATE)_ID$")
-
-#: Where ansible finds other collections unless the operator says otherwise: its own default.
-COLLECTIONS = "~/.ansible/collections:/usr/share/ansible/collections"
-
-#: The oldest Mitogen that works with an ansible-core; others use Ansible's own strategy.
-MITOGEN = {(2, 19): (0, 3, 29), (2, 20): (0, 3, 49), (2, 21): (0, 3, 49)}
-
-#: Seconds between two looks at whether the run was interrupted.
-POLL = 0.1
-
-#: Seconds that an interrupted ansible has to end its modules, and then to end by itself.
-MODULE_GRACE = 1.0
-GRACE = 5.0
 
 
 @dataclass(frozen=True)
@@ -160,211 +120,105 @@ class Outcome:
         return [item for result in self.results if result.changed for item in result.plan]
 
 
-def run(
-    request: Request,
-    publish: Callable[[Event], None],
-    redactor: Redactor,
-    secret_names: tuple[set[str], set[str]] = (set(), set()),
-    ready: Callable[[], None] = lambda: None,
-    begun: Callable[[], None] = lambda: None,
-) -> Outcome:
-    """Run ansible-playbook as ``request`` says, publishing events as they come.
+class Ansible:
+    """An ansible process that has been started for one request, and waits to be told to do it."""
 
-    ``secret_names``: the names of secret parameters, and of those known to be public. ``ready`` is
-    called, in a thread, while ansible is being imported; nothing is done before it has returned,
-    and nothing at all if it raises: that is raised here. ``begun`` is called when ansible has read
-    all variables, so that the redactor knows the secret ones, before the first play. An
-    interruption (SIGINT, SIGTERM, SIGHUP) ends ansible, and the outcome says so.
-    """
+    def __init__(self, request: Request, redactor: Redactor, folder: Path) -> None:
+        self._request = request
+        self._channel = Channel(folder)
+        self._watch = Watch(redactor, self._channel, request.ask)
+        self._runner, given = _runner(request, self._watch, folder)
+        self._channel.launch(given)
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="ansible-runner")
+        self._thread.start()
+
+    def run(
+        self, publish: Callable[[Event], None], begun: Callable[[], None] = lambda: None
+    ) -> Outcome:
+        """Run the playbook, publishing events as they come.
+
+        ``begun`` is called when ansible has read all variables, so that the redactor knows the
+        secret ones, before the first play. An interruption (SIGINT, SIGTERM, SIGHUP) ends ansible,
+        and the outcome says so.
+        """
+        self._channel.launch(self._request.arguments())
+        self._watch.follow(publish, begun)
+        self._thread.join()
+        if self._failure:
+            raise self._failure
+        self._watch.finish()
+        return _outcome(self._watch, self._runner.rc)
+
+    def end(self) -> None:
+        """End a process that was told nothing, or that is followed no longer."""
+        self._watch.kill()
+        self._channel.launch(None)
+        self._thread.join()
+        self._channel.close()
+
+    def _run(self) -> None:
+        try:
+            _with_a_terminal(self._runner.run)
+        except BaseException as error:  # noqa: BLE001 - raised in the main thread
+            self._failure = error
+        finally:
+            self._watch.ended()
+
+
+@contextlib.contextmanager
+def started(request: Request, redactor: Redactor) -> Iterator[Ansible]:
+    """An ansible process for ``request``; it imports what it needs until it is told to ``run``."""
+    patches.close_at_once()
+    gc.freeze()
+    gc.enable()
+    processes.adopt_orphans()
+    with private_folder() as folder:
+        ansible = Ansible(request, redactor, folder)
+        try:
+            yield ansible
+        finally:
+            ansible.end()
+
+
+def run(request: Request, publish: Callable[[Event], None], redactor: Redactor) -> Outcome:
+    """Start ansible and run ``request``."""
+    with started(request, redactor) as ansible:
+        return ansible.run(publish)
+
+
+def _runner(request: Request, watch: Watch, folder: Path) -> tuple[Any, dict[str, str]]:
+    """ansible-runner's runner, and the whole environment for ansible's process."""
     from ansible_runner import Runner, RunnerConfig
 
-    patches.close_at_once()
-    with private_folder() as folder:
-        watch = _Watch(publish, redactor, _Channel(folder), request.ask, begun)
-        plugin = strategy(request.strategy, local=request.local)
-        chosen = settings(plugin, folder)
-        config = RunnerConfig(
-            private_data_dir=str(folder),
-            ident="run",
-            suppress_env_files=True,
-            fact_cache_type="",
-            envvars=chosen,
-            playbook="-",
-        )
-        config.prepare()
-        given = environment(config.env, set(chosen), secret_names, folder)
-        if request.local and plugin == "linear" and patches.fast():
-            given["RUNBOOK_IN_PROCESS"] = "1"
-        if request.planned and not request.check:
-            (folder / "planned.json").write_text(json.dumps(request.planned), encoding="utf-8")
-            given["RUNBOOK_PLANNED"] = str(folder / "planned.json")
-        if request.ask:
-            given["RUNBOOK_ANSWERS"] = str(folder / "answers")
-        config.env = {name: value for name, value in given.items() if _ours(name)}
-        # As settings these would be forgotten: without a file of them, ansible-runner empties them.
-        config.pexpect_timeout = POLL
-        config.suppress_ansible_output = config.suppress_output_file = True
-        config.cwd = str(Path.cwd())
-        config.command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "runbook.execute.child.launch",
-            str(folder / "launch"),
-        ]
-        config.expect_passwords = {**dict(_answers(request)), **config.expect_passwords}
-        runner = Runner(config, event_handler=watch.event, cancel_callback=watch.interrupted)
-        gc.freeze()
-        gc.enable()
-        processes.adopt_orphans()
-        sender = _Sender(folder / "launch", given, request.arguments(), ready)
-        with _interruptible(watch):
-            sender.start()
-            _with_a_terminal(runner.run)
-            failure = sender.finish()
-        watch.finish()
-        if failure and not watch.asked:
-            raise failure
-        return _outcome(watch, runner.rc)
-
-
-def strategy(chosen: str = "", *, local: bool = False) -> str:
-    """The strategy plugin of a run: ``chosen``, else ``RUNBOOK_STRATEGY``, else what works best.
-
-    On ``local`` hosts Ansible's own, whose workers run our modules themselves. Elsewhere Mitogen's,
-    which keeps one interpreter a host, so that modules and their imports are paid for once; it is
-    used when it is installed and known to work with this ansible-core.
-    """
-    name = chosen or os.environ.get("RUNBOOK_STRATEGY", "")
-    if name:
-        return {"mitogen": "mitogen_linear"}.get(name, name)
-    if local or not patches.fast():
-        return "linear"
-    from importlib import metadata
-
-    try:
-        core, mitogen = (_version(package) for package in ("ansible-core", "mitogen"))
-    except metadata.PackageNotFoundError:
-        return "linear"
-    oldest = MITOGEN.get((core[0], core[1]))
-    return "mitogen_linear" if oldest and mitogen >= oldest else "linear"
-
-
-def _version(package: str) -> tuple[int, ...]:
-    from importlib import metadata
-
-    return tuple(int(part) for part in re.findall(r"\d+", metadata.version(package))[:3])
-
-
-def settings(plugin: str, folder: Path) -> dict[str, str]:
-    """The ``ANSIBLE_*`` settings of a run with the strategy ``plugin`` and private ``folder``."""
-    (folder / "ansible.cfg").touch()
-    paths = [
-        str(collection.link(folder / "collections")),
-        os.environ.get("ANSIBLE_COLLECTIONS_PATH", COLLECTIONS),
-    ]
-    user_ssh = os.environ.get("ANSIBLE_SSH_ARGS", "-C -o ControlMaster=auto -o ControlPersist=60s")
-    chosen = {
-        "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
-        "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
-        "ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(path for path in paths if path),
-        "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "child/callback"),
-        "ANSIBLE_STDOUT_CALLBACK": "runbook_quiet",
-        "ANSIBLE_STRATEGY": plugin,
-        "ANSIBLE_PIPELINING": "True",
-        "ANSIBLE_SSH_ARGS": user_ssh,
-        "ANSIBLE_GATHERING": "explicit",
-        "ANSIBLE_NOCOLOR": "True",
-        "ANSIBLE_NOCOWS": "True",
-        "ANSIBLE_DEPRECATION_WARNINGS": "False",
-        "ANSIBLE_INVENTORY_UNPARSED_WARNING": "True",
-        "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True",
-        "ANSIBLE_RETRY_FILES_ENABLED": "False",
-        # ansible-runner would turn it off.
-        "ANSIBLE_HOST_KEY_CHECKING": os.environ.get("ANSIBLE_HOST_KEY_CHECKING", "True"),
-        # ansible-runner would drop a result that is larger.
-        "MAX_EVENT_RES": str(2**40),
-    }
-    if plugin.startswith("mitogen"):
-        package = importlib.util.find_spec("ansible_mitogen")
-        if package is not None and package.submodule_search_locations:
-            location = Path(package.submodule_search_locations[0])
-            chosen["ANSIBLE_STRATEGY_PLUGINS"] = str(location / "plugins" / "strategy")
-        program = folder / "ssh"
-        program.write_text(
-            _SSH.format(shlex.quote(os.environ.get("ANSIBLE_SSH_EXECUTABLE", "ssh")))
-        )
-        program.chmod(0o700)
-        chosen["ANSIBLE_SSH_EXECUTABLE"] = str(program)
-    return chosen
-
-
-#: Of several values of an option ssh takes the first. Mitogen gives StrictHostKeyChecking ahead of
-#: the operator's arguments, which would then not count; an option that it has given already takes
-#: its place. Unset, ssh asks, and Mitogen takes the question for a refusal.
-_SSH = """\
-#!/bin/sh
-given=
-for word do
-    shift
-    if [ -z "$given" ] && [ "$word" = "StrictHostKeyChecking yes" ]; then
-        given=1
-        word="LogLevel ERROR"
-    fi
-    set -- "$@" "$word"
-done
-exec {} "$@"
-"""
-
-
-def environment(
-    prepared: Mapping[str, str],
-    chosen: set[str],
-    secret_names: tuple[set[str], set[str]],
-    folder: Path,
-) -> dict[str, str]:
-    """The whole environment of ansible: what ansible-runner ``prepared`` from the operator's.
-
-    Of Ansible's settings only those ``chosen`` here and ``KEPT`` remain, and none of the names
-    that ansible-runner's callback takes for a job of AWX.
-    """
-    secret, public = secret_names
-    user = os.environ.get("USER") or os.getuid()
-    kept = {
-        name: value
-        for name, value in prepared.items()
-        if name in chosen or KEPT.fullmatch(name) or not FOREIGN.match(name)
-    }
-    return {
-        **kept,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
-        "RUNBOOK_HOME": str(home()),
-        "RUNBOOK_HOLDER": f"{user}@{os.uname().nodename}, process {os.getpid()}",
-        "RUNBOOK_PROCESS": process_name(os.getpid()),
-        "RUNBOOK_CHANNEL": str(folder / "channel"),
-        "RUNBOOK_SECRET_NAMES": json.dumps(sorted(secret)),
-        "RUNBOOK_PUBLIC_NAMES": json.dumps(sorted(public)),
-    }
-
-
-def process_name(pid: int) -> str:
-    """A process of this machine for module_utils/lease.py; empty where there is no /proc."""
-    found = processes.Process.of(pid)
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        space = Path("/proc/self/ns/pid").readlink()
-    except OSError:
-        return ""
-    return f"{boot}/{space}/{pid}/{found.started}" if found else ""
-
-
-def _ours(name: str) -> bool:
-    """Whether a variable may be kept in a file by ansible-runner: those that hold no secret."""
-    locale = ("HOME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TMPDIR", "USER", "LOGNAME")
-    return name in locale or (
-        name.startswith(("ANSIBLE_", "AWX_", "RUNNER_", "RUNBOOK_", "ORIGINAL_STDOUT", "MAX_EVENT"))
-        and not re.search(r"PASS(?!WORD_FILE)|TOKEN|SECRET(?!_NAMES)", name)
+    plugin = strategy(request.strategy, local=request.local)
+    chosen = settings(plugin, folder)
+    config = RunnerConfig(
+        private_data_dir=str(folder),
+        ident="run",
+        suppress_env_files=True,
+        fact_cache_type="",
+        envvars=chosen,
+        playbook="-",
     )
+    config.prepare()
+    given = environment(config.env, set(chosen), folder)
+    if request.local and plugin == "linear" and patches.fast():
+        given["RUNBOOK_IN_PROCESS"] = "1"
+    if request.planned and not request.check:
+        (folder / "planned.json").write_text(json.dumps(request.planned), encoding="utf-8")
+        given["RUNBOOK_PLANNED"] = str(folder / "planned.json")
+    if request.ask:
+        given["RUNBOOK_ANSWERS"] = str(folder / "answers")
+    config.env = {name: value for name, value in given.items() if may_be_kept(name)}
+    # As settings these would be forgotten: without a file of them, ansible-runner empties them.
+    config.pexpect_timeout = POLL
+    config.suppress_ansible_output = config.suppress_output_file = True
+    config.cwd = str(Path.cwd())
+    launch = "runbook.execute.child.launch"
+    config.command = [sys.executable, "-P", "-m", launch, str(folder / "launch")]
+    config.expect_passwords = {**dict(_answers(request)), **config.expect_passwords}
+    return Runner(config, event_handler=watch.event, cancel_callback=watch.cancelled), given
 
 
 def _with_a_terminal(start: Callable[[], object]) -> None:
@@ -394,240 +248,7 @@ def _answers(request: Request) -> Iterator[tuple[re.Pattern[str], str]]:
         yield re.compile(rf"Vault password{asked}:\s*$", re.MULTILINE), password
 
 
-@contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
-    """A new folder of this run, 0700; removed at the end, and with it what killed runs left."""
-    base = own_folder(home() / "private")
-    folder = base / f"{os.getpid()}-{time.monotonic_ns()}"
-    folder.mkdir(mode=0o700)
-    with (folder / "alive").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for other in base.iterdir():
-            if other != folder and not _alive(other):
-                shutil.rmtree(other, ignore_errors=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alive(folder: Path) -> bool:
-    """Whether the run that made a private folder still holds it, or is just making it."""
-    try:
-        with (folder / "alive").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pid = folder.name.split("-")[0]
-        return pid.isdigit() and Path(f"/proc/{pid}").exists()
-    return False
-
-
-class _Channel:
-    """Pipes to the ansible process: what its callback tells, JSON a line, and answers to it."""
-
-    def __init__(self, folder: Path) -> None:
-        # Open for both: then neither side waits for the other, and no end of file is seen.
-        self._pipes = {}
-        for name in ("channel", "answers"):
-            os.mkfifo(folder / name, 0o600)
-            self._pipes[name] = os.open(folder / name, os.O_RDWR | os.O_NONBLOCK)
-        self._rest = b""
-
-    def read(self) -> list[dict[str, Any]]:
-        """What has been told since the last time; never waits."""
-        with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(self._pipes["channel"], 65536):
-                self._rest += chunk
-        *lines, self._rest = self._rest.split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def answer(self, text: str) -> None:
-        os.write(self._pipes["answers"], text.splitlines()[0].encode() + b"\n" if text else b"\n")
-
-    def close(self) -> None:
-        for pipe in self._pipes.values():
-            os.close(pipe)
-
-
-class _Watch:
-    """Follows a run: translates and publishes its events, and ends it when asked to."""
-
-    def __init__(
-        self,
-        publish: Callable[[Event], None],
-        redactor: Redactor,
-        channel: _Channel,
-        ask: Callable[[str], str] | None,
-        begun: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.results: list[TaskResult] = []
-        self.errors: list[str] = []
-        self.hosts: Mapping[str, HostCounts] = {}
-        self.running = ""
-        self.asked = 0
-        self.asking = False
-        self.unchecked: list[str] = []
-        self.planned: dict[str, list[dict[str, Any]]] = {}
-        self.broken = False
-        self._publish, self._redactor, self._channel, self._ask = publish, redactor, channel, ask
-        self._begun: Callable[[], None] | None = begun
-        self._pid = 0
-        self._reached: dict[str, dict[str, Any]] = {}
-        self._others: set[processes.Process] = set()
-        self._interrupted = 0.0
-
-    def event(self, raw: Mapping[str, Any]) -> bool:
-        """ansible-runner's event handler; False: nothing is to be kept on disk."""
-        self._listen()
-        self._pid = raw.get("pid", self._pid)
-        for step, done in translate.planned(raw):
-            self.planned.setdefault(step, []).append(done)
-        for event in translate.events(raw, self._reached):
-            if (self.asked or self.broken) and isinstance(event, Notice):
-                continue  # ansible's own words about the interruption
-            match event:
-                case TaskStarted():
-                    self.running = event.name
-                case TaskResult():
-                    self.results.append(event)
-                case Recap():
-                    self.hosts, self.running = event.hosts, ""
-                case Notice(level="error"):
-                    self.errors.append(event.text)
-            self._publish(event)
-        return False
-
-    def _listen(self) -> None:
-        """Take in what ansible's process has told, and answer what it asks."""
-        for message in self._channel.read():
-            if "secrets" in message:
-                self._redactor.learn(message["secrets"])
-                begun, self._begun = self._begun, None
-                if begun:
-                    begun()
-            if "unchecked" in message and message["unchecked"] not in self.unchecked:
-                self.unchecked.append(message["unchecked"])
-            if "reached" in message:
-                self._reached[message["reached"]["host"]] = message["reached"]
-            if "progress" in message:
-                self._publish(Progress(**message["progress"]))
-            if "broken" in message and not self.broken:
-                self._cut_off(message["broken"])
-            if "question" in message:
-                self._channel.answer(self._answer(message["question"]))
-
-    def _cut_off(self, reason: str) -> None:
-        """End a run that can be followed no longer."""
-        self.broken = True
-        self.errors.append(
-            f"cannot write below {home()} ({reason}), so what happens cannot be followed: the run "
-            "was cut off. Make room, and run the same command again to finish"
-        )
-        self._publish(Notice("error", self.errors[-1]))
-
-    def _answer(self, question: str) -> str:
-        """What the operator answers; an interruption is no, and ends the run."""
-        self.asking = True
-        try:
-            return self._ask(question) if self._ask else ""
-        except KeyboardInterrupt:
-            return ""
-        finally:
-            self.asking = False
-
-    def interrupted(self) -> bool:
-        """ansible-runner's cancel callback: True makes it kill the process group."""
-        self._listen()
-        if not (self.asked or self.broken):
-            return False
-        now = time.monotonic()
-        if not self._interrupted and self._pid:
-            main = {found for found in [processes.Process.of(self._pid)] if found}
-            self._others = processes.descendants(os.getpid(), but=main)
-            processes.signal_all(main, signal.SIGINT)
-        self._interrupted = self._interrupted or now
-        if now - self._interrupted > MODULE_GRACE:
-            processes.signal_all({p for p in self._doomed() if p.pid != self._pid}, signal.SIGTERM)
-        return not self._pid or self.asked > 1 or now - self._interrupted > GRACE
-
-    def finish(self) -> None:
-        """After the run: no process of an interrupted one stays, or it is said which."""
-        self._channel.close()
-        if self._interrupted and self._pid and (left := processes.end(self._doomed)):
-            pids = " ".join(str(process.pid) for process in sorted(left, key=lambda p: p.pid))
-            text = f"processes of a cut-off step still run, as another user: sudo kill {pids}"
-            self._publish(Notice("warning", text))
-
-    def _doomed(self) -> set[processes.Process]:
-        """What an interruption ends: ansible's process, and all that it starts even now.
-
-        What steps had started before, to stay (a daemon), is not among its descendants any more,
-        and stays.
-        """
-        return processes.descendants(os.getpid(), but=self._others)
-
-
-@contextlib.contextmanager
-def _interruptible(watch: _Watch) -> Iterator[None]:
-    """Signals ask ``watch`` to end the run, instead of raising somewhere in the middle of it."""
-
-    def ask(_number: int, _frame: object) -> None:
-        watch.asked += 1
-        if watch.asking:
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Sender(threading.Thread):
-    """Gives the ansible process its environment, and when all is ready its arguments."""
-
-    def __init__(
-        self,
-        path: Path,
-        environment: Mapping[str, str],
-        arguments: list[str],
-        ready: Callable[[], None],
-    ) -> None:
-        super().__init__(daemon=True)
-        os.mkfifo(path, 0o600)
-        self._path, self._environment, self._arguments = path, environment, arguments
-        self._ready = ready
-        self._failure: BaseException | None = None
-
-    def run(self) -> None:
-        """The thread: failures are kept for ``finish``."""
-        try:
-            with self._path.open("w", encoding="utf-8") as pipe:
-                pipe.write(json.dumps(self._environment) + "\n")
-                pipe.flush()
-                self._ready()
-                pipe.write(json.dumps(self._arguments) + "\n")
-        except BrokenPipeError:
-            return  # the process has ended, and its exit code says how
-        except BaseException as error:  # noqa: BLE001 - raised in the main thread
-            self._failure = error
-
-    def finish(self) -> BaseException | None:
-        """After the process has ended: what ``ready`` raised."""
-        if self.is_alive():  # perhaps nobody ever read, and it still waits for a reader: be one
-            os.close(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK))
-            self.join(1)
-        return self._failure
-
-
-def _outcome(watch: _Watch, code: int | None) -> Outcome:
+def _outcome(watch: Watch, code: int | None) -> Outcome:
     exit_code = _exit_code(watch, code)
     return Outcome(
         exit_code,
@@ -640,7 +261,7 @@ def _outcome(watch: _Watch, code: int | None) -> Outcome:
     )
 
 
-def _exit_code(watch: _Watch, code: int | None) -> ExitCode:
+def _exit_code(watch: Watch, code: int | None) -> ExitCode:
     """The exit code that a run's end means; ansible's own code only says whether all went well."""
     if watch.broken:
         return ExitCode.FAILED
@@ -657,7 +278,7 @@ def _exit_code(watch: _Watch, code: int | None) -> ExitCode:
     return ExitCode.FAILED
 
 
-def _message(watch: _Watch, exit_code: ExitCode) -> str:
+def _message(watch: Watch, exit_code: ExitCode) -> str:
     """What went wrong, in the words of the step that failed, or of ansible itself."""
     if exit_code in (ExitCode.OK, ExitCode.INTERRUPTED):
         return ""

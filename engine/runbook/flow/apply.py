@@ -1,17 +1,16 @@
-"""``apply``: validate → plan (a check run) → confirm → execute. Each stop has its exit code."""
+"""``apply``: load → plan (a check run) → confirm → execute. Each stop has its exit code."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook import collection
-from runbook.errors import ExitCode, InvalidInputError, RefusedError, RunbookError
+from runbook.errors import ExitCode, RefusedError, RunbookError
 from runbook.events import journal
 from runbook.events.journal import Journal, new_run_id
 from runbook.events.model import (
@@ -26,13 +25,11 @@ from runbook.events.model import (
 from runbook.events.redaction import Redactor
 from runbook.events.render import text
 from runbook.execute import runner
-from runbook.home import expanded
-from runbook.load import inventory, parameters, schemas, targets, vault
+from runbook.load import targets, vault
+from runbook.load.run_input import RunInput, Selection, Source, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from runbook.load.diagnostics import Problem
+    from collections.abc import Sequence
 
 #: Actions of planned changes that take something away; so does any change that deletes rows.
 DESTRUCTIVE = frozenset({"clear", "delete", "drop", "remove", "replace", "restore", "terminate"})
@@ -82,19 +79,6 @@ def apply(options: Options) -> ExitCode:
     return code
 
 
-class InvalidError(InvalidInputError):
-    """All problems of the input, each a line."""
-
-    problems: Sequence[Problem] = ()
-
-    @classmethod
-    def of(cls, problems: Sequence[Problem]) -> InvalidError:
-        """The error of these problems."""
-        error = cls("\n".join(str(problem) for problem in problems))
-        error.problems = problems
-        return error
-
-
 def _renderer(options: Options) -> Subscriber:
     """The one renderer of this call."""
     if options.as_json:
@@ -132,12 +116,6 @@ class _Apply:
         self._redactor = redactor
         self._publisher = publisher
         self._run_id = new_run_id()
-        known = schemas.parameters()
-        self._secret = {name for name, schema in known.items() if schema.get("writeOnly")}
-        self._public = set(known) - self._secret
-        self._extra = parameters.ExtraVars()
-        self._become_password: str | None = None
-        self._vault_passwords: dict[str, str] = {}
         self._outcome: runner.Outcome | None = None
         self._check = True
 
@@ -146,21 +124,34 @@ class _Apply:
         options = self._options
         if options.step and not sys.stdin.isatty():
             raise RefusedError("--step asks before each step, and there is no terminal to ask on.")
-        self._find()
-        self._ask_passwords()
+        source = Source.named(options.playbook, options.target, options.extra_vars)
+        self._redactor.learn(source.extra.secrets())
+        passwords = ask_passwords(options)
+        self._redactor.learn([passwords.become, passwords.vaults])
         if options.validate:
-            self._validate()
+            self._load(source, passwords)
             return ExitCode.OK
+        request = self._request(source, passwords)
         # Also with --yes: what can be known to fail must fail before anything is touched.
-        planned = self._execute(check=True, before=self._prepare)
+        begun = time.monotonic()
+        with runner.started(request, self._redactor) as ansible:  # meanwhile it is imported
+            given = self._load(source, passwords)
+            bring_up(source.target)
+            self._prune()
+            self._publisher.subscribe(Journal(self._run_id))
+            planned = self._run(ansible, given, begun)
         if planned.exit_code != ExitCode.OK or not (planned.changed or planned.unchecked):
             return planned.exit_code
         if options.check:
             pending = options.detailed_exitcode and planned.changed
             return ExitCode.CHANGES if pending else ExitCode.OK
         if not options.yes:
-            confirm(planned, self._target.name)
-        return self._execute(check=False).exit_code
+            confirm(planned, source.target.name)
+        ask = ask_step if options.step else None
+        held = replace(request, check=False, ask=ask, planned=planned.planned)
+        begun, self._check = time.monotonic(), False
+        with runner.started(held, self._redactor) as ansible:
+            return self._run(ansible, given, begun).exit_code
 
     def result(
         self, code: ExitCode, message: str = "", problems: Sequence[dict[str, Any]] = ()
@@ -180,39 +171,15 @@ class _Apply:
             plan=done.plan if done else [],
         )
 
-    def _find(self) -> None:
-        """What the names of playbook and target mean."""
+    def _load(self, source: Source, passwords: Passwords) -> RunInput:
+        """The input, its warnings published; InvalidError for all that is wrong with it."""
         options = self._options
-        self._target = targets.target(options.target)
-        self._playbook = targets.playbook(options.playbook)
-        self._extra = parameters.parse_extra_vars(options.extra_vars)
-        given = self._extra.values.items()
-        self._redactor.learn(value for name, value in given if name in self._secret)
-
-    def _validate(self) -> None:
-        """Everything that can be wrong in the input, at once."""
-        options = self._options
-        warnings = validated(
-            self._playbook,
-            self._target,
-            self._extra,
-            tags=options.tags,
-            skip_tags=options.skip_tags,
-            limit=options.limit or None,
-            start_at_task=options.start_at_task,
-            passwords=vault.passwords(
-                self._vault_passwords, options.vault_password_file, options.vault_id
-            ),
-        )
-        for warning in warnings:
+        selection = Selection(options.tags, options.skip_tags, options.limit, options.start_at_task)
+        opened = vault.passwords(passwords.vaults, options.vault_password_file, options.vault_id)
+        given = load(source, selection, opened)
+        for warning in given.warnings:
             self._publisher.publish(Notice("warning", str(warning)))
-
-    def _prepare(self) -> None:
-        """The input; then the target, if it is the packaged sandbox, and the journal."""
-        self._validate()
-        bring_up(self._target)
-        self._prune()
-        self._publisher.subscribe(Journal(self._run_id))
+        return given
 
     def _prune(self) -> None:
         """Make room in the journal; what cannot be removed stops no run."""
@@ -222,31 +189,20 @@ class _Apply:
             text = f"old runs of the journal stay: cannot remove {error.filename}: {error.strerror}"
             self._publisher.publish(Notice("warning", text))
 
-    def _execute(self, *, check: bool, before: Callable[[], None] = lambda: None) -> runner.Outcome:
-        """One run of ansible with its beginning and its end; ``before`` may still stop it."""
-        self._check = check
+    def _run(self, ansible: runner.Ansible, given: RunInput, begun: float) -> runner.Outcome:
+        """One run of ansible, from its beginning to its end, for whoever follows it."""
+        check = self._check
         started = False
-
-        def ready() -> None:
-            before()
-            _ = self._shown_parameters  # worked out while ansible is being imported
 
         def start(parameters: dict[str, Any]) -> None:
             nonlocal started
             if not started:
-                name, target = self._playbook.name, self._target.name
+                name, target = given.name, given.source.target.name
                 self._publisher.publish(RunStarted(self._run_id, name, target, check, parameters))
             started = True
 
-        begun = time.monotonic()
-        outcome = self._outcome = runner.run(
-            self._request(check=check),
-            self._publisher.publish,
-            self._redactor,
-            (self._secret, self._public),
-            ready,
-            lambda: start(self._shown_parameters),
-        )
+        shown = given.differing()
+        outcome = self._outcome = ansible.run(self._publisher.publish, lambda: start(shown))
         start({})  # ansible ended before it knew which values are secret
         self._publisher.publish(
             RunFinished(
@@ -260,58 +216,46 @@ class _Apply:
         )
         return outcome
 
-    def _request(self, *, check: bool) -> runner.Request:
+    def _request(self, source: Source, passwords: Passwords) -> runner.Request:
+        """The check run, as ansible-playbook takes it."""
         options = self._options
+        assert source.playbook is not None
+        assert source.inventory is not None
         return runner.Request(
-            playbook=self._playbook,
-            inventory=self._target.inventory,
-            check=check,
+            playbook=source.playbook,
+            inventory=source.target.inventory,
+            check=True,
             diff=options.diff,
-            extra_vars=tuple(map(self._extra_vars, options.extra_vars)),
+            extra_vars=source.extra.arguments,
             limit=options.limit,
             tags=",".join(options.tags),
             skip_tags=",".join(options.skip_tags),
             forks=options.forks or 0,
             verbosity=options.verbose,
             become=options.become,
-            become_password=self._become_password,
-            vault_passwords=self._vault_passwords,
+            become_password=passwords.become,
+            vault_passwords=passwords.vaults,
             vault_password_files=options.vault_password_file,
             vault_ids=options.vault_id,
             start_at_task=options.start_at_task,
-            ask=ask_step if options.step and not check else None,
             strategy=options.strategy,
-            local=self._local,
-            planned={} if check or self._outcome is None else self._outcome.planned,
+            local=source.inventory.local,
         )
 
-    @cached_property
-    def _local(self) -> bool:
-        """Whether the target is this machine; the check run and the real one ask."""
-        return inventory.read(self._target).local
 
-    @cached_property
-    def _shown_parameters(self) -> dict[str, Any]:
-        """The parameters that differ from their defaults, secrets masked."""
-        return {
-            f"{found.name} [{found.host}]" if found.host else found.name: found.value
-            for found in parameters.resolve(self._playbook, self._target, self._extra)
-            if found.differs
-        }
+@dataclass(frozen=True)
+class Passwords:
+    """The passwords that were typed: for privilege escalation, and of vaults by option."""
 
-    @staticmethod
-    def _extra_vars(option: str) -> str:
-        """An ``-e`` as ansible takes it: typed values as JSON; a file, perhaps a vault, by name."""
-        if option.startswith("@"):
-            return f"@{expanded(option[1:]).absolute()}"
-        return json.dumps(dict(parameters.parse_extra_vars([option]).values), default=str)
+    become: str | None
+    vaults: Mapping[str, str]
 
-    def _ask_passwords(self) -> None:
-        options = self._options
-        if options.ask_become_pass:
-            self._become_password = ask("Become password", hidden=True)
-        self._vault_passwords = ask_vault_passwords(options.ask_vault_password, options.vault_id)
-        self._redactor.learn([self._become_password, self._vault_passwords])
+
+def ask_passwords(options: Options) -> Passwords:
+    """What ``options`` ask for."""
+    become = ask("Become password", hidden=True) if options.ask_become_pass else None
+    vaults = ask_vault_passwords(options.ask_vault_password, options.vault_id)
+    return Passwords(become, vaults)
 
 
 def ask_vault_passwords(wanted: bool, identities: Sequence[str]) -> dict[str, str]:  # noqa: FBT001
@@ -321,18 +265,6 @@ def ask_vault_passwords(wanted: bool, identities: Sequence[str]) -> dict[str, st
         name: ask("Vault password" + (f" ({name})" if name != vault.ASKED else ""), hidden=True)
         for name in [*names, *vault.prompts(identities)]
     }
-
-
-def validated(
-    playbook: Path, target: targets.Target, extra: parameters.ExtraVars, **selection: Any
-) -> list[Problem]:
-    """The warnings about a run's input (``checks.check``); InvalidError for all else, at once."""
-    from runbook.load import checks  # here, while ansible is being imported
-
-    found = checks.check(playbook, target, extra, **selection)
-    if problems := [problem for problem in found if not problem.warning]:
-        raise InvalidError.of(problems)
-    return list(found)
 
 
 def bring_up(target: targets.Target) -> None:

@@ -58,42 +58,36 @@ def ask(
     from runbook import collection
     from runbook.events.redaction import Redactor
     from runbook.execute import runner
-    from runbook.flow.apply import ask_vault_passwords, bring_up, validated
-    from runbook.load import inventory, parameters, schemas, targets, vault
+    from runbook.flow.apply import ask_vault_passwords, bring_up
+    from runbook.load import targets, vault
+    from runbook.load.run_input import Selection, Source, load
 
     playbook = collection.root() / "playbooks/queries" / f"{question}.yml"
     target = targets.target(options["target"])
-    known = schemas.parameters()
-    secret = {name for name, schema in known.items() if schema.get("writeOnly")}
     redactor = Redactor()
     with tempfile.TemporaryDirectory(prefix="runbook-") as answers:
         given = (*options["extra_vars"], json.dumps({**(variables or {}), "answers": answers}))
-        extra = parameters.parse_extra_vars(given)
-        redactor.learn(value for name, value in extra.values.items() if name in secret)
-
+        source = Source.of(playbook, target, given)
+        redactor.learn(source.extra.secrets())
         asked = ask_vault_passwords(options["ask_vault_password"], options["vault_id"])
         redactor.learn(asked.values())
-
-        def prepare() -> None:
-            files, identities = options["vault_password_file"], options["vault_id"]
-            passwords = vault.passwords(asked, files, identities)
-            limit = options["limit"] or None
-            validated(playbook, target, extra, limit=limit, passwords=passwords)
-            bring_up(target)
-
+        files, identities = options["vault_password_file"], options["vault_id"]
         request = runner.Request(
             playbook=playbook,
             inventory=target.inventory,
             check=check,
-            extra_vars=given,
+            extra_vars=source.extra.arguments,
             limit=options["limit"],
             vault_passwords=asked,
-            vault_password_files=options["vault_password_file"],
-            vault_ids=options["vault_id"],
-            local=inventory.read(target).local,
+            vault_password_files=files,
+            vault_ids=identities,
+            local=source.inventory is not None and source.inventory.local,
         )
-        with _shown() as show:
-            outcome = runner.run(request, show, redactor, (secret, set(known) - secret), prepare)
+        with runner.started(request, redactor) as ansible, _shown() as show:
+            opened = vault.passwords(asked, files, identities)
+            load(source, Selection(limit=options["limit"]), opened)
+            bring_up(target)
+            outcome = ansible.run(show)
         if outcome.exit_code == ExitCode.INTERRUPTED:
             raise KeyboardInterrupt
         if outcome.exit_code != ExitCode.OK:

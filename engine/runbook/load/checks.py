@@ -1,8 +1,8 @@
-"""Playbooks, inventories and parameters held against each other."""
+"""Playbooks, inventories and parameters cross-checked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -21,75 +21,85 @@ from runbook.load.targets import Target
 
 from . import documentation, schemas
 from .inventory import Inventory, read
+from .parameters import ExtraVars
 from .playbook import MAGIC, Definition, Walk, known_tags
+from .run_input import Selection, Source
 
 if TYPE_CHECKING:
-    from runbook.load.parameters import ExtraVars
     from runbook.load.vault import Passwords
 
 
+@dataclass(frozen=True)
+class Walked:
+    """A walk through all of a run's input.
+
+    ``own`` are the names that the playbook and ``-e`` define, ``needed`` the parameters that the
+    playbook uses or sets, ``hosts`` those that its plays change.
+    """
+
+    walk: Walk
+    own: frozenset[str]
+    needed: frozenset[str]
+    hosts: frozenset[str]
+
+
 def check(
-    playbook: Path | None,
-    target: Target | None = None,
-    extra: ExtraVars | None = None,
-    tags: Sequence[str] = (),
-    skip_tags: Sequence[str] = (),
-    limit: str | None = None,
-    passwords: Passwords | None = None,
-    start_at_task: str = "",
-) -> list[Problem]:
-    """Everything that is wrong with a run of ``playbook`` on ``target``, before anything is done.
+    source: Source, selection: Selection, passwords: Passwords | None = None
+) -> tuple[Walked, list[Problem]]:
+    """Everything that is wrong with a run, before anything is done.
 
     Vaults are looked at only with ``passwords``. Warnings are among the problems
     (``Problem.warning``); they do not stop a run.
     """
-    inventory = read(target, playbook.parent if playbook else None) if target else None
-    walk, own = _walked(playbook, inventory, extra)
+    playbook, inventory, extra = source.playbook, source.inventory, source.extra
+    walked = _walked(source, selection.limit)
+    walk = walked.walk
     problems = [*walk.problems, *_types(walk)]
-    hosts = _hosts(walk, inventory, limit) if inventory else set()
     if passwords is not None:
-        problems += _closed_vaults(walk, inventory, hosts, extra, passwords)
+        problems += _closed_vaults(walked, source, passwords)
     if playbook:
-        problems += _tag_problems(walk, playbook, {"--tags": tags, "--skip-tags": skip_tags})
-        problems += _start_problems(walk, playbook, start_at_task)
+        tags = {"--tags": selection.tags, "--skip-tags": selection.skip_tags}
+        problems += _tag_problems(walk, playbook, tags)
+        problems += _start_problems(walk, playbook, selection.start_at_task)
         problems += _unused_extra(walk, playbook, extra)
     if inventory:
         problems += inventory.all_problems()
         problems += [] if walk.open_uses else _unknown(inventory, walk.used)
-        problems += _host_problems(walk, inventory, limit)
+        problems += _host_problems(walk, inventory, selection.limit)
         if playbook and not walk.open_names:
-            for missing in _missing(inventory, hosts, walk.used - own):
+            for missing in _missing(inventory, walked):
                 problems.append(missing.problem([playbook.name]))
-    return ordered(problems)
+    return walked, ordered(problems)
 
 
-def _walked(
-    playbook: Path | None, inventory: Inventory | None, extra: ExtraVars | None
-) -> tuple[Walk, set[str]]:
-    """A walk through all of a run's input, and the names that playbook and ``-e`` define."""
+def _walked(source: Source, limit: str = "") -> Walked:
+    inventory, extra = source.inventory, source.extra
     given = set(schemas.parameters()) | (inventory.names() if inventory else set())
     walk = Walk(
-        frozenset(given | set(extra.values if extra else ())),
-        open_names=bool(inventory and inventory.open) or bool(extra and extra.sealed),
+        frozenset(given | set(extra.values)),
+        open_names=bool(inventory and inventory.open) or extra.sealed,
     )
-    if playbook:
-        walk.playbook(playbook)
-    own = set(walk.definitions)
-    if extra:
-        walk.problems += extra.problems
-        own |= set(extra.values)
-        for name, value in extra.values.items():
-            walk.definitions.setdefault(name, []).append(
-                Definition(extra.documents[name], (name,), value)
-            )
-            walk.expressions(extra.documents[name], (name,), value)
-    if inventory:
-        for layer in inventory.layers:
-            walk.define(layer.document, layer.path, layer.values)
-        for layer in inventory.layers:
-            walk.expressions(layer.document, layer.path, layer.values)
+    if source.playbook:
+        walk.playbook(source.playbook)
+    written = frozenset(walk.definitions)
+    walk.problems += extra.problems
+    for name, value in extra.values.items():
+        walk.definitions.setdefault(name, []).append(
+            Definition(extra.documents[name], (name,), value)
+        )
+    layers = inventory.layers if inventory else []
+    for layer in layers:
+        walk.define(layer.document, layer.path, layer.values)
     walk.finish()
-    return walk, own
+    needed = frozenset(walk.used | (written & extra.values.keys()))
+    # What the playbook does not use can be wrong as well.
+    for name, value in extra.values.items():
+        walk.expressions(extra.documents[name], (name,), value)
+    for layer in layers:
+        walk.expressions(layer.document, layer.path, layer.values)
+    walk.finish()
+    hosts = frozenset(_hosts(walk, inventory, limit) if inventory else ())
+    return Walked(walk, written | extra.values.keys(), needed, hosts)
 
 
 def check_paths(paths: Sequence[Path], extra: ExtraVars | None = None) -> list[Problem]:
@@ -112,13 +122,13 @@ def check_paths(paths: Sequence[Path], extra: ExtraVars | None = None) -> list[P
     problems = found.problems
     uses = _Uses()
     for playbook in playbooks:
-        problems += _on_each(playbook, found.inventories, extra, uses)
+        problems += _on_each(playbook, found.inventories, extra or ExtraVars(), uses)
     for file in found.tasks:
         walk = Walk(frozenset(schemas.parameters()), open_names=True)
         walk.tasks_file(file)
         problems += walk.problems
     for inventory in map(read, found.inventories):
-        walk, _ = _walked(None, inventory, None)
+        walk = _walked(Source(None, inventory, ExtraVars())).walk
         problems += [*walk.problems, *_types(walk)] if inventory.target not in uses.targets else []
         problems += inventory.all_problems()
         problems += [] if uses.open else _unknown(inventory, uses.names | walk.used)
@@ -140,18 +150,18 @@ class _Uses:
 
 
 def _on_each(
-    playbook: Path, where: Sequence[Target], extra: ExtraVars | None, uses: _Uses
+    playbook: Path, where: Sequence[Target], extra: ExtraVars, uses: _Uses
 ) -> Iterable[Problem]:
     """What is wrong with a playbook; what is so on some targets only, names them."""
     inventories = [read(target, playbook.parent) for target in where]
     walks = {
-        inventory.target: (inventory, *_walked(playbook, inventory, extra))
+        inventory.target: (inventory, _walked(Source(playbook, inventory, extra)))
         for inventory in inventories
     }
     fitting = {
-        target: (inventory, walk, own)
-        for target, (inventory, walk, own) in walks.items()
-        if not inventory.static or _hosts(walk, inventory, None)
+        target: (inventory, walked)
+        for target, (inventory, walked) in walks.items()
+        if not inventory.static or walked.hosts
     }
     if not fitting:  # for hosts of none of them: looked at by itself
         names = set(schemas.parameters()).union(*(inventory.names() for inventory in inventories))
@@ -163,7 +173,8 @@ def _on_each(
         return [*walk.problems, *_types(walk)]
     places: dict[Problem, list[str]] = {}
     files: set[str] = set()
-    for target, (inventory, walk, own) in fitting.items():
+    for target, (inventory, walked) in fitting.items():
+        walk = walked.walk
         uses.targets.add(target)
         uses.names |= walk.used
         uses.open = uses.open or walk.open_uses
@@ -171,7 +182,7 @@ def _on_each(
         for problem in {*walk.problems, *_types(walk)}:
             places.setdefault(problem, []).append(target.name)
         if not walk.open_names:
-            for missing in _missing(inventory, _hosts(walk, inventory, None), walk.used - own):
+            for missing in _missing(inventory, walked):
                 entry = uses.lacking.setdefault(missing.problem([""]), (missing, []))
                 entry[1].append(playbook.name)
     return [
@@ -250,7 +261,9 @@ def _types(walk: Walk) -> Iterable[Problem]:
                 yield place.document.problem((*place.path, *path), message)
 
 
-def _tag_problems(walk: Walk, playbook: Path, given: dict[str, Sequence[str]]) -> Iterable[Problem]:
+def _tag_problems(
+    walk: Walk, playbook: Path, given: Mapping[str, Sequence[str]]
+) -> Iterable[Problem]:
     for option, entries in given.items():
         for tag in (tag.strip() for entry in entries for tag in entry.split(",")):
             if tag not in known_tags(walk) and not walk.open_uses:
@@ -284,8 +297,8 @@ def _start_problems(walk: Walk, playbook: Path, start: str) -> Iterable[Problem]
         yield Problem(option, 0, 0, start, message)
 
 
-def _unused_extra(walk: Walk, playbook: Path, extra: ExtraVars | None) -> Iterable[Problem]:
-    if not extra or walk.open_uses:
+def _unused_extra(walk: Walk, playbook: Path, extra: ExtraVars) -> Iterable[Problem]:
+    if walk.open_uses:
         return
     for name in extra.values:
         if name in walk.used or name in MAGIC or _is_ansibles(name):
@@ -349,14 +362,14 @@ def _used_by_all() -> set[str]:
     return used
 
 
-def _hosts(walk: Walk, inventory: Inventory, limit: str | None) -> set[str]:
+def _hosts(walk: Walk, inventory: Inventory, limit: str) -> set[str]:
     """The hosts that the plays change."""
     patterns = [pattern if "{{" not in pattern else "all" for _, _, pattern in walk.hosts]
     hosts = set().union(*(inventory.match(pattern) for pattern in patterns))
     return hosts & inventory.match(limit) if limit else hosts
 
 
-def _host_problems(walk: Walk, inventory: Inventory, limit: str | None) -> Iterable[Problem]:
+def _host_problems(walk: Walk, inventory: Inventory, limit: str) -> Iterable[Problem]:
     if not inventory.static:
         return
     known = {*inventory.hosts, *inventory.groups}
@@ -369,18 +382,13 @@ def _host_problems(walk: Walk, inventory: Inventory, limit: str | None) -> Itera
         yield Problem("--limit", 0, 0, limit, message, suggest(limit, known))
 
 
-def _closed_vaults(
-    walk: Walk,
-    inventory: Inventory | None,
-    hosts: Iterable[str],
-    extra: ExtraVars | None,
-    passwords: Passwords,
-) -> Iterable[Problem]:
+def _closed_vaults(walked: Walked, source: Source, passwords: Passwords) -> Iterable[Problem]:
     """What the run reads and no password opens: whole files, and variables that it uses."""
-    read = [*walk.documents.values(), *(extra.read if extra else ())]
+    walk, inventory = walked.walk, source.inventory
+    read = [*walk.documents.values(), *source.extra.read]
     places: list[tuple[Document, DocumentPath, bool]] = [(each, (), False) for each in read]
     if inventory:
-        used = {id(layer) for host in hosts for layer in inventory.of_host(host)}
+        used = {id(layer) for host in walked.hosts for layer in inventory.of_host(host)}
         layers = [layer for layer in inventory.layers if id(layer) in used]
         if not inventory.static:  # of its hosts none may be known
             layers += [layer for layer in inventory.layers if layer.group == "all"]
@@ -415,11 +423,11 @@ class _Missing:
         )
 
 
-def _missing(inventory: Inventory, hosts: Iterable[str], used: set[str]) -> Iterable[_Missing]:
+def _missing(inventory: Inventory, walked: Walked) -> Iterable[_Missing]:
     """Parameters without a default that a host of the target does not have."""
-    hosts = sorted(hosts)
+    hosts = sorted(walked.hosts)
     for name, schema in schemas.parameters().items():
-        if not schema.get("x-required") or name not in used:
+        if not schema.get("x-required") or name not in walked.walk.used - walked.own:
             continue
         lacking = [
             host

@@ -53,7 +53,16 @@ def ordered(problems: Iterable[Problem]) -> list[Problem]:
     return sorted(set(problems))
 
 
+class InvalidError(InvalidInputError):
+    """All problems of the input, each a line."""
+
+    problems: Sequence[Problem] = ()
+
+
 def fail_on(problems: Sequence[Problem]) -> None:
-    """Raise ``problems`` as one ``InvalidInputError``, one a line; nothing if all are warnings."""
-    if any(not problem.warning for problem in problems):
-        raise InvalidInputError("\n".join(str(problem) for problem in ordered(problems)))
+    """Raise the ``problems`` that are no warnings, if there are any, as one ``InvalidError``."""
+    wrong = ordered(problem for problem in problems if not problem.warning)
+    if wrong:
+        error = InvalidError("\n".join(map(str, wrong)))
+        error.problems = wrong
+        raise error

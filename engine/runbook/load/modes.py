@@ -1,4 +1,4 @@
-"""The run modes, and what one of them does: for ``list`` and ``show``."""
+"""The run modes, for ``list``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import positions, targets
-from .playbook import Step, Walk
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,3 @@ def _run_mode(path: Path) -> RunMode:
     plays = document.value if isinstance(document.value, list) else []
     names = [str(play["name"]) for play in plays if isinstance(play, dict) and "name" in play]
     return RunMode(path.name, path, ", ".join(names) or path.stem, document.comment)
-
-
-def playbook_steps(path: Path) -> list[Step]:
-    """The steps of a playbook in their order, those of imported files and roles included."""
-    walk = Walk(frozenset(), open_names=True)
-    walk.playbook(path)
-    return walk.steps

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from runbook.events.redaction import MASK
 from runbook.home import expanded
 
-from . import inventory as inventories
 from . import positions, schemas
 from .diagnostics import Problem
 from .positions import VAULT, Document
-from .targets import Target
+
+if TYPE_CHECKING:
+    from .run_input import Source
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _BOOLEANS = {
     **dict.fromkeys(("true", "yes", "on", "1", "t", "y"), True),
     **dict.fromkeys(("false", "no", "off", "0", "f", "n"), False),
 }
-#: What takes the place of a secret wherever a parameter is shown.
-MASK = "********"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class ExtraVars:
     """The variables of all ``-e`` options, later ones winning, and what is wrong with them.
 
     ``sealed``: a file was encrypted as a whole, so that more names may be given than are known.
-    ``read``: every option as a document.
+    ``read``: every option as a document. ``arguments``: every option as ansible takes it, typed
+    values as JSON, a file by its absolute name.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -39,6 +40,11 @@ class ExtraVars:
     problems: tuple[Problem, ...] = ()
     sealed: bool = False
     read: tuple[Document, ...] = field(default=(), compare=False)
+    arguments: tuple[str, ...] = field(default=(), compare=False)
+
+    def secrets(self) -> list[Any]:
+        """The values of secret parameters."""
+        return [value for name, value in self.values.items() if name in schemas.secret_names()]
 
 
 @dataclass(frozen=True)
@@ -78,25 +84,37 @@ def parse_extra_vars(options: Iterable[str]) -> ExtraVars:
     values: dict[str, Any] = {}
     documents: dict[str, Document] = {}
     problems: list[Problem] = []
-    read = [_document(option.strip()) for option in options]
-    sealed = False
-    for document in read:
-        problems += document.problems
-        sealed = sealed or document.value is VAULT
-        if document.value is None or document.value is VAULT:
-            continue
-        if not isinstance(document.value, dict):
-            problems.append(document.problem((), "a mapping of names is expected"))
-            continue
-        for name, value in document.value.items():
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
-                # Not repeated: {db_pwd:VALUE}, without a blank, is one long name.
-                mark = document.mark((name,), key=True)
-                message = "a key that is no name for a variable; NAME: VALUE wants a blank"
-                problems.append(Problem(document.file, mark.line, mark.col, "", message))
-                continue
-            values[name], documents[name] = value, document
-    return ExtraVars(values, documents, tuple(problems), sealed, tuple(read))
+    read: list[Document] = []
+    arguments: list[str] = []
+    for option in map(str.strip, options):
+        document = _document(option)
+        named = dict(_named(document, problems))
+        values |= named
+        documents |= dict.fromkeys(named, document)
+        read.append(document)
+        file = option.startswith("@")
+        arguments.append(
+            f"@{expanded(option[1:]).absolute()}" if file else json.dumps(named, default=str)
+        )
+    sealed = any(document.value is VAULT for document in read)
+    return ExtraVars(values, documents, tuple(problems), sealed, tuple(read), tuple(arguments))
+
+
+def _named(document: Document, problems: list[Problem]) -> Iterator[tuple[str, Any]]:
+    """The variables of one option; what is wrong with it goes to ``problems``."""
+    problems += document.problems
+    if document.value is None or document.value is VAULT:
+        return
+    if not isinstance(document.value, dict):
+        problems.append(document.problem((), "a mapping of names is expected"))
+        return
+    for name, value in document.value.items():
+        if isinstance(name, str) and _NAME.fullmatch(name):
+            yield name, value
+        else:  # Not repeated: {db_pwd:VALUE}, without a blank, is one long name.
+            mark = document.mark((name,), key=True)
+            message = "a key that is no name for a variable; NAME: VALUE wants a blank"
+            problems.append(Problem(document.file, mark.line, mark.col, "", message))
 
 
 def _document(option: str) -> Document:
@@ -145,32 +163,15 @@ def typed(name: str, text: str) -> Any:
     return text
 
 
-def resolve(
-    playbook: Path, target: Target | None, extra: ExtraVars | None = None
-) -> list[Parameter]:
-    """The parameters that ``playbook`` uses, with the values that a run on ``target`` would take.
+def resolve(source: Source, needed: Collection[str], hosts: Collection[str]) -> Iterator[Parameter]:
+    """The parameters ``needed`` of a run, with the values that it would take on ``hosts``.
 
-    In the order of the schema. One that differs between the target's hosts is given for each.
+    In the order of the schema. One that differs between the hosts is given for each.
     """
-    extra = extra or ExtraVars()
-    from .playbook import Walk  # not before ansible has begun to be imported
-
-    inventory = inventories.read(target, playbook.parent) if target else None
-    walk = Walk(frozenset(schemas.parameters()), open_names=True)
-    walk.playbook(playbook)
-    own = {name for name in walk.definitions if name in extra.values}
-    for layer in inventory.layers if inventory else []:
-        walk.define(layer.document, layer.path, layer.values)
-    walk.finish()
-    hosts = (
-        sorted(set().union(*(inventory.match(p) for _, _, p in walk.hosts))) if inventory else []
-    )
-    resolved = []
     for name, schema in schemas.parameters().items():
-        if name in walk.used or name in own:
-            by_host = {host: _value(name, schema, inventory, host, extra) for host in hosts or [""]}
-            resolved += _per_host(name, schema, by_host)
-    return resolved
+        if name in needed:
+            by_host = {host: _value(name, schema, source, host) for host in sorted(hosts) or [""]}
+            yield from _per_host(name, schema, by_host)
 
 
 def _per_host(
@@ -196,18 +197,11 @@ def _per_host(
     ]
 
 
-def _value(
-    name: str,
-    schema: Mapping[str, Any],
-    inventory: inventories.Inventory | None,
-    host: str,
-    extra: ExtraVars,
-) -> tuple[Any, str]:
+def _value(name: str, schema: Mapping[str, Any], source: Source, host: str) -> tuple[Any, str]:
     """The value of a parameter for a host, and where it is written."""
-    if name in extra.values:
-        document = extra.documents[name]
-        return extra.values[name], _source(document, (name,))
-    for layer in reversed(inventory.of_host(host) if inventory else []):
+    if name in source.extra.values:
+        return source.extra.values[name], _source(source.extra.documents[name], (name,))
+    for layer in reversed(source.inventory.of_host(host) if source.inventory else []):
         if name in layer.values:
             return layer.values[name], _source(layer.document, (*layer.path, name))
     if "default" in schema:

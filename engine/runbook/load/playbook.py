@@ -111,6 +111,7 @@ class Walk:
     plays: list[str] = field(default_factory=list)
     documents: dict[Path, Document] = field(default_factory=dict)
     _facts: set[str] = field(default_factory=set)
+    _reached: set[str] = field(default_factory=set)
     _notified: list[tuple[Document, DocumentPath, str]] = field(default_factory=list)
     _handlers: set[str] = field(default_factory=set)
     _handlers_open: bool = False
@@ -144,12 +145,11 @@ class Walk:
         self._tasks_file(path, _Scope(path.parent, self._facts))
 
     def finish(self) -> None:
-        """Look at what only the whole tells: the definitions that something uses, and theirs."""
-        reached: set[str] = set()
+        """Look at the definitions that something uses, and at what they use in turn."""
         everything = self.given | self._facts | self.definitions.keys()
-        while missing := (self.used & self.definitions.keys()) - reached:
+        while missing := (self.used & self.definitions.keys()) - self._reached:
             for name in sorted(missing):
-                reached.add(name)
+                self._reached.add(name)
                 for definition in self.definitions[name]:
                     self._needs(definition.document, definition.path, definition.value, everything)
 

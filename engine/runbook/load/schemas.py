@@ -61,6 +61,12 @@ def _settings_with_parameters() -> dict[str, Mapping[str, Any]]:
 
 
 @cache
+def secret_names() -> frozenset[str]:
+    """The parameters whose values are secret."""
+    return frozenset(name for name, schema in parameters().items() if schema.get("writeOnly"))
+
+
+@cache
 def validator(name: str) -> Validator:
     """The compiled schema ``NAME``."""
     return compiled(read(name))

@@ -33,10 +33,10 @@ def main() -> None:
         os.environ.update(json.loads(pipe.readline() or "{}"))
         sys.argv[:] = ["ansible-playbook"]
         _warm_up()
-        arguments = pipe.readline()
-    if not arguments or os.getppid() != engine:  # nothing is to be done, or nobody is there
+        arguments = json.loads(pipe.readline() or "null")
+    if arguments is None or os.getppid() != engine:  # nothing is to be done, or nobody is there
         sys.exit(0)
-    _end(_run(json.loads(arguments)))
+    _end(_run(arguments))
 
 
 def _register_children(parent: int) -> None:

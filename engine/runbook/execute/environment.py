@@ -1,0 +1,177 @@
+"""The environment of the ansible process: which settings it gets, which of the operator's stay.
+
+Hermetic: no ``ansible.cfg`` is read, and of the operator's ``ANSIBLE_*`` settings only those
+survive that say how to reach hosts (``KEPT``); what they would break is decided by ``settings``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from runbook import collection, processes
+from runbook.execute.child import patches
+from runbook.home import home
+from runbook.load import schemas
+
+#: Settings of the operator that survive: how hosts are reached and vaults opened.
+KEPT = re.compile(
+    r"ANSIBLE_(PRIVATE_KEY_FILE|REMOTE_(USER|PORT|TEMP)|TIMEOUT|HOST_KEY_CHECKING|SSH_\w+"
+    r"|VAULT_(PASSWORD_FILE|IDENTITY|IDENTITY_LIST)|BECOME_(METHOD|USER|EXE|PASSWORD_FILE)"
+    r"|COLLECTIONS_PATH|ROLES_PATH)"
+)
+
+#: Settings that do not survive, unless chosen here or ``KEPT``.
+FOREIGN = re.compile(r"ANSIBLE_|(JOB|AD_HOC_COMMAND|PROJECT_UPDATE)_ID$")
+
+#: Where ansible finds other collections unless the operator says otherwise: its own default.
+COLLECTIONS = "~/.ansible/collections:/usr/share/ansible/collections"
+
+#: The oldest Mitogen that works with an ansible-core; others use Ansible's own strategy.
+MITOGEN = {(2, 19): (0, 3, 29), (2, 20): (0, 3, 49), (2, 21): (0, 3, 49)}
+
+
+def strategy(chosen: str = "", *, local: bool = False) -> str:
+    """The strategy plugin of a run: ``chosen``, else ``RUNBOOK_STRATEGY``, else what works best.
+
+    On ``local`` hosts Ansible's own, whose workers run our modules themselves. Elsewhere Mitogen's,
+    which keeps one interpreter a host, so that modules and their imports are paid for once; it is
+    used when it is installed and known to work with this ansible-core.
+    """
+    name = chosen or os.environ.get("RUNBOOK_STRATEGY", "")
+    if name:
+        return {"mitogen": "mitogen_linear"}.get(name, name)
+    if local or not patches.fast():
+        return "linear"
+    from importlib import metadata
+
+    try:
+        core, mitogen = (_version(package) for package in ("ansible-core", "mitogen"))
+    except metadata.PackageNotFoundError:
+        return "linear"
+    oldest = MITOGEN.get((core[0], core[1]))
+    return "mitogen_linear" if oldest and mitogen >= oldest else "linear"
+
+
+def _version(package: str) -> tuple[int, ...]:
+    from importlib import metadata
+
+    return tuple(int(part) for part in re.findall(r"\d+", metadata.version(package))[:3])
+
+
+def settings(plugin: str, folder: Path) -> dict[str, str]:
+    """The ``ANSIBLE_*`` settings of a run with the strategy ``plugin`` and private ``folder``."""
+    (folder / "ansible.cfg").touch()
+    paths = [
+        str(collection.link(folder / "collections")),
+        os.environ.get("ANSIBLE_COLLECTIONS_PATH", COLLECTIONS),
+    ]
+    user_ssh = os.environ.get("ANSIBLE_SSH_ARGS", "-C -o ControlMaster=auto -o ControlPersist=60s")
+    chosen = {
+        "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
+        "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
+        "ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(path for path in paths if path),
+        "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "child/callback"),
+        "ANSIBLE_STDOUT_CALLBACK": "runbook_quiet",
+        "ANSIBLE_STRATEGY": plugin,
+        "ANSIBLE_PIPELINING": "True",
+        "ANSIBLE_SSH_ARGS": user_ssh,
+        "ANSIBLE_GATHERING": "explicit",
+        "ANSIBLE_NOCOLOR": "True",
+        "ANSIBLE_NOCOWS": "True",
+        "ANSIBLE_DEPRECATION_WARNINGS": "False",
+        "ANSIBLE_INVENTORY_UNPARSED_WARNING": "True",
+        "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True",
+        "ANSIBLE_RETRY_FILES_ENABLED": "False",
+        # ansible-runner would turn it off.
+        "ANSIBLE_HOST_KEY_CHECKING": os.environ.get("ANSIBLE_HOST_KEY_CHECKING", "True"),
+        # ansible-runner would drop a result that is larger.
+        "MAX_EVENT_RES": str(2**40),
+    }
+    if plugin.startswith("mitogen"):
+        package = importlib.util.find_spec("ansible_mitogen")
+        if package is not None and package.submodule_search_locations:
+            location = Path(package.submodule_search_locations[0])
+            chosen["ANSIBLE_STRATEGY_PLUGINS"] = str(location / "plugins" / "strategy")
+        program = folder / "ssh"
+        program.write_text(
+            _SSH.format(shlex.quote(os.environ.get("ANSIBLE_SSH_EXECUTABLE", "ssh")))
+        )
+        program.chmod(0o700)
+        chosen["ANSIBLE_SSH_EXECUTABLE"] = str(program)
+    return chosen
+
+
+#: Of several values of an option ssh takes the first. Mitogen gives StrictHostKeyChecking ahead of
+#: the operator's arguments, which would then not count; an option that it has given already takes
+#: its place. Unset, ssh asks, and Mitogen takes the question for a refusal.
+_SSH = """\
+#!/bin/sh
+given=
+for word do
+    shift
+    if [ -z "$given" ] && [ "$word" = "StrictHostKeyChecking yes" ]; then
+        given=1
+        word="LogLevel ERROR"
+    fi
+    set -- "$@" "$word"
+done
+exec {} "$@"
+"""
+
+
+def environment(
+    prepared: Mapping[str, str],
+    chosen: set[str],
+    folder: Path,
+) -> dict[str, str]:
+    """The whole environment of ansible: what ansible-runner ``prepared`` from the operator's.
+
+    Of Ansible's settings only those ``chosen`` here and ``KEPT`` remain, and none of the names
+    that ansible-runner's callback takes for a job of AWX.
+    """
+    user = os.environ.get("USER") or os.getuid()
+    secret = schemas.secret_names()
+    kept = {
+        name: value
+        for name, value in prepared.items()
+        if name in chosen or KEPT.fullmatch(name) or not FOREIGN.match(name)
+    }
+    return {
+        **kept,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
+        "RUNBOOK_HOME": str(home()),
+        "RUNBOOK_HOLDER": f"{user}@{os.uname().nodename}, process {os.getpid()}",
+        "RUNBOOK_PROCESS": process_name(os.getpid()),
+        "RUNBOOK_CHANNEL": str(folder / "channel"),
+        "RUNBOOK_SECRET_NAMES": json.dumps(sorted(secret)),
+        "RUNBOOK_PUBLIC_NAMES": json.dumps(
+            sorted(schemas.parameters().keys() - schemas.secret_names())
+        ),
+    }
+
+
+def process_name(pid: int) -> str:
+    """A process of this machine for module_utils/lease.py; empty where there is no /proc."""
+    found = processes.Process.of(pid)
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        space = Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return ""
+    return f"{boot}/{space}/{pid}/{found.started}" if found else ""
+
+
+def may_be_kept(name: str) -> bool:
+    """Whether a variable may be kept in a file by ansible-runner: those that hold no secret."""
+    locale = ("HOME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TMPDIR", "USER", "LOGNAME")
+    return name in locale or (
+        name.startswith(("ANSIBLE_", "AWX_", "RUNNER_", "RUNBOOK_", "ORIGINAL_STDOUT", "MAX_EVENT"))
+        and not re.search(r"PASS(?!WORD_FILE)|TOKEN|SECRET(?!_NAMES)", name)
+    )

@@ -1,0 +1,43 @@
+"""The private folder of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from runbook.home import home, own_folder
+
+
+@contextlib.contextmanager
+def private_folder() -> Iterator[Path]:
+    """A new folder of this run, 0700; removed at the end, and with it what killed runs left."""
+    base = own_folder(home() / "private")
+    folder = base / f"{os.getpid()}-{time.monotonic_ns()}"
+    folder.mkdir(mode=0o700)
+    with (folder / "alive").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for other in base.iterdir():
+            if other != folder and not _alive(other):
+                shutil.rmtree(other, ignore_errors=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(folder: Path) -> bool:
+    """Whether the run that made a private folder still holds it, or is just making it."""
+    try:
+        with (folder / "alive").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pid = folder.name.split("-")[0]
+        return pid.isdigit() and Path(f"/proc/{pid}").exists()
+    return False

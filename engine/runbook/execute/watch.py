@@ -1,0 +1,254 @@
+"""Following a run: its events are translated and published, and it is ended when asked to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from runbook import processes
+from runbook.events.model import (
+    Event,
+    HostCounts,
+    Notice,
+    Progress,
+    Recap,
+    TaskResult,
+    TaskStarted,
+)
+from runbook.events.redaction import Redactor
+from runbook.execute import translate
+from runbook.home import home
+
+#: Seconds between two looks at the channel, and at whether the run was interrupted.
+POLL = 0.1
+
+#: Seconds that an interrupted ansible has to end its modules, and then to end by itself.
+MODULE_GRACE = 1.0
+GRACE = 5.0
+
+
+class Channel:
+    """Pipes between the engine and the ansible process, a line of JSON a message.
+
+    To it go its environment and its arguments (``launch``) and what is answered to its questions
+    (``answers``); from it comes what its callback and its modules report (``channel``).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        # Open for both: then neither side waits for the other, and no end of file is seen.
+        self._pipes = {}
+        for name in ("launch", "channel", "answers"):
+            os.mkfifo(folder / name, 0o600)
+            self._pipes[name] = os.open(folder / name, os.O_RDWR | os.O_NONBLOCK)
+        self._read = self._unsent = b""
+
+    def read(self) -> list[dict[str, Any]]:
+        """What has been reported since the last time; never waits. Sends what is still unsent."""
+        self.send(b"")
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._pipes["channel"], 65536):
+                self._read += chunk
+        *lines, self._read = self._read.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def launch(self, message: object) -> None:
+        """Give the process its environment, then its arguments, or None to have it end."""
+        self.send(json.dumps(message).encode() + b"\n")
+
+    def send(self, more: bytes) -> None:
+        """Send what the process has room for; the rest goes with the next call."""
+        self._unsent += more
+        with contextlib.suppress(BlockingIOError):
+            while self._unsent:
+                self._unsent = self._unsent[os.write(self._pipes["launch"], self._unsent) :]
+
+    def answer(self, text: str) -> None:
+        """Answer a question."""
+        os.write(self._pipes["answers"], text.splitlines()[0].encode() + b"\n" if text else b"\n")
+
+    def close(self) -> None:
+        """Close the pipes."""
+        for pipe in self._pipes.values():
+            os.close(pipe)
+
+
+class Watch:
+    """Follows one run. All but ``event``, ``cancelled`` and ``ended`` is for the main thread."""
+
+    def __init__(
+        self, redactor: Redactor, channel: Channel, ask: Callable[[str], str] | None = None
+    ) -> None:
+        self.results: list[TaskResult] = []
+        self.errors: list[str] = []
+        self.hosts: Mapping[str, HostCounts] = {}
+        self.running = ""
+        self.asked = 0
+        self.asking = False
+        self.unchecked: list[str] = []
+        self.planned: dict[str, list[dict[str, Any]]] = {}
+        self.broken = False
+        self._redactor, self._channel, self._ask = redactor, channel, ask
+        self._publish: Callable[[Event], None] = lambda _: None
+        self._begun: Callable[[], None] | None = None
+        self._raw: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
+        self._kill = False
+        self._pid = 0
+        self._reached: dict[str, dict[str, Any]] = {}
+        self._others: set[processes.Process] = set()
+        self._interrupted = 0.0
+
+    # For ansible-runner, on its thread
+
+    def event(self, raw: Mapping[str, Any]) -> bool:
+        """ansible-runner's event handler; False: nothing is to be kept on disk."""
+        self._raw.put(raw)
+        return False
+
+    def cancelled(self) -> bool:
+        """ansible-runner's cancel callback: True makes it kill the process group."""
+        return self._kill
+
+    def ended(self) -> None:
+        """No event comes any more."""
+        self._raw.put(None)
+
+    # For the engine
+
+    def follow(
+        self, publish: Callable[[Event], None], begun: Callable[[], None] = lambda: None
+    ) -> None:
+        """Publish the run's events until it has ended.
+
+        ``begun`` is called when ansible has read all variables, before the first event. Signals
+        end the run instead of raising somewhere in the middle of it.
+        """
+        self._publish, self._begun = publish, begun
+        with _interruptible(self):
+            while True:
+                raw: Mapping[str, Any] | None = {}
+                with contextlib.suppress(queue.Empty):
+                    raw = self._raw.get(timeout=POLL)
+                self._listen()
+                if raw is None:
+                    return
+                if raw:
+                    self._take(raw)
+                self._end_if_asked()
+
+    def kill(self) -> None:
+        """Have ansible-runner kill the process, which does nothing yet."""
+        self._kill = True
+
+    def _take(self, raw: Mapping[str, Any]) -> None:
+        self._pid = raw.get("pid", self._pid)
+        for step, done in translate.planned(raw):
+            self.planned.setdefault(step, []).append(done)
+        for event in translate.events(raw, self._reached):
+            if (self.asked or self.broken) and isinstance(event, Notice):
+                continue  # ansible's own words about the interruption
+            match event:
+                case TaskStarted():
+                    self.running = event.name
+                case TaskResult():
+                    self.results.append(event)
+                case Recap():
+                    self.hosts, self.running = event.hosts, ""
+                case Notice(level="error"):
+                    self.errors.append(event.text)
+            self._publish(event)
+
+    def _listen(self) -> None:
+        """Take in what ansible's process has reported, and answer what it asks."""
+        for message in self._channel.read():
+            if "secrets" in message:
+                self._redactor.learn(message["secrets"])
+                begun, self._begun = self._begun, None
+                if begun:
+                    begun()
+            if "unchecked" in message and message["unchecked"] not in self.unchecked:
+                self.unchecked.append(message["unchecked"])
+            if "reached" in message:
+                self._reached[message["reached"]["host"]] = message["reached"]
+            if "progress" in message:
+                self._publish(Progress(**message["progress"]))
+            if "broken" in message and not self.broken:
+                self._cut_off(message["broken"])
+            if "question" in message:
+                self._channel.answer(self._answer(message["question"]))
+
+    def _cut_off(self, reason: str) -> None:
+        """End a run that can be followed no longer."""
+        self.broken = True
+        self.errors.append(
+            f"cannot write below {home()} ({reason}), so what happens cannot be followed: the run "
+            "was cut off. Make room, and run the same command again to finish"
+        )
+        self._publish(Notice("error", self.errors[-1]))
+
+    def _answer(self, question: str) -> str:
+        """What the operator answers; an interruption is no, and ends the run."""
+        self.asking = True
+        try:
+            return self._ask(question) if self._ask else ""
+        except KeyboardInterrupt:
+            return ""
+        finally:
+            self.asking = False
+
+    def _end_if_asked(self) -> None:
+        """Interrupt ansible, then its steps, then kill it."""
+        if not (self.asked or self.broken):
+            return
+        now = time.monotonic()
+        if not self._interrupted and self._pid:
+            main = {found for found in [processes.Process.of(self._pid)] if found}
+            self._others = processes.descendants(os.getpid(), but=main)
+            processes.signal_all(main, signal.SIGINT)
+        self._interrupted = self._interrupted or now
+        if now - self._interrupted > MODULE_GRACE:
+            processes.signal_all({p for p in self._doomed() if p.pid != self._pid}, signal.SIGTERM)
+        self._kill = not self._pid or self.asked > 1 or now - self._interrupted > GRACE
+
+    def finish(self) -> None:
+        """After the run: no process of an interrupted one stays, or it is said which."""
+        if self._interrupted and self._pid and (left := processes.end(self._doomed)):
+            pids = " ".join(str(process.pid) for process in sorted(left, key=lambda p: p.pid))
+            text = f"processes of a cut-off step still run, as another user: sudo kill {pids}"
+            self._publish(Notice("warning", text))
+
+    def _doomed(self) -> set[processes.Process]:
+        """What an interruption ends: ansible's process, and all that it starts even now.
+
+        What steps had started before, to stay (a daemon), is not among its descendants any more,
+        and stays.
+        """
+        return processes.descendants(os.getpid(), but=self._others)
+
+
+@contextlib.contextmanager
+def _interruptible(watch: Watch) -> Iterator[None]:
+    """Signals ask ``watch`` to end the run, instead of raising somewhere in the middle of it."""
+
+    def ask(_number: int, _frame: object) -> None:
+        watch.asked += 1
+        if watch.asking:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
