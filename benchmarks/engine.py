@@ -70,6 +70,7 @@ def main() -> None:
                     "runbook": [runbook, "apply", "regular.yml", "-i", "sandbox", "--check"],
                     "help": [runbook, "--help"],
                     "validate": [runbook, "validate"],
+                    "up": [runbook, "sandbox", "up"],
                 },
                 environment,
             )
@@ -82,3 +83,4 @@ def main() -> None:
     print(f"| ratio | {found['stock'] / found['runbook']:.1f} | at least {least} |")
     print(f"| runbook --help | {found['help']:.3f} | 0.150 |")
     print(f"| runbook validate | {found['validate']:.2f} | 1 |")
+    print(f"| runbook sandbox up, when it is up | {found['up']:.2f} | 0.25 |")

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from runbook import __version__
+from runbook.commands.options import SETTINGS
 from runbook.errors import ExitCode, RunbookError
 from runbook.home import home
+from runbook.processes import silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +32,6 @@ COMMANDS = {
     "backups": ("runbook.commands.backups:group", "A target's backups: list, verify, show, prune."),
     "sandbox": ("runbook.commands.sandbox:group", "The embedded target: up, down, status, reset."),
 }  # fmt: skip
-
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class LazyGroup(click.Group):
@@ -141,20 +141,6 @@ def _full_place() -> str:
         if found.f_bavail * found.f_frsize < _LITTLE:
             return f"below {home()}"
     return "the output"
-
-
-def one_target(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> str | None:
-    """The value of ``-i``, which Ansible takes several times."""
-    if len(given) > 1:
-        raise click.BadParameter(
-            "a run has one target: put both into one inventory, or call runbook for each"
-        )
-    return given[0] if given else None
-
-
-def silence() -> None:
-    """Have standard output go nowhere from now on, the interpreter's last flush too."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _bug(error: Exception) -> int:

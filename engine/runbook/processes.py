@@ -136,3 +136,8 @@ def end(find: Callable[[], Iterable[Process]], patience: float = 3.0) -> set[Pro
                 break
             time.sleep(0.02)
     return alive
+
+
+def silence() -> None:
+    """Have standard output go nowhere from now on, the interpreter's last flush too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

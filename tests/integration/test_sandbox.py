@@ -175,20 +175,18 @@ def test_the_same_seed_gives_the_same_and_reset_brings_it_back(here: Box, tmp_pa
     assert not processes.of(other.home)
 
 
-def test_looking_that_it_is_up_is_quick_and_imports_little(here: Box) -> None:
+def test_looking_that_it_is_up_imports_little(here: Box) -> None:
     program = (
-        "import sys, time; from runbook.sandbox import lifecycle; begin = time.perf_counter();"
-        "lifecycle.ensure_up(); print(time.perf_counter() - begin);"
+        "import sys; from runbook.sandbox import lifecycle; lifecycle.ensure_up();"
         "print(*sys.modules)"
     )
-    took, modules = subprocess.run(
+    modules = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ},
         check=True,
         capture_output=True,
         text=True,
-    ).stdout.splitlines()
-    assert float(took) < 0.05
+    ).stdout
     assert not {"boto3", "psycopg2", "moto", "yaml", "ansible"} & set(modules.split())
 
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -147,10 +146,8 @@ def test_a_family_is_ended_whole() -> None:
     assert {process.pid for process in family} == {grandchild}
     family |= {found for found in [processes.Process.of(parent.pid)] if found}
     assert {process.pid for process in family} == {parent.pid, grandchild}
-    begun = time.monotonic()
     processes.end(lambda: family, patience=0.2)
     assert parent.wait(5) == -signal.SIGKILL
-    assert time.monotonic() - begun < 3
     parent.communicate()
     assert not any(process.alive() for process in family)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import yaml
 
 import module_examples
-from runbook.load import parameters, targets
-from runbook.load.checks import check
+from runbook.load import targets
+from runbook.load.run_input import examined
+from runbook.load.source import Source
 
 
 def test_the_examples_of_every_module_are_valid(tmp_path: Path) -> None:
@@ -16,4 +17,4 @@ def test_the_examples_of_every_module_are_valid(tmp_path: Path) -> None:
     playbook = tmp_path / "examples.yml"
     playbook.write_text(yaml.safe_dump(module_examples.play(), sort_keys=False))
     target = targets.target(str(module_examples.PROJECT / "inventories" / "sandbox"))
-    assert check(targets.playbook(str(playbook)), target, parameters.parse_extra_vars(())) == []
+    assert examined(Source.of(playbook, target)).problems == ()

@@ -18,8 +18,10 @@ from runbook.cli import cli
 from runbook.events.redaction import MASK
 from runbook.load import modes, targets
 from runbook.load.checks import check_paths
-from runbook.load.parameters import ExtraVars, Parameter, parse_extra_vars
-from runbook.load.run_input import Source, examined
+from runbook.load.extra_vars import ExtraVars, parse_extra_vars
+from runbook.load.parameters import Parameter
+from runbook.load.run_input import examined
+from runbook.load.source import Source
 
 PLAYBOOK = """\
 ---

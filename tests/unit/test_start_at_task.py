@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from runbook import collection
-from runbook.load.run_input import Selection, Source, examined
+from runbook.load.run_input import examined
+from runbook.load.source import Selection, Source
 
 MODES = ("initial", "single", "regular", "reset")
 

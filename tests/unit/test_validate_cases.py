@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook.load import inventory, parameters, targets
+from runbook.load import inventory, targets
 from runbook.load.diagnostics import Problem
-from runbook.load.run_input import Selection, Source, examined
+from runbook.load.extra_vars import parse_extra_vars
+from runbook.load.run_input import examined
+from runbook.load.source import Selection, Source
 
 CASES = sorted((Path(__file__).parent.parent / "cases" / "validate").glob("*.yml"))
 
@@ -25,7 +27,7 @@ def problems_of(case: dict[str, Any], folder: Path) -> list[Problem]:
     source = Source(
         playbook,
         inventory.read(targets.target(case["target"]), folder) if "target" in case else None,
-        parameters.parse_extra_vars(case.get("extra", ())),
+        parse_extra_vars(case.get("extra", ())),
     )
     selection = Selection(case.get("tags", ()), case.get("skip_tags", ()), case.get("limit", ""))
     return list(examined(source, selection).problems)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook.load import schemas, templates
-from runbook.load.run_input import Selection, Source, examined
+from runbook.load.run_input import examined
+from runbook.load.source import Selection, Source
 from runbook.load.targets import Target
 
 WORDS = st.sampled_from([

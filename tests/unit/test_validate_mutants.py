@@ -23,7 +23,8 @@ import yaml
 
 from runbook import collection
 from runbook.load import targets
-from runbook.load.run_input import Selection, Source, examined
+from runbook.load.run_input import examined
+from runbook.load.source import Selection, Source
 
 #: Of one mutant's validation: seconds, and bytes of the process's address space.
 SECONDS, MEMORY = 5.0, 1 << 30

@@ -11,7 +11,8 @@ from runbook.errors import ExitCode, InvalidInputError
 from runbook.execute import runner
 from runbook.flow import apply
 from runbook.load import vault
-from runbook.load.run_input import Source, examined
+from runbook.load.run_input import examined
+from runbook.load.source import Source
 
 FILES = {
     "playbooks/p.yml": """\

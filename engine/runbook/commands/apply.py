@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runbook.cli import SETTINGS, one_target
+from runbook.commands.options import SETTINGS, one_target
 
 
 @click.command(context_settings=SETTINGS)

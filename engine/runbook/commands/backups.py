@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.cli import SETTINGS
+from runbook.commands.options import SETTINGS, query_options
 from runbook.errors import ExitCode, InvalidInputError, RefusedError
 from runbook.events import journal
 from runbook.flow import query
@@ -46,7 +46,7 @@ class _Group(click.Group):
 
 
 @click.group("backups", cls=_Group, context_settings=SETTINGS)
-@query.options
+@query_options
 def group(**_: Any) -> None:
     """The table backups of a target on S3."""
 
@@ -56,7 +56,7 @@ for _parameter in group.params:
 
 
 @group.command("list", context_settings=SETTINGS)
-@query.options
+@query_options
 def list_(**options: Any) -> int:
     """All backups, the newest first."""
     _show(options, _ask(options), verified=False)
@@ -67,7 +67,7 @@ def list_(**options: Any) -> int:
 @click.argument("backup_id", required=False)
 @click.option("--deep", is_flag=True, help="Read all objects, load, count and fingerprint them.")
 @click.option("--all", "all_", is_flag=True, help="Every backup, not only the newest.")
-@query.options
+@query_options
 def verify(backup_id: str | None, *, deep: bool, all_: bool, **options: Any) -> int:
     """Verify that BACKUP_ID (the newest) is intact.
 
@@ -94,7 +94,7 @@ def verify(backup_id: str | None, *, deep: bool, all_: bool, **options: Any) -> 
 
 @group.command(context_settings=SETTINGS)
 @click.argument("backup_id", default="newest")
-@query.options
+@query_options
 def show(backup_id: str, **options: Any) -> int:
     """The tables of BACKUP_ID (the newest), from its manifest."""
     answers = _ask(options, backup_id=backup_id)
@@ -129,7 +129,7 @@ def show(backup_id: str, **options: Any) -> int:
 )
 @click.option("-C", "--check", is_flag=True, help="Only say which would go.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@query.options
+@query_options
 def prune(
     backup_id: str,
     keep: int | None,

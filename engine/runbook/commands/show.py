@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.cli import SETTINGS
+from runbook.commands.options import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,8 @@ def show(playbook: str, target: str | None, extra_vars: tuple[str, ...], *, as_j
     With -i also their values, secrets masked.
     """
     from runbook.load.diagnostics import fail_on
-    from runbook.load.run_input import Source, examined
+    from runbook.load.run_input import examined
+    from runbook.load.source import Source
 
     source = Source.named(playbook, target, extra_vars)
     fail_on(source.extra.problems)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.cli import SETTINGS
+from runbook.commands.options import SETTINGS, query_options
 from runbook.errors import ExitCode
 from runbook.flow import query
 
@@ -30,7 +30,7 @@ _LEARNER = ("cluster_id", "state", "steps", "elapsed", "cost", "hourly_ceiling",
 
 
 @click.command("status", context_settings=SETTINGS)
-@query.options
+@query_options
 def status(**options: Any) -> int:
     """Where the run on a target is, its learner, its metrics, and what it waits for.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from runbook.cli import SETTINGS
+from runbook.commands.options import SETTINGS
 from runbook.errors import ExitCode
 
 
@@ -25,7 +25,7 @@ def validate(paths: tuple[Path, ...], extra_vars: tuple[str, ...], *, as_json: b
     wrong. Exits 3 if any is more than a warning.
     """
     from runbook.load.checks import check_paths
-    from runbook.load.parameters import parse_extra_vars
+    from runbook.load.extra_vars import parse_extra_vars
 
     problems = check_paths(paths, parse_extra_vars(extra_vars) if extra_vars else None)
     for problem in problems:

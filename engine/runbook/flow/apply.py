@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook import collection
+from runbook import collection, processes
 from runbook.errors import ExitCode, RefusedError, RunbookError
 from runbook.events import journal
 from runbook.events.journal import Journal, new_run_id
@@ -26,7 +26,8 @@ from runbook.events.redaction import Redactor
 from runbook.events.render import text
 from runbook.execute import runner
 from runbook.load import targets, vault
-from runbook.load.run_input import RunInput, Selection, Source, load
+from runbook.load.run_input import RunInput, load
+from runbook.load.source import Selection, Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,12 +99,10 @@ def _outliving_its_reader(show: Subscriber) -> Subscriber:
     """``show``, which falls silent when the reader of its output has gone: the run goes on."""
 
     def shown(event: Event) -> None:
-        from runbook.cli import silence
-
         try:
             show(event)
         except BrokenPipeError:
-            silence()
+            processes.silence()
 
     return shown
 

@@ -12,36 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from runbook.cli import one_target
 from runbook.errors import ExitCode, InvalidInputError, RunbookError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from runbook.events.model import Event
-
-_OPTIONS = [
-    click.option("-i", "--inventory", "target", required=True, metavar="TARGET",
-                 multiple=True, callback=one_target,
-                 help="A name below inventories/, a path, or 'host,'."),
-    click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters."),
-    click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts."),
-    click.option("-J", "--ask-vault-password", is_flag=True, help="Ask for the vault's password."),
-    click.option("--vault-password-file", multiple=True, metavar="FILE",
-                 help="A vault's password."),
-    click.option("--vault-id", multiple=True, metavar="ID@FILE",
-                 help="A vault's name and password."),
-    click.option("--json", "as_json", is_flag=True, help="One JSON object."),
-]  # fmt: skip
-
-
-def options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of whoever asks a target; ``ask`` takes their values."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 def ask(
@@ -60,7 +36,8 @@ def ask(
     from runbook.execute import runner
     from runbook.flow.apply import ask_vault_passwords, bring_up
     from runbook.load import targets, vault
-    from runbook.load.run_input import Selection, Source, load
+    from runbook.load.run_input import load
+    from runbook.load.source import Selection, Source
 
     playbook = collection.root() / "playbooks/queries" / f"{question}.yml"
     target = targets.target(options["target"])

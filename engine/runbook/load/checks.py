@@ -20,10 +20,10 @@ from runbook.load.positions import Document
 from runbook.load.targets import Target
 
 from . import documentation, schemas
+from .extra_vars import ExtraVars
 from .inventory import Inventory, read
-from .parameters import ExtraVars
 from .playbook import MAGIC, Definition, Walk, known_tags
-from .run_input import Selection, Source
+from .source import Selection, Source
 
 if TYPE_CHECKING:
     from runbook.load.vault import Passwords

@@ -7,64 +7,16 @@ of it, while ansible is being imported in its own process. Nothing after it open
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook.load import inventory, parameters, targets
 from runbook.load.diagnostics import Problem, fail_on
+from runbook.load.source import Selection, Source
 
 if TYPE_CHECKING:
-    from runbook.load.inventory import Inventory
-    from runbook.load.parameters import ExtraVars, Parameter
+    from runbook.load.parameters import Parameter
     from runbook.load.playbook import Step
-    from runbook.load.targets import Target
     from runbook.load.vault import Passwords
-
-
-@dataclass(frozen=True)
-class Source:
-    """What the options name, found, with the inventory and ``-e`` read.
-
-    ``inventory`` is None where no target is named (``show``), ``playbook`` where none is
-    (``validate`` of an inventory).
-    """
-
-    playbook: Path | None
-    inventory: Inventory | None
-    extra: ExtraVars
-
-    @classmethod
-    def of(
-        cls, playbook: Path, target: Target | None = None, extra_vars: Iterable[str] = ()
-    ) -> Source:
-        """Read the inventory of ``target`` and the options ``extra_vars``."""
-        extra = parameters.parse_extra_vars(extra_vars)
-        found = inventory.read(target, playbook.parent) if target else None
-        return cls(playbook, found, extra)
-
-    @classmethod
-    def named(cls, playbook: str, target: str | None, extra_vars: Iterable[str] = ()) -> Source:
-        """The same of names; InvalidInputError for a playbook or target that does not exist."""
-        where = targets.target(target) if target else None
-        return cls.of(targets.playbook(playbook), where, extra_vars)
-
-    @property
-    def target(self) -> Target:
-        """The target; there must be one."""
-        assert self.inventory is not None
-        return self.inventory.target
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which tasks and hosts of a playbook a run is limited to."""
-
-    tags: tuple[str, ...] = ()
-    skip_tags: tuple[str, ...] = ()
-    limit: str = ""
-    start_at_task: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,7 +63,7 @@ def examined(
     source: Source, selection: Selection | None = None, passwords: Passwords | None = None
 ) -> RunInput:
     """The same, with its problems, also where they would stop a run."""
-    from runbook.load import checks  # not before ansible has begun to be imported
+    from runbook.load import checks, parameters  # not before ansible has begun to be imported
 
     walked, problems = checks.check(source, selection or Selection(), passwords)
     return RunInput(

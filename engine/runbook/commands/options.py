@@ -1,0 +1,43 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def one_target(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> str | None:
+    """The value of ``-i``, which Ansible takes several times."""
+    if len(given) > 1:
+        raise click.BadParameter(
+            "a run has one target: put both into one inventory, or call runbook for each"
+        )
+    return given[0] if given else None
+
+
+_QUERY = [
+    click.option("-i", "--inventory", "target", required=True, metavar="TARGET",
+                 multiple=True, callback=one_target,
+                 help="A name below inventories/, a path, or 'host,'."),
+    click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters."),
+    click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts."),
+    click.option("-J", "--ask-vault-password", is_flag=True, help="Ask for the vault's password."),
+    click.option("--vault-password-file", multiple=True, metavar="FILE",
+                 help="A vault's password."),
+    click.option("--vault-id", multiple=True, metavar="ID@FILE",
+                 help="A vault's name and password."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object."),
+]  # fmt: skip
+
+
+def query_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a query (``runbook.flow.query``), which takes their values."""
+    for option in reversed(_QUERY):
+        command = option(command)
+    return command

@@ -1,0 +1,80 @@
+"""No module of the engine imports from a higher layer or in a circle (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from runbook import collection
+
+PACKAGE = collection.root() / "engine" / "runbook"
+ARCHITECTURE = (collection.root() / "docs" / "architecture.md").read_text()
+
+
+def layers() -> dict[str, int]:
+    """The layer of each entry of the package, the lowest 0: lines ``N. `a`, `b` `` of the document."""
+    section = ARCHITECTURE.partition("## Layers of the engine")[2].partition("\n## ")[0]
+    lines = re.findall(r"^\d+\. (.*)$", section, re.MULTILINE)
+    return {
+        name: number for number, line in enumerate(lines) for name in re.findall("`(.*?)`", line)
+    }
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    name_of(path): path
+    for path in PACKAGE.rglob("*.py")
+    if "learner/run_it" not in str(path) and "sandbox/labeller" not in str(path)
+}
+
+
+def imports(module: str) -> set[str]:
+    """The engine's modules that a module imports anywhere, for types and in functions too."""
+    path = MODULES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join(
+                    [*package.split(".")[: len(package.split(".")) + 1 - node.level], base]
+                )
+            base = base.rstrip(".")
+            inner = {f"{base}.{alias.name}" for alias in node.names} & MODULES.keys()
+            found |= inner or {base}
+    return found & (MODULES.keys() - {"runbook", module})
+
+
+def test_no_module_imports_from_a_higher_layer() -> None:
+    order = layers()
+    entries = {
+        path.stem for path in PACKAGE.iterdir() if path.name not in ("__init__.py", "__pycache__")
+    }
+    assert {name.removesuffix(".sql") for name in entries} == order.keys()
+
+    def layer(module: str) -> int:
+        return order[module.split(".")[1]]
+
+    upward = [
+        f"{module} imports {other}"
+        for module in MODULES.keys() - {"runbook"}
+        for other in imports(module)
+        if layer(other) > layer(module)
+    ]
+    assert upward == []
+
+
+def test_no_import_circle() -> None:
+    left = {module: imports(module) for module in MODULES}
+    while free := [module for module, others in left.items() if not others & left.keys()]:
+        for module in free:
+            del left[module]
+    assert left == {}
