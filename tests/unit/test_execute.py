@@ -126,9 +126,16 @@ def test_what_a_killed_run_left_is_removed_and_a_living_one_is_not(
     children[0].kill()
     children[0].wait()
     assert folders[0].exists()
+    being_made = tmp_path / "private" / f".{os.getpid()}-1"
+    left_unmade = tmp_path / "private" / f".{children[0].pid}-1"
+    for folder in (being_made, left_unmade):
+        folder.mkdir()
+        (folder / "alive").touch()
     with private_folder():
         assert not folders[0].exists()
         assert folders[1].exists()
+        assert being_made.exists()
+        assert not left_unmade.exists()
     children[1].kill()
     for child in children:
         child.communicate()

@@ -18,9 +18,11 @@ def private_folder() -> Iterator[Path]:
     """A new folder of this run, 0700; removed at the end, and with it what killed runs left."""
     base = own_folder(home() / "private")
     folder = base / f"{os.getpid()}-{time.monotonic_ns()}"
-    folder.mkdir(mode=0o700)
-    with (folder / "alive").open("w") as lock:
+    made = base / f".{folder.name}"
+    made.mkdir(mode=0o700)
+    with (made / "alive").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        made.rename(folder)  # under its name it is locked, or its run has ended
         for other in base.iterdir():
             if other != folder and not _alive(other):
                 shutil.rmtree(other, ignore_errors=True)
@@ -32,12 +34,13 @@ def private_folder() -> Iterator[Path]:
 
 def _alive(folder: Path) -> bool:
     """Whether the run that made a private folder still holds it, or is just making it."""
+    if folder.name.startswith("."):
+        return Path(f"/proc/{folder.name[1:].split('-')[0]}").exists()
     try:
         with (folder / "alive").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
-        pid = folder.name.split("-")[0]
-        return pid.isdigit() and Path(f"/proc/{pid}").exists()
+        return False  # its run is just removing it
     return False
