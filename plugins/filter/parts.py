@@ -1,21 +1,20 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The filter labeller.runbook.left_out."""
+"""The filter labeller.runbook.skipped_parts."""
 
 from __future__ import annotations
 
 from typing import Any, Callable, List, Sequence
 
 DOCUMENTATION = r"""
-name: left_out
-short_description: Parts of a playbook that tags leave out before one that they select
+name: skipped_parts
+short_description: Parts of a playbook that tags skip before one that they select
 version_added: 0.1.0
 author:
   - The runbook developers (@agroimpacts)
 description:
-  - Each part of a playbook has one tag. Gives those parts that C(--tags) and C(--skip-tags) leave
-    out although a later part is selected; empty when the selected parts are the first ones, or
-    none.
+  - Each part of a playbook has one tag. Returns those parts that C(--tags) and C(--skip-tags) skip
+    although a later part is selected; empty when the selected parts are the first ones, or none.
 positional: run_tags, skip_tags
 options:
   _input:
@@ -36,23 +35,25 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Show what the tags of this run leave out
+- name: Show the parts that the tags of this run skip
   ansible.builtin.debug:
     msg: >-
       {{ ['backup', 'database']
-         | labeller.runbook.left_out(ansible_run_tags, ansible_skip_tags) }}
+         | labeller.runbook.skipped_parts(ansible_run_tags, ansible_skip_tags) }}
 """
 
 RETURN = r"""
 _value:
-  description: The parts that are left out, in their order.
+  description: The parts that are skipped, in their order.
   type: list
   elements: str
 """
 
 
-def left_out(parts: Sequence[str], run_tags: Sequence[str], skip_tags: Sequence[str]) -> List[str]:
-    """The parts that are left out before the last one that is selected."""
+def skipped_parts(
+    parts: Sequence[str], run_tags: Sequence[str], skip_tags: Sequence[str]
+) -> List[str]:
+    """The parts that are skipped before the last one that is selected."""
     selected = [number for number, tag in enumerate(parts) if _selected(tag, run_tags, skip_tags)]
     return [
         tag
@@ -73,4 +74,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The filters of this file by their short names."""
-        return {"left_out": left_out}
+        return {"skipped_parts": skipped_parts}

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 ARGUMENTS: dict[str, Any] = {
     **postgres.POSTGRES_ARGUMENTS,
-    "state": {"type": "str", "choices": ["taken", "kept", "released"], "required": True},
+    "state": {"type": "str", "choices": ["taken", "renewed", "released"], "required": True},
     "number": {"type": "int"},
     "holder": {"type": "str", "default": ""},
     "process": {"type": "str", "default": ""},
     "expected": {"type": "dict"},
-    "left_out": {"type": "list", "elements": "str", "default": []},
+    "skipped_parts": {"type": "list", "elements": "str", "default": []},
 }
 
 #: Options of a module that changes the target outside its database (``guarded``).
@@ -60,12 +60,12 @@ _PROCESS = re.compile(r"(?P<place>[0-9a-f-]+/pid:\[\d+\])/(?P<pid>\d+)/(?P<start
 
 def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """The module lease."""
-    if params["left_out"]:
+    if params["skipped_parts"]:
         raise Refused(
             "{}: --tags or --skip-tags leave out {}, and the parts after it may run alone only "
             "when what is asked for is in place already; nothing was changed. Apply the playbook "
             "without tags: it completes what is missing".format(
-                postgres.database_name(params), ", ".join(params["left_out"])
+                postgres.database_name(params), ", ".join(params["skipped_parts"])
             )
         )
     if check_mode:
@@ -75,7 +75,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
             number = take(cursor, params)
         else:
             number = int(params["number"])
-            if params["state"] == "kept":
+            if params["state"] == "renewed":
                 verify(cursor, number)
             else:
                 release(cursor, number)

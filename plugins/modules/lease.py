@@ -18,10 +18,10 @@ options:
   state:
     description:
       - V(taken) takes the lease, or fails naming who holds it.
-      - V(kept) fails unless O(number) is still the lease, and notes that the holder was seen.
+      - V(renewed) fails unless O(number) is still the lease, and extends it.
       - V(released) gives O(number) back; one that another run has taken since is left alone.
     type: str
-    choices: [taken, kept, released]
+    choices: [taken, renewed, released]
     required: true
   number:
     description: The lease, as V(state=taken) returned it.
@@ -40,10 +40,10 @@ options:
         an empty mapping when there was none. The lease is not taken when another run is in place by
         now.
     type: dict
-  left_out:
+  skipped_parts:
     description:
-      - Parts of the playbook that tags leave out before one that they select, as the filter
-        P(labeller.runbook.left_out#filter) gives them. Not empty, the lease is refused, in check
+      - Parts of the playbook that the tags skip before one that they select, as returned by the
+        filter P(labeller.runbook.skipped_parts#filter). Unless empty, the lease is refused, in check
         mode too.
     type: list
     elements: str
@@ -81,7 +81,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import lease, mod
 MODULE = module.Module(
     lease.ARGUMENTS,
     lease.run,
-    required_if=[("state", "kept", ["number"]), ("state", "released", ["number"])],
+    required_if=[("state", "renewed", ["number"]), ("state", "released", ["number"])],
 )
 
 

@@ -45,15 +45,15 @@ def test_one_holds_it_and_the_others_are_told_who(labeller: Labeller) -> None:
         take(labeller, "you")
     (warning,) = module(labeller, "taken", check=True)["warnings"]
     assert "me, who holds the target" in warning
-    module(labeller, "kept", number=number)
+    module(labeller, "renewed", number=number)
     module(labeller, "released", number=number)
     assert module(labeller, "taken", check=True)["warnings"] == []
     with pytest.raises(errors.Locked, match="the lease that this run took is gone"):
-        module(labeller, "kept", number=number)
+        module(labeller, "renewed", number=number)
     other = take(labeller, "you")
     assert other > number
     module(labeller, "released", number=number)  # another's is left alone
-    module(labeller, "kept", number=other)
+    module(labeller, "renewed", number=other)
 
 
 def test_a_check_takes_and_makes_nothing(labeller: Labeller) -> None:
@@ -70,7 +70,7 @@ def test_a_holder_that_is_not_seen_is_replaced_and_refused_when_it_comes_back(
     labeller.sql("UPDATE runbook.lease SET seen = seen - interval '61 s'")
     new = take(labeller, "you")
     with pytest.raises(errors.Locked, match="you, who holds .* has taken the target over since"):
-        module(labeller, "kept", number=old)
+        module(labeller, "renewed", number=old)
     before = support.state(labeller)
     with pytest.raises(errors.Locked, match="you, who holds the target"):
         support.apply(labeller, *support.regular(91), lease=old)
@@ -156,7 +156,7 @@ def test_who_works_keeps_it_and_who_fails_gives_it_back(
 @pytest.mark.parametrize("check", [True, False])
 def test_it_is_refused_while_tags_leave_out_a_part(labeller: Labeller, check: bool) -> None:
     with pytest.raises(errors.Refused, match="leave out backup, database"):
-        module(labeller, "taken", left_out=["backup", "database"], check=check)
+        module(labeller, "taken", skipped_parts=["backup", "database"], check=check)
     assert labeller.sql("SELECT to_regclass('runbook.lease')") == [(None,)]
 
 
@@ -240,7 +240,7 @@ def contender(
         number = take(labeller, f"operator {run_id}", expected=current)
         backup.present({**options(labeller), "lease": number}, False)
         support.apply(labeller, *support.regular(run_id, 1 + run_id % 2), lease=number)
-        module(labeller, "kept", number=number)
+        module(labeller, "renewed", number=number)
         module(labeller, "released", number=number)
     except errors.ModuleFailure as error:
         return error

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.play import Play
-from ansible_collections.labeller.runbook.plugins.filter.parts import left_out
+from ansible_collections.labeller.runbook.plugins.filter.parts import skipped_parts
 
 from runbook import collection
 from runbook.load.playbook import Walk
@@ -52,7 +52,7 @@ def test_every_step_has_the_tag_of_its_part_or_always(playbook: str) -> None:
 )
 def test_what_is_left_out_before_a_selected_part(run: str, skip: str, expected: list[str]) -> None:
     tags = run.split(","), skip.split(",") if skip else []
-    assert left_out(RUN_MODE, *tags) == expected
+    assert skipped_parts(RUN_MODE, *tags) == expected
     # Ansible itself selects the same parts.
     tasks = [{"debug": {}, "tags": [tag]} for tag in RUN_MODE]
     (block,) = Play.load({"hosts": "all", "tasks": tasks}, loader=DataLoader()).tasks
