@@ -92,17 +92,17 @@ def _step_text(step: Mapping[str, Any]) -> str:
 
 
 class LearnerFailure(ModuleFailure):
-    """A cluster failed. ``known``: an earlier call has reported the same.
+    """A cluster failed. ``reported``: an earlier call has reported the same.
 
-    ``repeats``: the next call starts another one. ``facts``: as ``finished`` returns them.
+    ``will_retry``: the next call starts another one. ``facts``: as ``finished`` returns them.
     """
 
     def __init__(
-        self, message: str, *, known: bool, repeats: bool, facts: Mapping[str, Any]
+        self, message: str, *, reported: bool, will_retry: bool, facts: Mapping[str, Any]
     ) -> None:
         super().__init__(message)
-        self.known = known
-        self.details = {"known": known, "repeats": repeats, **facts}
+        self.reported = reported
+        self.details = {"reported": reported, "will_retry": will_retry, **facts}
 
 
 @dataclass
@@ -245,7 +245,7 @@ class Learner:
                 return self._submitted(cluster_id, last.number if last else 1, changed=False)
             if not self._repeat(last, outcome):
                 failure = self._failure(cluster, steps, outcome, last, check_mode)
-                if failure.known or not check_mode:
+                if failure.reported or not check_mode:
                     raise failure
                 # A check tells that the failure would be noted, so that the call goes on to do it.
                 told = Change(self.name, "report", "", str(failure) + "\n")
@@ -463,10 +463,10 @@ class Learner:
         check_mode: bool,
     ) -> LearnerFailure:
         number = last.number if last else 1
-        repeats = self._repeat(last, outcome)
+        will_retry = self._repeat(last, outcome)
         again = (
             "the next call starts attempt {} of {}".format(number + 1, self.params["attempts"])
-            if repeats
+            if will_retry
             else "it is not repeated by itself; once the cause is fixed, start it again with "
             "learner_retry"
         )
@@ -478,11 +478,12 @@ class Learner:
             parts.append("logs: {}/{}/".format(cluster["LogUri"].rstrip("/"), cluster["Id"]))
         if outcome.step:
             parts += self._stderr(cluster, outcome.step)
-        known = bool(last and last.content.get("failure"))
-        if last and not known and not check_mode:
+        reported = bool(last and last.content.get("failure"))
+        if last and not reported and not check_mode:
             self._note(last, failure=outcome.code, cluster_id=cluster["Id"])
         facts = self._facts(cluster, steps)
-        return LearnerFailure("\n".join(parts), known=known, repeats=repeats, facts=facts)
+        message = "\n".join(parts)
+        return LearnerFailure(message, reported=reported, will_retry=will_retry, facts=facts)
 
     def _stderr(self, cluster: Mapping[str, Any], step_id: str) -> List[str]:
         """The last lines of the step's stderr from S3, without secrets."""

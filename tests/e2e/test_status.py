@@ -60,7 +60,7 @@ def test_status_from_no_run_to_a_failed_learner(sandbox: Sandbox) -> None:
     sandbox.run("sandbox", "fault", "spot")
     assert "attempt 1; the next call starts attempt 2" in sandbox.run(*call, exit_code=1).stdout
     found = status(sandbox)
-    assert found["learner"]["repeats"]
+    assert found["learner"]["will_retry"]
     assert found["waits_for"] == "the next call of iterate.yml, which starts the learner again"
     sandbox.run(*call)
     found = status(sandbox)

@@ -332,7 +332,7 @@ def test_fault_a_python_error_is_told_with_its_last_words_and_not_repeated(
     ) as error:
         finish(params)
     details = error.value.details
-    assert (details["known"], details["repeats"], details["cluster_id"]) == (False, False, made)
+    assert (details["reported"], details["will_retry"], details["cluster_id"]) == (False, False, made)
     log = "\n".join(
         [f"line {n}" for n in range(100)]
         + ["login pw-of-postgis failed", "KeyError: 'image_catalog_fix'"]
@@ -351,7 +351,7 @@ def test_fault_a_python_error_is_told_with_its_last_words_and_not_repeated(
         assert text.endswith("login (secret) failed\nKeyError: 'image_catalog_fix'")
         assert "line 79\n" not in text
         assert "not repeated by itself" in text
-        assert error.value.details["known"]
+        assert error.value.details["reported"]
     with pytest.raises(ModuleFailure, match="not repeated by itself"):
         submit(params, check=True)
     assert clusters(params) == [made]

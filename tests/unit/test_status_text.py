@@ -86,15 +86,15 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "run": RUN,
         "turn": turn("complete", 1, 1200, metrics=metrics(None, 0.7123)),
         "learner": cluster(
-            "TERMINATED_WITH_ERRORS", "COMPLETED", "FAILED", error_kind="failed", known=True,
-            repeats=False, msg="learner failed: step 2 failed\nlogs: s3://b/logs/j-ABC/",
+            "TERMINATED_WITH_ERRORS", "COMPLETED", "FAILED", error_kind="failed", reported=True,
+            will_retry=False, msg="learner failed: step 2 failed\nlogs: s3://b/logs/j-ABC/",
         ),
     },
     "lost": {
         "run": RUN,
         "turn": turn("complete", 1, 1200, metrics=metrics(None, 0.7123)),
         "learner": cluster(
-            "TERMINATED_WITH_ERRORS", "CANCELLED", error_kind="failed", known=True, repeats=True,
+            "TERMINATED_WITH_ERRORS", "CANCELLED", error_kind="failed", reported=True, will_retry=True,
             msg="learner failed: nodes were lost",
         ),
     },

@@ -87,7 +87,7 @@ def state(answer: Mapping[str, Any]) -> dict[str, Any]:
         "iteration": turn["iteration"] + ours,
         **{name: learner.get(name) for name in _LEARNER},
         "problem": "" if "done" in learner else str(learner.get("msg", "")),
-        "repeats": bool(learner.get("repeats")),
+        "will_retry": bool(learner.get("will_retry")),
     }
     if turn["phase"] == "complete":
         found["waits_for"] = _waits_for(found["learner"])
@@ -98,7 +98,7 @@ def _waits_for(learner: Mapping[str, Any]) -> str:
     """What a complete iteration of regular production waits for."""
     if learner["cluster_id"] is None:
         return "the learner, of which nothing could be found out"
-    if learner["repeats"]:
+    if learner["will_retry"]:
         return "the next call of iterate.yml, which starts the learner again"
     if learner["problem"]:
         return "a person: see the learner's failure"
