@@ -334,7 +334,7 @@ class _Restore:
             return self._marked if self._marked and marker.is_same(self._marked, said) else said
         places = {("public", name) for name in marker.RUN_TABLES}
         replaced = places & {target.place for target in self.targets}
-        run = self.origin.run if self.params["own"] else None
+        run = self.origin.run if self.params["same_instance"] else None
         same = marker.is_same(self._marked, run) and (
             not run or not self._marked or run["applied_at"] == self._marked["applied_at"]
         )

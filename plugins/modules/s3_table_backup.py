@@ -19,7 +19,7 @@ options:
       - V(present) makes a backup of O(tables) unless the newest one is equal to them.
       - V(restored) makes O(tables) hold what the backup O(backup_id) holds. Tables that do
         already are left alone. In the same transaction the run marker is set to the run that the
-        tables then are, see O(run) and O(own).
+        tables then are, see O(run) and O(same_instance).
       - V(absent) removes backups, the one named by O(backup_id) or those that O(keep) and
         O(keep_days) do not keep; never the newest good one, nor one that the run marker or
         O(protect) names.
@@ -79,9 +79,9 @@ options:
         type: list
         elements: str
         default: []
-  own:
+  same_instance:
     description:
-      - Whether the backup restored is one of this instance. When it is, and C(incoming_names),
+      - Whether the restored backup was made on this instance. When it is, and C(incoming_names),
         C(iteration_metrics) and C(kml_data) are all restored, the run marker becomes what the
         backup's manifest says it was.
       - Of another's backup, of one that does not say its run, and where only some of these tables
@@ -287,7 +287,7 @@ ARGUMENTS = {
     },
     **held.ARGUMENT,
     "lease": {"type": "int"},
-    "own": {"type": "bool", "default": True},
+    "same_instance": {"type": "bool", "default": True},
     "run": {
         "type": "dict",
         "options": {

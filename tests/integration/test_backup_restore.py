@@ -111,7 +111,7 @@ def test_a_restore_is_held_to_what_its_check_found(
     params: dict[str, Any], database: Any, meanwhile: str, named: str
 ) -> None:
     execute(database, "CREATE TABLE incoming_names (name text PRIMARY KEY)")
-    params = {**params, "tables": [*TABLES, "incoming_names"], "own": False}
+    params = {**params, "tables": [*TABLES, "incoming_names"], "same_instance": False}
     backup.present(params, False)
     execute(database, SPOIL)
     execute(database, MARKED)

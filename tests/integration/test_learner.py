@@ -332,7 +332,11 @@ def test_fault_a_python_error_is_told_with_its_last_words_and_not_repeated(
     ) as error:
         finish(params)
     details = error.value.details
-    assert (details["reported"], details["will_retry"], details["cluster_id"]) == (False, False, made)
+    assert (details["reported"], details["will_retry"], details["cluster_id"]) == (
+        False,
+        False,
+        made,
+    )
     log = "\n".join(
         [f"line {n}" for n in range(100)]
         + ["login pw-of-postgis failed", "KeyError: 'image_catalog_fix'"]

@@ -110,7 +110,7 @@ def test_tables_of_an_unknown_run_are_marked_as_such(
         made = two_runs(labeller)
     options: dict[str, Any] = {"backup_id": made["backup_id"]}
     if how == "another instance's":
-        options["own"] = False
+        options["same_instance"] = False
     if how == "some tables":
         options["tables"] = ["kml_data"]
     done = restored(labeller, **options)
@@ -128,7 +128,7 @@ def test_tables_of_an_unknown_run_are_marked_as_such(
 
 def test_the_operator_may_say_which_run_the_tables_are(labeller: Labeller) -> None:
     made = two_runs(labeller)
-    options = {"backup_id": made["backup_id"], "own": False}
+    options = {"backup_id": made["backup_id"], "same_instance": False}
     before = support.state(labeller)
     for check in (True, False):
         wrong = given(labeller, **options, run={**RUN, "run_id": 92})
@@ -148,7 +148,7 @@ def test_tables_that_make_no_run_leave_the_marker(labeller: Labeller) -> None:
     support.apply(labeller, *support.regular(91))
     made = backup.present(given(labeller, tables=["hit_data", "kml_data"]), False)
     labeller.sql("UPDATE hit_data SET reward = reward + 1; UPDATE kml_data SET hint = 'x'")
-    restored(labeller, tables=["hit_data"], backup_id=made["backup_id"], own=False)
+    restored(labeller, tables=["hit_data"], backup_id=made["backup_id"], same_instance=False)
     restored(labeller, tables=["kml_data"], backup_id=made["backup_id"])  # of the same run
     assert [run for _, run, _ in marked(labeller)] == [91]
 
