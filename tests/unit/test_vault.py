@@ -20,6 +20,7 @@ FILES = {
 - name: P
   hosts: here
   vars_files: [more.yml]
+  roles: [labeller.runbook.parameters]
   tasks:
     - ansible.builtin.debug:
         msg: "{{ db_pwd }} {{ labeller_secrets }} {{ aoi_name }} {{ more }} {{ given }} {{ api_key }}"

@@ -74,7 +74,9 @@ def check(
 
 def _walked(source: Source, limit: str = "") -> Walked:
     inventory, extra = source.inventory, source.extra
-    given = set(schemas.parameters()) | (inventory.names() if inventory else set())
+    # Without a playbook no play says whether it has the role that gives the others.
+    parameters = schemas.without_default() if source.playbook else set(schemas.parameters())
+    given = parameters | (inventory.names() if inventory else set())
     walk = Walk(
         frozenset(given | set(extra.values)),
         open_names=bool(inventory and inventory.open) or extra.sealed,
@@ -92,7 +94,8 @@ def _walked(source: Source, limit: str = "") -> Walked:
         walk.define(layer.document, layer.path, layer.values)
     walk.finish()
     needed = frozenset(walk.used | (written & extra.values.keys()))
-    # What the playbook does not use can be wrong as well.
+    # What the playbook does not use can be wrong as well; others have the role.
+    walk.given |= schemas.from_role()
     for name, value in extra.values.items():
         walk.expressions(extra.documents[name], (name,), value)
     for layer in layers:
@@ -164,7 +167,9 @@ def _on_each(
         if not inventory.static or walked.hosts
     }
     if not fitting:  # for hosts of none of them: looked at by itself
-        names = set(schemas.parameters()).union(*(inventory.names() for inventory in inventories))
+        names = set(schemas.without_default()).union(
+            *(inventory.names() for inventory in inventories)
+        )
         walk = Walk(frozenset(names), open_names=any(inventory.open for inventory in inventories))
         walk.playbook(playbook)
         walk.finish()

@@ -112,6 +112,7 @@ class Walk:
     documents: dict[Path, Document] = field(default_factory=dict)
     _facts: set[str] = field(default_factory=set)
     _reached: set[str] = field(default_factory=set)
+    _lacking: set[str] | None = None  # in a play: what it uses of a role that it has not
     _notified: list[tuple[Document, DocumentPath, str]] = field(default_factory=list)
     _handlers: set[str] = field(default_factory=set)
     _handlers_open: bool = False
@@ -205,6 +206,7 @@ class Walk:
         known = self.define(document, (*path, "vars"), play.get("vars"))
         known |= self._play_files(document, path, play, folder)
         self._notified, self._handlers, self._handlers_open = [], set(), False
+        self._lacking = set()
         scope = _Scope(
             folder, self._facts, known, defaults=(), tags=(*tags, *_tags(play)), play=self.plays[-1]
         )
@@ -223,6 +225,7 @@ class Walk:
             self._role_tasks(role, handlers, "handlers")
         self._tasks(document, (*path, "handlers"), play.get("handlers"), handlers)
         self._check_notified()
+        self._check_role(document, path)
 
     def _play_files(
         self, document: Document, path: DocumentPath, play: dict[str, Any], folder: Path
@@ -252,6 +255,16 @@ class Walk:
         return self.define(content, (), content.value)
 
     # Roles
+
+    def _check_role(self, document: Document, path: DocumentPath) -> None:
+        """Variables of the role ``parameters`` in a play without it."""
+        names = sorted(self._lacking or ())
+        if names:
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            role = f"{OURS}.parameters"
+            message = f"the play uses {shown}, which the role {role} gives: add it to its roles"
+            self._report(document, path, message)
+        self._lacking = None
 
     def _roles(
         self, document: Document, path: DocumentPath, play: dict[str, Any], scope: _Scope
@@ -542,16 +555,7 @@ class Walk:
         elif kind == "include_vars":
             scope.defined.update(self._vars_file(document, path, self._beside(scope, name, "vars")))
         elif argument == "name":
-            folder = self._role(document, path, name, scope)
-            for part in self._with_dependencies(folder, scope)[:-1] if folder else ():
-                scope = replace(scope, known=scope.known | self._role_names(part))
-                self._role_tasks(part, scope)
-            if folder is not None:
-                inner = replace(scope, known=scope.known | self._role_names(folder))
-                entry = given.get("tasks_from", "main") if isinstance(given, dict) else "main"
-                if folder not in scope.files:
-                    inner = replace(inner, files=(*scope.files, folder))
-                    self._role_tasks(folder, inner, entry=str(entry))
+            self._include_role(document, path, name, given, scope)
         else:
             file = self._beside(scope, name, "tasks")
             if file in scope.files:  # at run time, a condition may end what includes itself
@@ -562,6 +566,22 @@ class Walk:
             else:
                 known = [str(p.relative_to(scope.folder)) for p in scope.folder.rglob("*.yml")]
                 self._report(document, path, f"there is no file {name}", suggest(name, known))
+
+    def _include_role(
+        self, document: Document, path: DocumentPath, name: str, given: Any, scope: _Scope
+    ) -> None:
+        folder = self._role(document, path, name, scope)
+        if folder == collection.root() / "roles" / "parameters":
+            scope.defined.update(schemas.from_role())  # kind to an include without `public`
+        for part in self._with_dependencies(folder, scope)[:-1] if folder else ():
+            scope = replace(scope, known=scope.known | self._role_names(part))
+            self._role_tasks(part, scope)
+        if folder is not None:
+            inner = replace(scope, known=scope.known | self._role_names(folder))
+            entry = given.get("tasks_from", "main") if isinstance(given, dict) else "main"
+            if folder not in scope.files:
+                inner = replace(inner, files=(*scope.files, folder))
+                self._role_tasks(folder, inner, entry=str(entry))
 
     def _template_file(self, source: Any, scope: _Scope) -> None:
         if not isinstance(source, str) or "{{" in source:
@@ -629,7 +649,11 @@ class Walk:
         for message, guess in needs.errors:
             self._report(document, path, message, guess)
         for name in sorted(needs.names - names - MAGIC):
-            if not name.startswith("ansible_") and not self.open_names:
+            if name.startswith("ansible_") or self.open_names:
+                continue
+            if self._lacking is not None and name in schemas.from_role():
+                self._lacking.add(name)
+            else:
                 guess = suggest(name, names | MAGIC)
                 self._report(document, path, f"undefined variable {name!r}", guess)
 

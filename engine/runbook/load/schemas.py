@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from runbook import collection
 from runbook.load.diagnostics import Path, Problem, suggest
 from runbook.load.positions import Document, Unsafe, Vault
@@ -49,6 +51,22 @@ def parameters() -> Mapping[str, Mapping[str, Any]]:
     settings = "labeller_settings"
     properties[settings] = {**properties[settings], "properties": _settings_with_parameters()}
     return properties
+
+
+@cache
+def without_default() -> frozenset[str]:
+    """The parameters that only an inventory or ``-e`` gives."""
+    return frozenset(name for name, schema in parameters().items() if "default" not in schema)
+
+
+@cache
+def from_role() -> frozenset[str]:
+    """The variables that the role ``parameters`` gives: parameters with a default, and derived."""
+    names: set[str] = set()
+    for part in ("defaults", "vars"):
+        file = collection.root() / "roles" / "parameters" / part / "main.yml"
+        names |= yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader).keys()
+    return frozenset(names)
 
 
 def _settings_with_parameters() -> dict[str, Mapping[str, Any]]:
