@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
-from typing import Any, Callable, List, Mapping
+from typing import Any, Callable, List, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from . import aws, ec2, spark
-from .change import Change, result
+from .change import Change
 from .errors import InvalidInput
+from .module import Params, Plan, composed
 from .names import names as derive_names
 
 CLUSTER_OPTIONS: dict[str, Any] = {
@@ -502,7 +504,7 @@ class Checks:
             "nodes will not start".format(_decimal(float(bid)), name, zone, price)
         )
 
-    def objects(self, check_mode: bool) -> None:
+    def objects(self) -> None:
         """What the nodes fetch must be there, and the bucket of the logs."""
         log_uri = _log_uri(self.parameters, self.cluster)
         bucket = s3_address(log_uri, "log_uri")[0]
@@ -520,8 +522,7 @@ class Checks:
         for action in _bootstrap(self.parameters, self.cluster):
             self._object(*s3_address(action["path"], "bootstrap"), "the bootstrap script")
         bucket, key = self.parameters["bucket"], config_key(self.parameters)
-        written = self.params["written_in_check"] if check_mode else []
-        if "s3://{}/{}".format(bucket, key) not in written:
+        if "s3://{}/{}".format(bucket, key) not in (self.params["written_in_check"] or ()):
             self._object(bucket, key, "the learner's configuration")
 
     def _object(self, bucket: str, key: str, what: str) -> None:
@@ -539,20 +540,29 @@ def s3_address(uri: str, option: str) -> tuple[str, str]:
     return parts.netloc, parts.path.lstrip("/")
 
 
-def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    """The module emr_learner."""
+@dataclass(frozen=True)
+class State:
+    """Where the cluster would run, the request that is kept, and warnings of what EC2 says."""
+
+    subnet_id: str
+    kept: Kept
+    text: str
+    warnings: Sequence[str]
+
+
+def observe(params: Params) -> State:
+    """Hold the request's parts against EC2, EMR and S3; raises for what cannot work."""
     parameters, cluster = params["parameters"], params["cluster"]
     validate(parameters)
     checks = Checks(params)
     instance = ec2.running_instance(params, parameters["ec2_instance"], checks.ec2)
-    wanted = request(params["target"], parameters, cluster, instance.subnet_id)
     zone = checks.network(instance.subnet_id)
     kept = kept_request(checks.s3, params)
     looks: List[Callable[[], Any]] = [
         checks.release,
         checks.key_pair,
         lambda: checks.instance_types(zone),
-        lambda: checks.objects(check_mode),
+        checks.objects,
     ]
     if not cluster["instance_fleets"]:
         looks.append(checks.size)
@@ -561,21 +571,35 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     looks.append(kept.read)
     with ThreadPoolExecutor(len(looks)) as pool:
         # in order, so that of several faults always the same is told
-        _, _, _, _, *warnings, before = [
+        _, _, _, _, *warnings, text = [
             each.result() for each in [pool.submit(look) for look in looks]
         ]
+    return State(instance.subnet_id, kept, text, [warning for warning in warnings if warning])
 
+
+def plan(state: State, params: Params) -> Plan:
+    """The request as it will be kept."""
+    parameters, cluster = params["parameters"], params["cluster"]
+    wanted = request(params["target"], parameters, cluster, state.subnet_id)
     text = json.dumps(wanted, indent=2, sort_keys=True) + "\n"
-    change = Change(kept.name, "write", before, text)
-    if change.changed and not check_mode:
-        kept.write(text)
-    return result(
-        [change],
-        request=wanted,
-        request_key=kept.key,
-        hourly_ceiling=hourly_ceiling(parameters, cluster),
-        warnings=[warning for warning in warnings if warning],
-    )
+    facts = {
+        "request": wanted,
+        "request_key": state.kept.key,
+        "hourly_ceiling": hourly_ceiling(parameters, cluster),
+    }
+    change = Change(state.kept.name, "write", state.text, text)
+    return Plan([change], facts, state.warnings, work=state.kept)
+
+
+def apply(decided: Plan, _params: Params) -> None:
+    """Keep the request."""
+    (change,) = decided.changes
+    if change.changed:
+        decided.work.write(change.after)
+
+
+#: The state ``present`` of emr_learner.
+run = composed(observe, plan, apply)
 
 
 def kept_request(s3: Any, params: Mapping[str, Any]) -> Kept:

@@ -23,6 +23,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from . import aws, emr, labeller_config, terraform
 from .change import Change, result
 from .errors import InvalidInput, Locked, ModuleFailure, Unreachable
+from .module import Params, Plan, by_state, composed
 
 with suppress(ImportError):  # aws.client says what to install
     from botocore.exceptions import ClientError
@@ -98,10 +99,10 @@ class LearnerFailure(ModuleFailure):
     """
 
     def __init__(
-        self, message: str, *, reported: bool, will_retry: bool, facts: Mapping[str, Any]
+        self, message: str, code: str, *, reported: bool, will_retry: bool, facts: Mapping[str, Any]
     ) -> None:
         super().__init__(message)
-        self.reported = reported
+        self.code, self.reported, self.cluster_id = code, reported, str(facts["cluster_id"])
         self.details = {"reported": reported, "will_retry": will_retry, **facts}
 
 
@@ -118,6 +119,19 @@ class Attempt:
     def cluster_id(self) -> str:
         """The cluster's id, empty while it is not noted."""
         return str(self.content.get("cluster_id") or "")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an iteration stands: its last attempt, its cluster and what became of that.
+
+    ``failure`` is set when it failed and no other one is started.
+    """
+
+    last: Optional[Attempt]
+    cluster_id: str = ""
+    outcome: Outcome = Outcome("none")
+    failure: Optional[LearnerFailure] = None
 
 
 class Learner:
@@ -226,42 +240,32 @@ class Learner:
 
     # starting
 
-    def submit(self, check_mode: bool) -> Dict[str, Any]:
-        """Start the iteration's cluster unless it is there; gives the module's result.
-
-        Raises Locked while another caller is at it, LearnerFailure when the last attempt failed
-        and is not to be repeated.
-        """
-        request = self.kept.request()
-        self._hold_against_parameters(request)
+    def standing(self) -> Standing:
+        """How the iteration stands. Raises Locked while another caller starts its cluster."""
         attempts = self.attempts()
         last = attempts[-1] if attempts else None
-        cluster_id = self._cluster_of(last, check_mode)
-        if cluster_id:
-            cluster = self.describe(cluster_id)
-            steps = self.steps(cluster_id)
-            outcome = self.outcome(cluster, steps)
-            if outcome.state != "failed":
-                return self._submitted(cluster_id, last.number if last else 1, changed=False)
-            if not self._repeat(last, outcome):
-                failure = self._failure(cluster, steps, outcome, last, check_mode)
-                if failure.reported or not check_mode:
-                    raise failure
-                # A check tells that the failure would be noted, so that the call goes on to do it.
-                told = Change(self.name, "report", "", str(failure) + "\n")
-                return result([told], cluster_id="", attempt=last.number if last else 1)
-        number = last.number + 1 if last else 1
-        cluster_id = "" if check_mode else self._start(request, number)
-        return self._submitted(cluster_id, number, changed=True)
+        cluster_id = self._cluster_of(last)
+        if not cluster_id:
+            return Standing(last)
+        cluster, steps = self.describe(cluster_id), self.steps(cluster_id)
+        outcome = self.outcome(cluster, steps)
+        failure = None
+        if outcome.state == "failed" and not self.will_retry(last, outcome):
+            failure = self._failure(cluster, steps, outcome, last)
+        return Standing(last, cluster_id, outcome, failure)
 
-    def _submitted(self, cluster_id: str, number: int, *, changed: bool) -> Dict[str, Any]:
-        text = "attempt {}, up to {} dollars an hour\n".format(
-            number, _dollars(emr.hourly_ceiling(self.parameters, self.params["cluster"]))
-        )
-        change = Change(self.name, "start", "" if changed else text, text)
-        return result([change], cluster_id=cluster_id, attempt=number)
+    def note_found(self, last: Optional[Attempt], cluster_id: str) -> None:
+        """Have the claim name the cluster that was found by its tags."""
+        if last and cluster_id and not last.cluster_id:
+            self._note(last, cluster_id=cluster_id)
 
-    def _hold_against_parameters(self, request: Mapping[str, Any]) -> None:
+    def note_failure(self, last: Optional[Attempt], failure: LearnerFailure) -> None:
+        """Note that this call reports the failure, so that the next one does not."""
+        if last and not failure.reported:
+            self._note(last, failure=failure.code, cluster_id=failure.cluster_id)
+
+    def require_own(self, request: Mapping[str, Any]) -> None:
+        """Raise InvalidInput unless the request is this run's."""
         kept = {tag["Key"]: tag["Value"] for tag in request.get("Tags", [])}
         wanted = emr.tags(self.params["target"], self.parameters)
         wrong = [
@@ -274,7 +278,7 @@ class Learner:
                 )
             )
 
-    def _cluster_of(self, last: Optional[Attempt], check_mode: bool) -> str:
+    def _cluster_of(self, last: Optional[Attempt]) -> str:
         """The cluster of the last attempt; empty when a new one is due. Raises Locked."""
         if last and last.cluster_id:
             return last.cluster_id
@@ -283,8 +287,6 @@ class Learner:
             tags["runbook:attempt"] = str(last.number)
         found = self.find(tags, (*ACTIVE, *ENDED), self._earliest())
         if found:
-            if last and not check_mode:
-                self._note(last, cluster_id=found[0])
             return found[0]
         if last and last.modified and self.now - last.modified < timedelta(seconds=CLAIM_SECONDS):
             raise Locked(
@@ -301,13 +303,15 @@ class Learner:
                 return applied - timedelta(days=1)
         return self.now - timedelta(days=60)
 
-    def _repeat(self, last: Optional[Attempt], outcome: Outcome) -> bool:
+    def will_retry(self, last: Optional[Attempt], outcome: Outcome) -> bool:
+        """Whether another cluster is started after this outcome."""
         if self.params["retry"]:
             return True
         made = last.number if last else 1
         return outcome.code in self.params["retry_on"] and made < self.params["attempts"]
 
-    def _start(self, request: Mapping[str, Any], number: int) -> str:
+    def start(self, request: Mapping[str, Any], number: int) -> str:
+        """Claim the attempt and start its cluster; gives the cluster's id."""
         begin = time.monotonic()
         attempt = self._claim(number)
         tags = {**self.tags, "runbook:attempt": str(number)}
@@ -402,7 +406,10 @@ class Learner:
         steps = self.steps(cluster_id)
         outcome = self.outcome(cluster, steps)
         if outcome.state == "failed":
-            raise self._failure(cluster, steps, outcome, last, check_mode)
+            failure = self._failure(cluster, steps, outcome, last)
+            if not check_mode:
+                self.note_failure(last, failure)
+            raise failure
         elapsed = self._elapsed(cluster)
         if outcome.state == "running" and elapsed > self.params["timeout"]:
             raise ModuleFailure(
@@ -421,7 +428,10 @@ class Learner:
         last = attempts[-1] if attempts else None
         wanted: Optional[str] = self.params["cluster_id"]
         if wanted is None:
-            return last, self._cluster_of(last, check_mode)
+            found = self._cluster_of(last)
+            if not check_mode:
+                self.note_found(last, found)
+            return last, found
         return next((each for each in attempts if wanted == each.cluster_id), last), wanted
 
     def _facts(
@@ -460,10 +470,9 @@ class Learner:
         steps: Sequence[Mapping[str, Any]],
         outcome: Outcome,
         last: Optional[Attempt],
-        check_mode: bool,
     ) -> LearnerFailure:
         number = last.number if last else 1
-        will_retry = self._repeat(last, outcome)
+        will_retry = self.will_retry(last, outcome)
         again = (
             "the next call starts attempt {} of {}".format(number + 1, self.params["attempts"])
             if will_retry
@@ -479,11 +488,10 @@ class Learner:
         if outcome.step:
             parts += self._stderr(cluster, outcome.step)
         reported = bool(last and last.content.get("failure"))
-        if last and not reported and not check_mode:
-            self._note(last, failure=outcome.code, cluster_id=cluster["Id"])
         facts = self._facts(cluster, steps)
-        message = "\n".join(parts)
-        return LearnerFailure(message, reported=reported, will_retry=will_retry, facts=facts)
+        return LearnerFailure(
+            "\n".join(parts), outcome.code, reported=reported, will_retry=will_retry, facts=facts
+        )
 
     def _stderr(self, cluster: Mapping[str, Any], step_id: str) -> List[str]:
         """The last lines of the step's stderr from S3, without secrets."""
@@ -511,17 +519,16 @@ class Learner:
 
     # ending
 
-    def end(self, check_mode: bool) -> Dict[str, Any]:
-        """Terminate every cluster of the run that is alive; gives the module's result."""
+    def alive(self) -> List[str]:
+        """Every cluster of the run that is alive."""
         tags = emr.tags(self.params["target"], self.parameters)
-        alive = [state for state in ACTIVE if state != "TERMINATING"]
-        found = sorted(self.find(tags, alive, self._earliest()))
-        if found and not check_mode:
-            with aws.translated("terminate {}".format(", ".join(found))):
-                self.emr.terminate_job_flows(JobFlowIds=found)
-        before = "".join("cluster {}\n".format(each) for each in found)
-        name = "learner of {}, run {}".format(self.tags["runbook:aoi"], self.parameters["run_id"])
-        return result([Change(name, "terminate", before, "")], clusters=found)
+        states = [state for state in ACTIVE if state != "TERMINATING"]
+        return sorted(self.find(tags, states, self._earliest()))
+
+    def terminate(self, cluster_ids: Sequence[str]) -> None:
+        """End these clusters."""
+        with aws.translated("terminate {}".format(", ".join(cluster_ids))):
+            self.emr.terminate_job_flows(JobFlowIds=cluster_ids)
 
 
 def _passing(error: Optional[BaseException]) -> bool:
@@ -555,15 +562,91 @@ def _dollars(amount: Optional[float]) -> str:
     return "an unknown number of" if amount is None else "{:.2f}".format(amount)
 
 
-def run(params: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
-    """The module emr_learner, all states."""
-    if params["state"] == "present":
-        return emr.run(params, check_mode)
-    if params["state"] == "verified":
-        return terraform.run(params)
+@dataclass(frozen=True)
+class Submission:
+    """What a start is decided on: how the iteration stands, and the request that is kept."""
+
+    learner: Learner
+    standing: Standing
+    request: Mapping[str, Any]
+
+
+def observe_start(params: Params) -> Submission:
+    """Read request, claims and cluster. Raises Locked while another caller is at it."""
     learner = Learner(params)
-    if params["state"] == "submitted":
-        return learner.submit(check_mode)
-    if params["state"] == "finished":
-        return learner.finish(check_mode)
-    return learner.end(check_mode)
+    request = learner.kept.request()
+    learner.require_own(request)
+    return Submission(learner, learner.standing(), request)
+
+
+def plan_start(found: Submission, _params: Params) -> Plan:
+    """Start the iteration's cluster unless it is there.
+
+    Raises LearnerFailure when the last attempt failed and is not to be repeated. Only the first
+    time that is to report: a check says so, and the real run does it.
+    """
+    learner, standing = found.learner, found.standing
+    number = standing.last.number if standing.last else 1
+    if standing.failure:
+        if standing.failure.reported:
+            raise standing.failure
+        told = Change(learner.name, "report", "", str(standing.failure) + "\n")
+        return Plan([told], {"cluster_id": "", "attempt": number}, work=found)
+    there = standing.cluster_id != "" and standing.outcome.state != "failed"
+    if not there:
+        number = standing.last.number + 1 if standing.last else 1
+    text = "attempt {}, up to {} dollars an hour\n".format(
+        number,
+        _dollars(emr.hourly_ceiling(learner.parameters, learner.params["cluster"])),
+    )
+    change = Change(learner.name, "start", text if there else "", text)
+    facts = {"cluster_id": standing.cluster_id if there else "", "attempt": number}
+    return Plan([change], facts, work=found)
+
+
+def apply_start(decided: Plan, _params: Params) -> Mapping[str, Any]:
+    """Start the cluster, or report the failure of the last one by raising it."""
+    learner, standing = decided.work.learner, decided.work.standing
+    learner.note_found(standing.last, standing.cluster_id)
+    if standing.failure:
+        learner.note_failure(standing.last, standing.failure)
+        raise standing.failure
+    if not decided.changes[0].changed:
+        return {}
+    return {"cluster_id": learner.start(decided.work.request, decided.facts["attempt"])}
+
+
+def observe_end(params: Params) -> Tuple[Learner, List[str]]:
+    """Find the clusters of the run that are alive."""
+    learner = Learner(params)
+    return learner, learner.alive()
+
+
+def plan_end(found: Tuple[Learner, List[str]], params: Params) -> Plan:
+    """Terminate every cluster of the run that is alive."""
+    learner, alive = found
+    before = "".join("cluster {}\n".format(each) for each in alive)
+    aoi, run_id = learner.tags["runbook:aoi"], params["parameters"]["run_id"]
+    name = "learner of {}, run {}".format(aoi, run_id)
+    return Plan([Change(name, "terminate", before, "")], {"clusters": alive}, work=learner)
+
+
+def apply_end(decided: Plan, _params: Params) -> None:
+    """End them."""
+    if decided.facts["clusters"]:
+        decided.work.terminate(decided.facts["clusters"])
+
+
+def _finish(params: Params, check_mode: bool) -> Dict[str, Any]:
+    """The state ``finished``, which waits; all that it may write is that a failure was reported."""
+    return Learner(params).finish(check_mode)
+
+
+#: The module emr_learner.
+run = by_state(
+    present=emr.run,
+    verified=terraform.run,
+    submitted=composed(observe_start, plan_start, apply_start),
+    finished=_finish,
+    absent=composed(observe_end, plan_end, apply_end),
+)

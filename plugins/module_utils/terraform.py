@@ -18,8 +18,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from . import aws, ec2, emr, files, hcl
-from .change import result
 from .errors import Refused
+from .module import Params, Plan, composed, unchanging
 
 with suppress(ImportError):  # aws.client says what to install
     from botocore.exceptions import ClientError
@@ -31,24 +31,37 @@ _CLUSTER = "aws_emr_cluster"
 _CHANGES_IT = ("count", "for_each", "dynamic", "lifecycle", "provisioner")
 
 
-def run(params: Mapping[str, Any]) -> Dict[str, Any]:
-    """The state ``verified`` of emr_learner; Refused with everything that is wrong."""
+def observe(params: Params) -> List[str]:
+    """Everything about the folder, and the clusters that Terraform knows, that is not right."""
     parameters = params["parameters"]
     emr.validate(parameters)
-    folder = os.path.join(params["home"], "terraform")
+    folder = _folder(params)
     problems = missing(folder)
     if not problems:
         subnet = ec2.running_instance(params, parameters["ec2_instance"]).subnet_id
         problems = differences(folder, parameters, params["cluster"], subnet, params["home"])
         problems += _version(folder) + _clusters(params, folder)
+    return problems
+
+
+def plan(problems: List[str], params: Params) -> Plan:
+    """No changes; raises Refused with everything that is wrong."""
     if not problems:
-        return result([])
+        return Plan([])
     raise Refused(
         "learner_loop is false, so the consensus daemon would run Terraform in {}, and that is not "
         "ready for this run\n{}\nTake the old run out of service (shutdown.yml), put the folder in "
         "order, then apply this again; or let iterate.yml start the learner "
-        "(learner_loop=true)".format(folder, "\n".join("- " + each for each in problems))
+        "(learner_loop=true)".format(_folder(params), "\n".join("- " + each for each in problems))
     )
+
+
+#: The state ``verified`` of emr_learner.
+run = composed(observe, plan, unchanging)
+
+
+def _folder(params: Params) -> str:
+    return os.path.join(params["home"], "terraform")
 
 
 def missing(folder: str) -> List[str]:
