@@ -7,7 +7,7 @@
 The grid is that of the Ghana study's areas of interest, 811,600 cells with 1.6 million catalogue
 rows; the area is its third, 50,100 cells. The server is as durable as a live one (``fsync``), all
 contestants work on fresh copies of one database, in turn; figures are medians. The old way is
-``tests/integration/old_way.py``; its rows, a commit each, are taken for one catalogue row in
+``tests/support/old_way.py``; its rows, a commit each, are taken for one catalogue row in
 ``OLD_FRACTION`` and the time is scaled.
 
 What the old way costs is commits, and what a commit costs is the storage: a cache in memory answers
@@ -255,7 +255,7 @@ class Country(Bench):
 
     def old(self, fraction: int) -> float:
         """The old scripts with one row in ``fraction`` of the catalogue; 0: with none."""
-        sys.path.insert(0, str(PROJECT / "tests" / "integration"))
+        sys.path.insert(0, str(PROJECT / "tests" / "support"))
         import old_way
 
         with (self.folder / "full.csv").open() as file:

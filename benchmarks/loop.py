@@ -36,7 +36,7 @@ class Bench:
         self.environment = {**clean_environment(), "RUNBOOK_HOME": str(folder / "home")}
         sys.path[:0] = [
             str(collection.link(folder / "collections")),
-            str(PROJECT / "tests" / "integration"),
+            str(PROJECT / "tests" / "support"),
         ]
 
     def runbook(self, *arguments: str) -> float:

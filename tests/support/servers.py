@@ -9,7 +9,7 @@ from pathlib import Path
 from runbook.sandbox.postgres import PostgresServer, free_port
 
 #: The programs of PostgreSQL 10, where .ci/postgres could fetch them.
-OLDEST = Path(__file__).resolve().parent.parent / ".build" / "postgresql-10" / "bin"
+OLDEST = Path(__file__).resolve().parents[2] / ".build" / "postgresql-10" / "bin"
 
 
 @contextmanager

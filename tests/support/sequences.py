@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import learner_filter
 import yaml
 import zstandard
 from command_line import Sandbox
-
-import learner_filter
 
 #: What identifies a row for good, by table: columns whose text COPY and a query give alike.
 ROWS = {

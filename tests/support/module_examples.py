@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 MODULES = PROJECT / "plugins" / "modules"
 
 #: Later ones use what earlier ones make.
