@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import servers
 import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import (
     errors,
@@ -22,7 +23,6 @@ from ansible_collections.labeller.runbook.plugins.modules import s3_table_backup
 from backup_support import parameters
 from labeller_support import Labeller, Template, copied, filled
 
-import servers
 from runbook.sandbox import postgres as embedded
 
 if TYPE_CHECKING:

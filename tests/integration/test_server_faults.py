@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import fault_support as faults
 import psycopg2
 import pytest
+import servers
 import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import (
     backup,
@@ -26,10 +27,9 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
 )
 from backup_support import HASH64, ROWS, parameters
 from labeller_support import Labeller, Template, admin, copied, filled
-
-import servers
-from runbook.sandbox import postgres
 from waiting import until
+
+from runbook.sandbox import postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
