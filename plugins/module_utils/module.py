@@ -56,7 +56,7 @@ def composed(
 ) -> Logic:
     """The logic of a module that reads, then decides, then changes.
 
-    ``observe`` changes nothing; ``plan`` reads nothing but its arguments. Either refuses what
+    ``observe`` changes nothing; ``plan`` reads only its arguments. Either refuses what
     ``apply`` could not do. What a real run finds must be the option ``planned``, for a module that
     has it, before ``apply`` is called; that may return facts that only it can know. Options named
     ``..._in_check`` say what earlier steps of a check have not done; a real run sees None.

@@ -48,7 +48,7 @@ def create(
 ) -> Set[str]:
     """Shadow tables: ``empty`` without rows, ``copied`` with them.
 
-    ``updated`` has those of the copied tables of which nothing but these columns is changed; where
+    ``updated`` has those of the copied tables of which only these columns are changed; where
     that is possible and worth it, they become views. Gives the tables whose rows are for now to be
     found in the real ones only or as well: those without rows, and the views.
 

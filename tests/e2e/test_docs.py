@@ -13,6 +13,7 @@ from command_line import PROJECT, RUNBOOK, Sandbox
 SCRIPTS = {"backups.md"}
 DOCUMENTS = [
     PROJECT / "README.md",
+    PROJECT / "CONTRIBUTING.md",
     *sorted(path for path in (PROJECT / "docs").glob("*.md") if path.name not in SCRIPTS),
 ]
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -46,7 +47,7 @@ def test_commands_work(sandbox: Sandbox, document: Path, tmp_path: Path) -> None
         if ELSEWHERE.fullmatch(command):
             continue
         # labeller3 is an example that cannot be reached; the sandbox stands for it.
-        here = command.replace("labeller3", "sandbox").replace(".venv/bin/runbook", "runbook")
+        here = command.replace("labeller3", "sandbox").replace(".venv/bin/", "")
         # Its libraries are those of this environment.
         here = here.replace("pip install .", f"pip install --quiet --no-deps {PROJECT}")
         # What encrypts files works on the reader's own.

@@ -285,4 +285,4 @@ def _message(watch: Watch, exit_code: ExitCode) -> str:
     failed = [r for r in watch.results if r.status in (Status.FAILED, Status.UNREACHABLE)]
     if failed:
         return f"{failed[-1].task}: {failed[-1].message}"
-    return "\n".join(watch.errors) or "ansible-playbook failed without a word"
+    return "\n".join(watch.errors) or "ansible-playbook exited without an error message"

@@ -76,9 +76,9 @@ class Options:
 
 
 def ensure_up(say: Say = say_aloud) -> State:
-    """The sandbox of ``RUNBOOK_HOME``, up and complete; ``say`` hears what had to be done.
+    """The sandbox of ``RUNBOOK_HOME``, started and complete; ``say`` is given what had to be done.
 
-    When all is well it only looks at its processes. Raises RunbookError.
+    If it runs already, only its processes are looked at. Raises RunbookError.
     """
     state = State.load(Home.current())
     return state if state and not state.dead() else up(say)

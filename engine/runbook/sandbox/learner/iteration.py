@@ -115,8 +115,8 @@ def _labelled(
 ) -> list[tuple[Cell, NDArray[np.bool_]]]:
     """The label images of one usage.
 
-    A name outside the pool and a cell without both seasons are left out without a word, and one of
-    which there are several rows has as many labels and features, joined with each other.
+    A name outside the pool and a cell without both seasons are skipped without a message; one with
+    several rows has as many labels and features, joined with each other.
     """
     names = Counter(name.name for name in kept if name.usage == usage and name.name in cells)
     wanted = [cells[name] for name in names]
