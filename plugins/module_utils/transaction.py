@@ -6,6 +6,9 @@ A step names its tables without a schema. When applied they are the real ones; i
 ``shadow`` puts temporary copies before them on the search path, and the server holds the
 transaction read only, so the same statements see and give what they will when applied.
 
+Both observe in the same way (``_observe``) and plan by executing the steps, on shadows or on the
+locked tables; a real run is held to its plan before it commits.
+
 Order of an apply: advisory lock (two operators exclude each other) → uploads that a crash left
 pending → inputs into temporary tables → table locks → guards → steps → compared with the plan →
 multipart uploads → commit → uploads completed. A crash before the commit leaves the database as it
@@ -15,7 +18,7 @@ was, one after it leaves uploads that the run marker names and the next transact
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence
 
@@ -254,18 +257,29 @@ def _settle(session: Connection, cursor: Cursor) -> None:
 def _check(tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]) -> dict[str, Any]:
     tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     tx.execute("SET LOCAL search_path = {}".format(SEARCH_PATH))
-    changes = _completions(_pending(tx, steps))
-    if any(step.in_place(tx) for step in steps):
+    state = _observe(tx, steps)
+    changes = _completions(state.pending)
+    if state.in_place:
         tx.cursor.connection.rollback()
         return result(changes, in_place=True)
-    _prepare(tx, steps)
-    _guard_access(tx, steps)
-    _guard_content(tx, steps)
-    changes += _simulate(tx, steps)
+    changes += _plan_on_shadows(tx, steps)
     if observe:
         observe(tx)
     tx.cursor.connection.rollback()
     return result(changes, in_place=False, warnings=tx.warnings)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a chain finds: the uploads to complete first, by marker, and whether it is done."""
+
+    pending: Mapping[int, List[staged_upload.Staged]]
+    in_place: bool
+
+
+def _observe(tx: Transaction, steps: Sequence[Step]) -> _State:
+    pending = _pending(tx, steps)
+    return _State(pending, any(step.in_place(tx) for step in steps))
 
 
 def _pending(tx: Transaction, steps: Sequence[Step]) -> Dict[int, List[staged_upload.Staged]]:
@@ -313,6 +327,13 @@ def _guard_content(tx: Transaction, steps: Sequence[Step]) -> None:
     guard.require_no_cascade(tx.cursor, tx.database, deleted)
 
 
+def _plan_on_shadows(tx: Transaction, steps: Sequence[Step]) -> List[Change]:
+    _prepare(tx, steps)
+    _guard_access(tx, steps)
+    _guard_content(tx, steps)
+    return _simulate(tx, steps)
+
+
 def _simulate(tx: Transaction, steps: Sequence[Step]) -> List[Change]:
     """Run the steps on shadow tables, the server refusing every write to a real one."""
     empty, copied = _shadowed(steps)
@@ -322,31 +343,35 @@ def _simulate(tx: Transaction, steps: Sequence[Step]) -> List[Change]:
     return _run_steps(tx, steps)
 
 
+def _plan_by_executing(session: Connection, tx: Transaction, steps: Sequence[Step]) -> List[Change]:
+    """Run the steps on the locked tables: until the commit, what they did is a plan."""
+    if tx.params.get("lease"):
+        lease.verify(tx.cursor, tx.params["lease"])
+    _prepare(tx, steps)
+    _guard_access(tx, steps)
+    _lock(session, tx, steps)
+    _guard_content(tx, steps)
+    return _run_steps(tx, steps)
+
+
 def _apply(
     session: Connection, tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]
 ) -> dict[str, Any]:
     tx.execute("SET LOCAL search_path = {}, pg_temp".format(SEARCH_PATH))
-    pending = _pending(tx, steps)
-    in_place = any(step.in_place(tx) for step in steps)
+    state = _observe(tx, steps)
     session.rollback()
-    changes = _completions(pending)
+    changes = _completions(state.pending)
     planned = tx.params.get("planned")
-    if in_place:
+    if state.in_place:
         held.require(planned, changes, tx.database)
-    for marked, uploads in pending.items():
-        _complete(session, tx, marked, uploads, steps if in_place else None)
-    if in_place:
+    for marked, uploads in state.pending.items():
+        _complete(session, tx, marked, uploads, steps if state.in_place else None)
+    if state.in_place:
         return result(changes, in_place=True)
 
     tx.execute("SET LOCAL search_path = {}, pg_temp".format(SEARCH_PATH))
     try:
-        if tx.params.get("lease"):
-            lease.verify(tx.cursor, tx.params["lease"])
-        _prepare(tx, steps)
-        _guard_access(tx, steps)
-        _lock(session, tx, steps)
-        _guard_content(tx, steps)
-        changes += _run_steps(tx, steps)
+        changes += _plan_by_executing(session, tx, steps)
         held.require(planned, changes, tx.database)
         staged = staged_upload.stage(tx.s3, tx.uploads) if tx.uploads else []
         row = tx.shared.get("marker")
