@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -53,3 +56,20 @@ def test_the_strategy_falls_back_to_ansibles_own(
     assert environment.strategy(local=True) == "linear"
     monkeypatch.setenv("RUNBOOK_FAST", "0")
     assert environment.strategy() == "linear"
+
+
+def test_nothing_imports_collections_before_ansibles_loader_is_there(tmp_path: Path) -> None:
+    """With a wheel installed, the namespace package would hide what the loader finds."""
+    (tmp_path / "ansible_collections" / "labeller").mkdir(parents=True)
+    script = (
+        "import sys\nfrom runbook.execute.child import launch\nlaunch._warm_up()\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "ANSIBLE_STRATEGY": "mitogen_linear", "PYTHONPATH": str(tmp_path)},
+        text=True, capture_output=True, check=True,
+    )  # fmt: skip
+    imported = set(done.stdout.split())
+    assert "mitogen" in imported
+    assert not imported & {"ansible_collections", "ansible_mitogen"}

@@ -73,7 +73,12 @@ def _warm_up() -> None:
         for library in ("boto3", "psycopg2", "yaml", "zstandard"):
             importlib.import_module(library)
     if os.environ["ANSIBLE_STRATEGY"].startswith("mitogen"):
-        import ansible_mitogen.strategy  # noqa: F401
+        # What ansible_mitogen imports, but not itself yet: from ansible-core 2.21 on it imports
+        # ansible_collections at once. Before Ansible's collection loader is there, that would be
+        # the folder in site-packages as a plain package, in which Mitogen then finds no
+        # collections ('MultiplexedPath' object has no attribute 'glob').
+        for library in ("ansible.collections.list", "mitogen.master", "mitogen.service"):
+            importlib.import_module(library)
 
 
 def _run(arguments: list[str]) -> int:
