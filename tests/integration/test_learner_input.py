@@ -199,23 +199,23 @@ def test_what_the_learner_could_not_work_with_is_named_before_a_cluster(labeller
     for table in tables:
         labeller.sql(f"CREATE TABLE kept_{table} AS SELECT * FROM {table}")
     for name, (fault, said) in FAULTS.items():
-        kept = {key: labeller.get(key) for key in sorted(labeller.keys())}
         if isinstance(fault, str):
             labeller.sql(fault)
-        elif fault[1] is None:
-            key = min(filter(lambda key: key.startswith("labels/"), labeller.keys()))
-            labeller.s3.delete_object(Bucket=labeller.bucket, Key=key)
         else:
-            labeller.put(fault[0], fault[1](labeller.get(fault[0])))
+            key = next(key for key in sorted(labeller.keys()) if key.startswith(fault[0]))
+            text = labeller.get(key)
+            if fault[1] is None:
+                labeller.s3.delete_object(Bucket=labeller.bucket, Key=key)
+            else:
+                labeller.put(key, fault[1](text))
         before = support.state(labeller)
         later = int("last iteration" in name)
         for check in (True, False):
             with pytest.raises(InvalidInput, match=f"(?s)no cluster is started.*{said}"):
                 export(labeller, 91, check=check, iteration=later)
         assert support.state(labeller) == before, name
-        for key, text in kept.items():
+        if isinstance(fault, str):
+            for table in tables:
+                labeller.sql(f"DELETE FROM {table}; INSERT INTO {table} SELECT * FROM kept_{table}")
+        else:
             labeller.put(key, text)
-        for table in reversed(tables):
-            labeller.sql(f"DELETE FROM {table}")
-        for table in tables[::-1]:
-            labeller.sql(f"INSERT INTO {table} SELECT * FROM kept_{table}")

@@ -97,8 +97,9 @@ def label(labeller: Labeller, run_id: int) -> None:
         " FROM master_grid WHERE name::text = ANY (%s) OR name::text IN"
         " (SELECT name FROM incoming_names WHERE run = %s)", static, run_id,
     )  # fmt: skip
-    for name, column, row in cells:
-        labeller.put(f"labels/ghana/{name}_{column}_{row}.tif", "")
+    images = {f"labels/ghana/{name}_{column}_{row}.tif" for name, column, row in cells}
+    for key in sorted(images - labeller.keys()):
+        labeller.put(key, "")
 
 
 def check(labeller: Labeller, *steps: Any, **options: Any) -> dict[str, Any]:
