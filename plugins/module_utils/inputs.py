@@ -12,7 +12,7 @@ import csv
 import io
 import re
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Dict, Iterator, List, Mapping, Optional, Sequence, cast
+from typing import IO, TYPE_CHECKING, Iterator, List, Mapping, Optional, Sequence, cast
 
 from . import aws, geography
 from .errors import InvalidInput
@@ -89,14 +89,11 @@ def csv_table(
     twice = [column for column in columns if header.count(column) > 1]
     if twice:
         raise InvalidInput("{}: column {} is there twice".format(name, ", ".join(twice)))
-    wanted: Dict[str, str] = {}
-    copied: List[str] = []
-    for number, column in enumerate(header):
-        target = column if column in columns else "ignored_{}".format(number)
-        wanted[target] = columns.get(column, "text")
-        copied.append(target)
-    for column in optional:
-        wanted.setdefault(column, columns[column])
+    copied = [
+        column if column in columns else "ignored_{}".format(number)
+        for number, column in enumerate(header)
+    ]
+    wanted = {column: columns.get(column, "text") for column in [*copied, *optional]}
     tx.execute(
         _sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP").format(
             _sql.Identifier(table),
@@ -106,12 +103,21 @@ def csv_table(
             ),
         )
     )
+    _copy(tx, name, table, copied, _Stream(head, body))
+    if tx.cursor.rowcount == 0:
+        raise InvalidInput("{} has a header and no rows{}".format(name, if_none))
+    # Wide texts need no statistics, and gathering them takes a sixth of the load's time.
+    statement = _sql.SQL("ANALYZE {} ({})")
+    tx.execute(statement.format(_sql.Identifier(table), _sql.Identifier(next(iter(columns)))))
+
+
+def _copy(tx: Transaction, name: str, table: str, columns: Sequence[str], stream: _Stream) -> None:
+    """Copy the CSV object ``name`` into ``columns`` of ``table``."""
     statement = _sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT csv, HEADER, ENCODING 'UTF8')")
-    stream = _Stream(head, body)
     try:
         tx.cursor.copy_expert(
             statement.format(
-                _sql.Identifier(table), _sql.SQL(", ").join(map(_sql.Identifier, copied))
+                _sql.Identifier(table), _sql.SQL(", ").join(map(_sql.Identifier, columns))
             ),
             cast("IO[bytes]", stream),
             _CHUNK,
@@ -123,11 +129,6 @@ def csv_table(
         if isinstance(error, psycopg2.DataError) or (error.pgcode or "").startswith("22"):
             raise InvalidInput("{}{}".format(name, _place(error))) from error
         raise
-    if tx.cursor.rowcount == 0:
-        raise InvalidInput("{} has a header and no rows{}".format(name, if_none))
-    # Of wide texts nobody needs statistics, and gathering them takes a sixth of the load's time.
-    statement = _sql.SQL("ANALYZE {} ({})")
-    tx.execute(statement.format(_sql.Identifier(table), _sql.Identifier(next(iter(columns)))))
 
 
 def _header(head: bytes, name: str, needed: Sequence[str]) -> List[str]:

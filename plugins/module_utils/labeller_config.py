@@ -139,61 +139,62 @@ def values(parameters: Mapping[str, Any], db_host: str) -> Config:
         host="",
         run_id=p["run_id"],
     )
+    keys = {name: p[name] for name in ("aws_access", "aws_secret", "aws_region")}
+    return {
+        "labeller": {**_labeller(p, names, db_host), **keys},
+        "learner": {**_learner(p, names), **keys},
+    }
 
+
+def _labeller(p: Mapping[str, Any], names: Mapping[str, str], db_host: str) -> Dict[str, Any]:
+    return {
+        "DEBUG": True,
+        # Without the key the daemon ends after its labels, in a KeyError: neither 1 (which
+        # uploads), 2 (which files an issue each time) nor 3 (which starts a cluster).
+        **({"initial": p["initial"]} if p["initial"] else {}),
+        "SECRET_KEY": p["secret_key"],
+        "MAIL_SERVER": "localhost",
+        "MAIL_PORT": 25,
+        "PL_API_KEY": p["api_key"] or None,
+        "slack_url": p["slack_url"] or None,
+        "consensus_directory": names["consensus_directory"],
+        "consensus_heatmap_dir": names["consensus_heatmap_dir"],
+        "db_host": db_host,
+        "db_production_name": p["db_name"],
+        "db_username": p["db_user"],
+        "db_password": p["db_pwd"],
+        "aoi_s3_object": names["aoi"],
+        "master_grid_s3_object": p["master_grid_s3_object"],
+        "s3_catalog_name": names["s3_catalog_name"],
+        "github_repo": p["github_repo"],
+        "github_token": p["github_token"],
+        "mapping_category1": "field",
+    }
+
+
+def _learner(p: Mapping[str, Any], names: Mapping[str, str]) -> Dict[str, Any]:
     def file(name: str) -> str:
         # labeller and learner put learner.prefix before these themselves
         return names[name][len("planet/") :]
 
-    keys = {
-        "aws_access": p["aws_access"],
-        "aws_secret": p["aws_secret"],
-        "aws_region": p["aws_region"],
-    }
     return {
-        "labeller": {
-            "DEBUG": True,
-            # Without the key the daemon ends after its labels, in a KeyError: neither 1 (which
-            # uploads), 2 (which files an issue each time) nor 3 (which starts a cluster).
-            **({"initial": p["initial"]} if p["initial"] else {}),
-            "SECRET_KEY": p["secret_key"],
-            "MAIL_SERVER": "localhost",
-            "MAIL_PORT": 25,
-            "PL_API_KEY": p["api_key"] or None,
-            "slack_url": p["slack_url"] or None,
-            **keys,
-            "consensus_directory": names["consensus_directory"],
-            "consensus_heatmap_dir": names["consensus_heatmap_dir"],
-            "db_host": db_host,
-            "db_production_name": p["db_name"],
-            "db_username": p["db_user"],
-            "db_password": p["db_pwd"],
-            "aoi_s3_object": names["aoi"],
-            "master_grid_s3_object": p["master_grid_s3_object"],
-            "s3_catalog_name": names["s3_catalog_name"],
-            "github_repo": p["github_repo"],
-            "github_token": p["github_token"],
-            "mapping_category1": "field",
-        },
-        "learner": {
-            "aoiid": p["aoi_index"],
-            "aoiname": p["aoi_name"],
-            "runid": p["run_id"],
-            **keys,
-            "bucket": p["bucket"],
-            "prefix": "planet",
-            "pool": file("pool"),
-            "qs": file("qs"),
-            "incoming_names": file("incoming_names"),
-            "incoming_names_static": file("incoming_names_static") or BLANK_NAMES,
-            "metrics": file("metrics"),
-            "image_catalog": names["image_catalog"],
-            "image_catalog_predict": p["image_catalog_predict"] or names["image_catalog"],
-            # learner's master branch looks this one up whatever it does (docs/labeller.md 3.3.6).
-            "image_catalog_fix": names["image_catalog"],
-            "image_output_pattern": names["image_output_pattern"],
-            "outgoing": names["outgoing_url"],
-            "number_outgoing_names": p["number_outgoing_names"],
-        },
+        "aoiid": p["aoi_index"],
+        "aoiname": p["aoi_name"],
+        "runid": p["run_id"],
+        "bucket": p["bucket"],
+        "prefix": "planet",
+        "pool": file("pool"),
+        "qs": file("qs"),
+        "incoming_names": file("incoming_names"),
+        "incoming_names_static": file("incoming_names_static") or BLANK_NAMES,
+        "metrics": file("metrics"),
+        "image_catalog": names["image_catalog"],
+        "image_catalog_predict": p["image_catalog_predict"] or names["image_catalog"],
+        # learner's master branch looks this one up whatever it does (docs/labeller.md 3.3.6).
+        "image_catalog_fix": names["image_catalog"],
+        "image_output_pattern": names["image_output_pattern"],
+        "outgoing": names["outgoing_url"],
+        "number_outgoing_names": p["number_outgoing_names"],
     }
 
 

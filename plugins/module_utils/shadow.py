@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import (
     TYPE_CHECKING,
     Dict,
+    Iterator,
     List,
     Mapping,
     NamedTuple,
@@ -83,13 +84,8 @@ def create(
     for made in views.values():
         statements += made
     for table in tables:
-        statements.append(_table(table))
-        checks = unvalidated.get(table.oid, [])
-        # rows may break a constraint that was not validated: it holds for new ones only
-        statements += [_dropped(table.name, name) for name, _ in checks]
-        if table.name in full:
-            statements.append(_rows(cursor, table))
-        statements += [_constraint(table.name, *check) for check in checks]
+        rows = [_rows(cursor, table)] if table.name in full else []
+        statements += _copy(table, rows, unvalidated.get(table.oid, ()))
         # after the rows, which is much faster
         statements += indexes.get(table.name, [])
     statements.append(_sql.SQL("SET LOCAL search_path = pg_temp, {}".format(search_path)))
@@ -101,6 +97,16 @@ def create(
     ]
     cursor.execute(_sql.SQL(";\n").join(statements))
     return {*bare, *views}
+
+
+def _copy(
+    table: _Table, rows: Sequence[Composable], checks: Sequence[Tuple[str, str]]
+) -> Iterator[Composable]:
+    """Statements that make a shadow; rows may break a constraint that was not validated."""
+    yield _table(table)
+    yield from (_dropped(table.name, name) for name, _ in checks)
+    yield from rows
+    yield from (_constraint(table.name, *check) for check in checks)
 
 
 def require(cursor: Cursor, tables: Sequence[str]) -> None:

@@ -6,13 +6,12 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any
 
+import learner_filter
 import pytest
 import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import transaction
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput, Refused
 from ansible_collections.labeller.runbook.plugins.module_utils.steps import iteration
-
-import learner_filter
 
 if TYPE_CHECKING:
     from labeller_support import Labeller

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import statistics
 from pathlib import Path
 
 from runbook import collection
@@ -78,3 +79,16 @@ def test_no_import_circle() -> None:
         for module in free:
             del left[module]
     assert left == {}
+
+
+def test_functions_are_short() -> None:
+    """None above 60 lines, half of them at most 8 (CONTRIBUTING.md)."""
+    lengths = {
+        f"{path}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for folder in ("engine", "plugins")
+        for path in (collection.root() / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert [name for name, lines in lengths.items() if lines > 60] == []
+    assert statistics.median(lengths.values()) <= 8

@@ -217,6 +217,14 @@ def _record(
         [(now, "Approved Assignment", worker, number, 5) for number, _, worker in made],
         page_size=1000,
     )  # fmt: skip
+    _finish(rows, sites, conflicts, now)
+    return len(maps)
+
+
+def _finish(rows: cursor, sites: Sequence[Site], conflicts: Sequence[float], now: datetime) -> None:
+    """Set the flags of finished sites and end their HITs."""
+    from psycopg2.extras import execute_values
+
     execute_values(
         rows,
         "UPDATE kml_data k SET mapped_count = greatest(k.mapped_count, d.needed),"
@@ -238,7 +246,6 @@ def _record(
         " WHERE NOT processed AND name = ANY(%s)",
         (names,),
     )
-    return len(maps)
 
 
 def _hits(rows: cursor, sites: Sequence[Site], now: datetime) -> dict[str, int]:
