@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import pty
+import re
 import resource
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,9 +21,9 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from waiting import until
 
 from runbook.collection import root
-from waiting import until
 
 PROGRAM = Path(sys.executable).parent / "runbook"
 LOCAL = {
@@ -118,7 +120,7 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 def test_check_shows_the_difference_and_changes_nothing(repository: Repository) -> None:
     file = repository.folder / "file"
     repository.playbook(touch(file))
-    done = repository.apply("--check")
+    done = repository.apply("--check", "--diff")
     assert done.returncode == 0, done.stderr
     assert "+new" in done.stdout
     assert "Nothing was changed" in done.stdout
@@ -232,11 +234,30 @@ def test_without_a_terminal_it_is_refused(repository: Repository) -> None:
 
 def test_at_a_terminal_it_asks(repository: Repository) -> None:
     file = repository.folder / "file"
-    repository.playbook(touch(file))
+    repository.inventory(bucket="{{ inventory_hostname }}-b", place=str(file))
+    repository.playbook(
+        {
+            **touch(file),
+            "ansible.builtin.copy": {"content": "{{ bucket }}\n", "dest": "{{ place }}"},
+        }
+    )
+    _, *summary = repository.apply("--check").stdout.splitlines()
+    summary = summary[: summary.index("  bucket=here-b") + 1]
+    assert "new, 1 line" in " ".join(summary)
     code, shown = at_terminal(repository, repository.command(), "n\n")
     assert code == 7
     assert "Make these changes on here?" in shown
+    assert "{{" not in shown
+    assert "\n".join(summary) in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", shown)
     assert not file.exists()
+    for silent in ("--json", "--quiet", ""):  # the same where stdout does not show it
+        command = shlex.join(repository.command(*[silent] * bool(silent)))
+        shell = ["/bin/sh", "-c", f"exec {command} >{repository.folder}/out"]
+        code, shown = at_terminal(repository, shell, "n\n")
+        assert code == 7
+        assert shown.replace("\r", "").startswith(
+            "\n".join(summary) + "\nMake these changes on here?"
+        )
     code, shown = at_terminal(repository, repository.command(), "y\n")
     assert code == 0, shown
     assert "\x1b[32m" in shown

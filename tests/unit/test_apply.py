@@ -10,6 +10,7 @@ import click
 import pytest
 
 from runbook.errors import ExitCode, RefusedError
+from runbook.events.render.summary import Summary, destructive
 from runbook.execute import runner
 from runbook.flow import apply
 
@@ -55,7 +56,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     ],
 )
 def test_what_is_destructive(item: dict[str, object], expected: bool) -> None:
-    assert apply.destructive(item) is expected
+    assert destructive(item) is expected
 
 
 def test_a_loss_needs_the_targets_name_and_shows_the_rows(
@@ -64,21 +65,24 @@ def test_a_loss_needs_the_targets_name_and_shows_the_rows(
     for wrong in ("y", "yes", "", "labeller"):
         answer(monkeypatch, wrong)
         with pytest.raises(RefusedError):
-            apply.confirm(planned(HARMLESS, LOSS), "labeller3")
+            apply.confirm([HARMLESS, LOSS], "labeller3", None)
+    assert capsys.readouterr().err == "", "the check's own summary stands there"
     answer(monkeypatch, "labeller3")
-    apply.confirm(planned(HARMLESS, LOSS), "labeller3")
-    assert "hit_data: 1,234 rows deleted" in capsys.readouterr().err
+    apply.confirm(
+        [HARMLESS, LOSS], "labeller3", Summary(results=[*planned(HARMLESS, LOSS).results])
+    )
+    assert "hit_data 1,234 rows deleted" in capsys.readouterr().err
 
 
 def test_a_harmless_plan_needs_y(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "n")
     with pytest.raises(RefusedError):
-        apply.confirm(planned(HARMLESS), "labeller3")
+        apply.confirm([HARMLESS], "labeller3", None)
     answer(monkeypatch, "y")
-    apply.confirm(planned(HARMLESS), "labeller3")
+    apply.confirm([HARMLESS], "labeller3", None)
 
 
 def test_without_a_terminal_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("labeller3\ny\n"))
     with pytest.raises(RefusedError, match="no terminal"):
-        apply.confirm(planned(LOSS), "labeller3")
+        apply.confirm([LOSS], "labeller3", None)

@@ -19,7 +19,7 @@ from runbook.events.redaction import MASK
 from runbook.load import modes, targets
 from runbook.load.checks import check_paths
 from runbook.load.extra_vars import ExtraVars, parse_extra_vars
-from runbook.load.parameters import Parameter
+from runbook.load.parameters import LATER, Parameter, differing
 from runbook.load.run_input import examined
 from runbook.load.source import Source
 
@@ -278,3 +278,35 @@ def test_packaged_playbooks_are_valid_for_packaged_targets(path: Path, name: str
 def test_everything_packaged_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     assert [str(problem) for problem in check_paths([])] == []
+
+
+def test_parameters_are_shown_as_ansible_evaluated_them() -> None:
+    def parameter(name: str, value: object, **rest: object) -> Parameter:
+        return Parameter(
+            name, value, "d", "hosts.yml:1", rest.pop("secret", False), "", "string", **rest
+        )  # type: ignore[arg-type]
+
+    found = [
+        parameter("same", "{{ x }}"),
+        parameter("differs", "{{ inventory_hostname }}-b"),
+        parameter("by_host", "one", host="one"),
+        parameter("default_after_all", "{{ d }}"),
+        parameter("later", {"key": "{{ found.by_a_step }}"}),
+        parameter("plain", "text"),
+        parameter("sealed", MASK),
+        parameter("password", MASK, secret=True),
+        Parameter("default", "d", "d", "default", False, "", "string"),
+    ]
+    every = {"same": "s", "default_after_all": "d", "sealed": "clear", "password": "clear"}
+    seen = {host: {**every, "differs": f"{host}-b"} for host in ("one", "two")}
+    assert differing(found, seen) == {
+        "same": "s",
+        "differs [one]": "one-b",
+        "differs [two]": "two-b",
+        "by_host [one]": "one",
+        "later": LATER,
+        "plain": "text",
+        "sealed": MASK,
+        "password": MASK,
+    }
+    assert differing(found[:1], {}) == {"same": LATER}

@@ -31,6 +31,7 @@ from runbook.events.render import text
 from runbook.events.render.jsonlines import JsonLines
 from runbook.events.render.live import Live
 from runbook.events.render.people import Brief, Detail, Plain, Terminal
+from runbook.events.render.summary import Summary
 
 CASES = Path(__file__).resolve().parent.parent / "cases" / "render"
 AT = "2026-01-02T03:04:05.678+00:00"
@@ -73,6 +74,75 @@ def run(
     ]
 
 
+def rows(step: str, table: str, action: str, **counts: int) -> dict[str, object]:
+    return {"resource": f"{step}: {table} (Africa@db:5432)", "action": action, "counts": counts}
+
+
+def changes(
+    name: str,
+    *plan: tuple[str, str, str, str] | dict[str, object],
+    host: str = "sandbox",
+    **rest: object,
+) -> list[Event]:
+    """A step that changes files, each a resource, an action and the text before and after."""
+    files = [item for item in plan if isinstance(item, tuple)]
+    return step(
+        name, Status.CHANGED, host, changed=True,
+        plan=[{"before_fingerprint": "x", **(item if isinstance(item, dict) else
+               {"resource": item[0], "action": item[1], "counts": {}})} for item in plan],
+        diff=[{"before_header": resource, "after_header": resource, "before": before, "after": after}
+              for resource, _, before, after in files], **rest,
+    )  # fmt: skip
+
+
+#: A check like that of regular.yml over a live run.
+PLANNED: list[Event] = [
+    Notice("warning", "hosts.yml:3: an old key", at=AT),
+    RunStarted(
+        "r1", "regular.yml", "sandbox", True,
+        {"run_id": 1, "bucket": "a-bucket-with-a-name-that-is-much-too-long", "learner": {"key": 1},
+         "empty": "", "db_pwd": "********", "api_key": "********"}, at=AT,
+    ),
+    PlayStarted("Regular production", at=AT),
+    *step("Read the run marker", Status.OK, headline="Another run: regular run 1 replaces regular run 0"),
+    *changes("Take the crontab down", ("/var/crontab", "write", "a\nb\nc\n", "a\n")),
+    *changes("Stop the daemons", {"resource": "daemons of /home/labeller", "action": "stop", "counts": {"processes": 3}}),
+    *changes("Back up", {"resource": "s3://b/backups/", "action": "back up", "counts": {"tables": 2, "rows": 1500}}),
+    *changes(
+        "Reset the database",
+        rows("run_marker", "run marker", "insert", rows_inserted=1),
+        rows("pg_clear", "user_maps", "delete", rows_deleted=20),
+        rows("pg_clear", "hit_data", "delete", rows_deleted=1234),
+        rows("pg_clear", "kml_data", "replace", rows_deleted=266, rows_inserted=106),
+        rows("pg_clear", "system_data", "none"),
+        rows("f_pool", "master_grid", "update", cells_changed=7878),
+        {"resource": "f_pool: s3://b/planet/f_pool_ghana_1.csv", "action": "upload", "counts": {"rows": 78, "bytes": 900}},
+        warnings=["beware"],
+    ),
+    *changes("Configure", ("/config.yaml", "write", "a\nb\n", "a\nc\nd\n"), ("s3://b/config.yaml", "write", "", "a\n")),
+    *changes("Make it executable", ("/daemon.py", "modify", "mode: 0644\n", "mode: 0755\n")),
+    *step("Foreign", Status.CHANGED, changed=True, message="restarted"),
+    *step("Skip", Status.SKIPPED),
+    Recap({"sandbox": HostCounts(ok=8, changed=7, skipped=1)}, at=AT),
+    RunFinished(True, ExitCode.OK, True, 2.5, at=AT),
+]  # fmt: skip
+
+#: A check of a restore and of what else takes something away, on two hosts.
+LOSSES: list[Event] = [
+    RunStarted("r1", "restore.yml", "both", True, at=AT),
+    *changes("Restore", {
+        "resource": "Africa@db:5432 table kml_data", "action": "restore",
+        "counts": {"rows_before": 9, "rows_after": 8, "rows_appear": 1, "rows_vanish": 2, "rows_differ": 3},
+    }, {
+        "resource": "Africa@db:5432 table hit_data", "action": "restore",
+        "counts": {"rows_before": 0, "rows_after": 8, "rows_appear": 8, "rows_vanish": 0, "rows_differ": 0},
+    }, host="one"),
+    *changes("Prune", {"resource": "s3://b/20260101/", "action": "remove", "counts": {"backups": 1}}, host="two"),
+    *changes("End", {"resource": "learner of ghana, run 1", "action": "terminate", "counts": {}}, host="two"),
+    RunFinished(True, ExitCode.OK, True, 2.5, unchecked=["Run a command"], at=AT),
+]  # fmt: skip
+
+
 def told(table: str, rows: int, total: int | None = 2000, **more: object) -> Progress:
     said = f"back up: {rows} rows"
     return Progress(
@@ -84,6 +154,10 @@ CHANGED = step(
     "Reset the database", Status.CHANGED, changed=True, plan=PLAN, diff=DIFF, warnings=["beware"]
 )
 RUNS: dict[str, list[Event]] = {
+    "planned": PLANNED,
+    "losses": LOSSES,
+    "refused": run(True, *step("Read the marker", Status.FAILED, message="unprocessed names", warnings=["old"]),
+                   code=ExitCode.REFUSED, failed=1),
     "check": run(True, *step("Read the marker", Status.OK), *CHANGED, *step("Skip", Status.SKIPPED),
                  ok=2, changed=1, skipped=1),
     "apply": run(False, *step("Read the marker", Status.OK, message="not in place"), *CHANGED, ok=2, changed=1),
@@ -121,7 +195,7 @@ def test_plain(name: str) -> None:
 def test_plain_shows_more_when_asked() -> None:
     stream = io.StringIO()
     plain = Plain(Detail(verbosity=1), stream)
-    for event in RUNS["apply"] + RUNS["notices"]:
+    for event in RUNS["check"] + RUNS["apply"] + RUNS["notices"]:
         plain(event)
     held("verbose.txt", stream.getvalue())
 
@@ -194,7 +268,7 @@ def test_terminal(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(variable, value)
     monkeypatch.delenv("NO_COLOR", raising=False)
     stream = io.StringIO()
-    terminal = Terminal(Detail(diff=True), stream, live=False)
+    terminal = Terminal(Detail(diff=name != "planned"), stream, live=False)
     for event in RUNS[name]:
         terminal(event)
     held(f"{name}.ansi", stream.getvalue())
@@ -238,25 +312,35 @@ def test_every_event_fits_its_schema() -> None:
         schemas["result" if line["event"] == "result" else "event"].validate(line)
 
 
-def test_a_long_diff_is_cut_unless_all_is_asked_for() -> None:
-    diff = {"before": "", "after": "\n".join(map(str, range(100)))}
-    cut = list(text.diff_lines(diff))
-    assert len(cut) == text.DIFF_LINES + 1
-    assert "63 more lines" in cut[-1]
-    assert len(list(text.diff_lines(diff, None))) == 103
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_summary_fits_its_width_and_a_screen(width: int) -> None:
+    summary = Summary()
+    for event in PLANNED:
+        summary(event)
+    lines = [line.text for line in summary.lines(width)]
+    assert max(map(len, lines)) <= width
+    assert len(lines) <= 35
+    assert "\N{NO-BREAK SPACE}" not in "".join(lines)
+
+
+def test_warnings_are_shown_when_no_run_has_finished() -> None:
+    stream = io.StringIO()
+    plain = Plain(Detail(), stream)
+    plain(Notice("warning", "old key", at=AT))
+    plain(Result(ExitCode.UNREACHABLE, at=AT))
+    assert stream.getvalue() == "warning: old key\n"
 
 
 def test_a_huge_diff_is_counted_not_computed() -> None:
     huge = "x\n" * (text.DIFF_INPUT + 1)
-    assert (
-        list(text.diff_lines({"before": "", "after": huge}, None))[-1] == "0 lines → 20,001 lines"
-    )
+    assert text.diff_lines({"before": "", "after": huge})[-1] == "0 lines → 20,001 lines"
 
 
 def test_counts_in_words() -> None:
     assert (
         text.counts({"rows_deleted": 1200, "rows": 0, "bytes": 5}) == "1,200 rows deleted, 5 bytes"
     )
+    assert text.counts({"rows_deleted": 1, "processes": 1}) == "1 row deleted, 1 process"
 
 
 def brief(*, only_check: bool, changed: bool, code: ExitCode = ExitCode.OK) -> list[str]:

@@ -106,7 +106,7 @@ def _validate(seed: int, folder: Path, *, packaged: bool) -> str:
         found = examined(source, Selection(limit="all"))
         errors = [str(problem) for problem in found.problems if not problem.warning]
         if not errors:  # then apply goes on with what it loads
-            _ = source.inventory and source.inventory.local, found.differing()
+            _ = source.inventory and source.inventory.local, found.differing({})
     except BaseException as error:  # noqa: BLE001
         return f"{type(error).__name__}: {error}"
     if any("\n" in error or not error.strip() for error in errors):

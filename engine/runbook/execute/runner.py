@@ -24,7 +24,7 @@ from runbook.events.model import Event, HostCounts, Status, TaskResult
 from runbook.execute.child import patches
 from runbook.execute.environment import environment, may_be_kept, settings, strategy
 from runbook.execute.private import private_folder
-from runbook.execute.watch import POLL, Channel, Watch
+from runbook.execute.watch import POLL, Channel, Seen, Watch
 from runbook.home import expanded
 from runbook.load import vault
 
@@ -134,13 +134,13 @@ class Ansible:
         self._thread.start()
 
     def run(
-        self, publish: Callable[[Event], None], begun: Callable[[], None] = lambda: None
+        self, publish: Callable[[Event], None], begun: Callable[[Seen], None] = lambda _seen: None
     ) -> Outcome:
         """Run the playbook, publishing events as they come.
 
         ``begun`` is called when ansible has read all variables, so that the redactor knows the
-        secret ones, before the first play. An interruption (SIGINT, SIGTERM, SIGHUP) ends ansible,
-        and the outcome says so.
+        secret ones, before the first play, with the public ones as the play's tasks see them. An
+        interruption (SIGINT, SIGTERM, SIGHUP) ends ansible, and the outcome says so.
         """
         self._channel.launch(self._request.arguments())
         self._watch.follow(publish, begun)

@@ -27,6 +27,9 @@ from runbook.events.redaction import Redactor
 from runbook.execute import translate
 from runbook.home import home
 
+#: By host, the public parameters as the tasks of a play see them.
+Seen = Mapping[str, Mapping[str, Any]]
+
 #: Seconds between two looks at the channel, and at whether the run was interrupted.
 POLL = 0.1
 
@@ -97,7 +100,7 @@ class Watch:
         self.broken = False
         self._redactor, self._channel, self._ask = redactor, channel, ask
         self._publish: Callable[[Event], None] = lambda _: None
-        self._begun: Callable[[], None] | None = None
+        self._begun: Callable[[Seen], None] | None = None
         self._raw: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
         self._kill = False
         self._pid = 0
@@ -123,12 +126,12 @@ class Watch:
     # For the engine
 
     def follow(
-        self, publish: Callable[[Event], None], begun: Callable[[], None] = lambda: None
+        self, publish: Callable[[Event], None], begun: Callable[[Seen], None] = lambda _seen: None
     ) -> None:
         """Publish the run's events until it has ended.
 
-        ``begun`` is called when ansible has read all variables, before the first event. Signals
-        end the run instead of raising somewhere in the middle of it.
+        ``begun`` is called when ansible has read all variables, before the first event, with
+        those that it may show. Signals end the run instead of raising somewhere in the middle.
         """
         self._publish, self._begun = publish, begun
         with _interruptible(self):
@@ -172,7 +175,7 @@ class Watch:
                 self._redactor.learn(message["secrets"])
                 begun, self._begun = self._begun, None
                 if begun:
-                    begun()
+                    begun(message["parameters"])
             if "unchecked" in message and message["unchecked"] not in self.unchecked:
                 self.unchecked.append(message["unchecked"])
             if "reached" in message:

@@ -24,6 +24,8 @@ from runbook.events.model import (
 )
 from runbook.events.redaction import Redactor
 from runbook.events.render import text
+from runbook.events.render.people import Detail
+from runbook.events.render.summary import Summary, destructive
 from runbook.execute import runner
 from runbook.load import targets, vault
 from runbook.load.run_input import RunInput, load
@@ -31,9 +33,6 @@ from runbook.load.source import Selection, Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-#: Actions of planned changes that take something away; so does any change that deletes rows.
-DESTRUCTIVE = frozenset({"clear", "delete", "drop", "remove", "replace", "restore", "terminate"})
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,9 @@ class Options:
 def apply(options: Options) -> ExitCode:
     """Do what ``options`` say; gives the exit code. Errors become a result, and are raised."""
     redactor = Redactor()
-    publisher = Publisher(redactor, [_outliving_its_reader(_renderer(options))])
-    flow = _Apply(options, redactor, publisher)
+    summary = _detail(options).summary()
+    publisher = Publisher(redactor, [_outliving_its_reader(_renderer(options)), summary])
+    flow = _Apply(options, redactor, publisher, summary)
     try:
         code = flow.run()
     except RunbookError as error:
@@ -86,13 +86,17 @@ def _renderer(options: Options) -> Subscriber:
         from runbook.events.render.jsonlines import JsonLines
 
         return JsonLines()
-    from runbook.events.render.people import Brief, Detail, Plain, Terminal, is_terminal
+    from runbook.events.render.people import Brief, Plain, Terminal, is_terminal
 
     if options.quiet:
         return Brief(only_check=options.check)
 
-    detail = Detail(options.diff, options.verbose)
+    detail = _detail(options)
     return Terminal(detail, live=not options.step) if is_terminal(sys.stdout) else Plain(detail)
+
+
+def _detail(options: Options) -> Detail:
+    return Detail(options.diff, options.verbose)
 
 
 def _outliving_its_reader(show: Subscriber) -> Subscriber:
@@ -110,8 +114,11 @@ def _outliving_its_reader(show: Subscriber) -> Subscriber:
 class _Apply:
     """One call of ``apply``: what its stages share."""
 
-    def __init__(self, options: Options, redactor: Redactor, publisher: Publisher) -> None:
+    def __init__(
+        self, options: Options, redactor: Redactor, publisher: Publisher, summary: Summary
+    ) -> None:
         self._options = options
+        self._summary = summary
         self._redactor = redactor
         self._publisher = publisher
         self._run_id = new_run_id()
@@ -145,7 +152,8 @@ class _Apply:
             pending = options.detailed_exitcode and planned.changed
             return ExitCode.CHANGES if pending else ExitCode.OK
         if not options.yes:
-            confirm(planned, source.target.name)
+            seen = sys.stdout.isatty() and not (options.as_json or options.quiet)
+            confirm(planned.plan, source.target.name, None if seen else self._summary)
         ask = ask_step if options.step else None
         held = replace(request, check=False, ask=ask, planned=planned.planned)
         begun, self._check = time.monotonic(), False
@@ -200,8 +208,9 @@ class _Apply:
                 self._publisher.publish(RunStarted(self._run_id, name, target, check, parameters))
             started = True
 
-        shown = given.differing()
-        outcome = self._outcome = ansible.run(self._publisher.publish, lambda: start(shown))
+        outcome = self._outcome = ansible.run(
+            self._publisher.publish, lambda seen: start(given.differing(seen))
+        )
         start({})  # ansible ended before it knew which values are secret
         self._publisher.publish(
             RunFinished(
@@ -283,25 +292,15 @@ def _same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def destructive(item: Mapping[str, Any]) -> bool:
-    """Whether a planned change takes something away that was there."""
-    taken = any(number and "deleted" in name for name, number in (item.get("counts") or {}).items())
-    return item.get("action") in DESTRUCTIVE or taken
-
-
-def confirm(planned: runner.Outcome, target: str) -> None:
+def confirm(plan: Sequence[Mapping[str, Any]], target: str, summary: Summary | None) -> None:
     """Ask whether to go on; RefusedError unless the answer is the right one.
 
-    What takes something away needs the target's name typed; the rest needs ``y``.
+    What takes something away needs the target's name typed; the rest needs ``y``. ``summary``: said
+    first, where the check's own does not stand on the same terminal.
     """
-    for line in text.headlines(planned.results):
-        say(line)
-    changes = text.real(planned.plan)
-    losses = [item for item in changes if destructive(item)]
-    if losses:
-        say(f"This deletes or replaces, on {target}:")
-        for item in losses:
-            say(f"  {text.item(item)}")
+    if summary:
+        say("\n".join(line.text for line in summary.lines()))
+    if any(map(destructive, text.real(plan))):
         if ask(f"Type the target's name ({target}) to go on").strip() != target:
             raise RefusedError("Not confirmed: nothing was changed.")
     elif ask(f"Make these changes on {target}? (y/N)").strip().lower() not in ("y", "yes"):

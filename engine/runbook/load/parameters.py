@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,9 @@ from runbook.events.redaction import MASK
 from runbook.load import schemas
 from runbook.load.positions import VAULT, Document
 from runbook.load.source import Source
+
+#: What takes the place of a value that depends on what a step finds.
+LATER = "(known during the run)"
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,36 @@ def resolve(source: Source, needed: Collection[str], hosts: Collection[str]) -> 
         if name in needed:
             by_host = {host: _value(name, schema, source, host) for host in sorted(hosts) or [""]}
             yield from _per_host(name, schema, by_host)
+
+
+def differing(found: Iterable[Parameter], seen: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The parameters that differ from their defaults, by name, with the host where hosts differ.
+
+    ``seen``: by host, the values as Ansible evaluated them. What it could not evaluate before the
+    first step is ``LATER``.
+    """
+    values: dict[str, Any] = {}
+    for each in found:
+        if not each.differs:
+            continue
+        by_host = {
+            host: _evaluated(each, seen.get(host, {}))
+            for host in ([each.host] if each.host else list(seen) or [""])
+        }
+        same = not each.host and len({repr(value) for value in by_host.values()}) == 1
+        for host, value in list(by_host.items())[:1] if same else by_host.items():
+            if each.secret or value != each.default:
+                values[each.name if same else f"{each.name} [{host}]"] = value
+    return values
+
+
+def _evaluated(parameter: Parameter, seen: Mapping[str, Any]) -> Any:
+    """The value of a parameter as the tasks of a host see it; a secret is never looked at."""
+    if parameter.secret or parameter.value == MASK:
+        return parameter.value
+    written = json.dumps(parameter.value, default=str)
+    fixed = "{{" not in written and "{%" not in written
+    return seen.get(parameter.name, parameter.value if fixed else LATER)
 
 
 def _per_host(

@@ -14,6 +14,8 @@ from runbook.load.diagnostics import Problem, fail_on
 from runbook.load.source import Selection, Source
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runbook.load.parameters import Parameter
     from runbook.load.playbook import Step
     from runbook.load.vault import Passwords
@@ -33,13 +35,14 @@ class RunInput:
         """The file name of the playbook."""
         return self.source.playbook.name if self.source.playbook else ""
 
-    def differing(self) -> dict[str, Any]:
-        """The parameters that differ from their defaults, secrets masked."""
-        return {
-            f"{found.name} [{found.host}]" if found.host else found.name: found.value
-            for found in self.parameters
-            if found.differs
-        }
+    def differing(self, seen: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The parameters that differ from their defaults, by name, secrets masked.
+
+        ``seen``: by host, the values as Ansible evaluated them.
+        """
+        from runbook.load import parameters
+
+        return parameters.differing(self.parameters, seen)
 
     @property
     def warnings(self) -> list[Problem]:

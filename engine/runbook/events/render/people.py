@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -16,6 +16,7 @@ from runbook.events.model import (
     PlayStarted,
     Progress,
     Recap,
+    Result,
     RunFinished,
     RunStarted,
     Status,
@@ -24,21 +25,41 @@ from runbook.events.model import (
 )
 from runbook.events.render import text
 from runbook.events.render.live import Live
+from runbook.events.render.summary import Summary
 
 
 @dataclass(frozen=True)
 class Detail:
-    """How much is shown. ``diff``: in real runs too, and all of it. ``verbosity``: ``-v``s."""
+    """How much is shown besides a check's summary and a real run's steps.
+
+    ``diff``: what each step changes, line by line. ``verbosity``, the number of ``-v``: that too,
+    and every step of a check.
+    """
 
     diff: bool = False
     verbosity: int = 0
 
-    def lines(self, *, check: bool) -> int | None:
-        """How many lines of a diff are shown: 0 none, None all."""
-        if self.diff or self.verbosity:
-            return None
-        return text.DIFF_LINES if check else 0
+    def summary(self) -> Summary:
+        """What keeps the summary of a check, as detailed."""
+        return Summary(full=self.verbosity > 0, diff=self.lines)
 
+    @property
+    def lines(self) -> bool:
+        """Whether diffs are shown."""
+        return bool(self.diff or self.verbosity)
+
+    def says(self, notice: Notice, *, check: bool) -> bool:
+        """Whether a notice is shown when it comes; a check's summary has the warnings."""
+        return {"verbose": bool(self.verbosity), "warning": not check}.get(notice.level, True)
+
+    def shows(self, result: TaskResult, *, check: bool) -> bool:
+        """Whether a step is shown when it has ended; most of a check are in its summary."""
+        wanted = self.verbosity or (self.diff and result.changed)
+        return bool(not check or wanted or _failure(result))
+
+
+#: Columns of a summary at most: longer lines are hard to read.
+WIDEST = 120
 
 #: Seconds between two lines about the same table where nothing can be replaced in place.
 PATIENCE = 30.0
@@ -66,37 +87,46 @@ class Plain:
         self._begun = 0.0
         self._told: dict[tuple[str, str], float] = {}
         self._stream = stream or sys.stdout
-        self._check = False
-        self._results: list[TaskResult] = []
+        self._check = True  # every command begins with one
+        self._found = detail.summary()
+        self._recap = Recap({})
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
+        self._found(event)
         match event:
             case RunStarted():
-                self._header(event)
-            case PlayStarted():
+                self._check = event.check
+                self._say(text.title(event))
+            case PlayStarted() if self._detail.lines or not self._check:
                 self._say(f"\nPlay: {event.name}")
             case TaskStarted() | Progress():
                 self._progress(event)
-            case TaskResult():
-                self._results.append(event)
+            case TaskResult() if self._detail.shows(event, check=self._check):
                 self._result(event)
             case Notice():
                 self._notice(event)
             case Recap():
-                self._say("")
-                for host, counts in event.hosts.items():
-                    self._say(text.recap(host, counts))
+                self._recap = event
             case RunFinished():
-                for line in text.conclusion(event, self._results):
-                    self._say(line)
-                self._say("")
+                self._finished(event)
+            case Result():  # perhaps no run has finished
+                for line in self._found.warnings():
+                    self._say(line.text)
+            case _:
+                pass
 
-    def _header(self, event: RunStarted) -> None:
-        self._check, self._results = event.check, []
-        self._say(f"{'Check' if event.check else 'Apply'} {event.playbook} on {event.target}")
-        for name, value in event.parameters.items():
-            self._say(f"  {name}: {_value(value)}")
+    def _finished(self, event: RunFinished) -> None:
+        for line in self._found.of(event):
+            self._say(line.text)
+        if not event.check:
+            self._say("")
+        for host, counts in self._recap.hosts.items():
+            self._say(text.recap(host, counts))
+        for conclusion in text.conclusion(event, self._found.results):
+            self._say(conclusion)
+        self._say("")
+        self._found = self._detail.summary()
 
     def _progress(self, event: TaskStarted | Progress) -> None:
         now = self._clock()
@@ -109,24 +139,20 @@ class Plain:
             self._say(f"running: {event.task} [{event.host}]: {event.table}: {event.message}")
 
     def _result(self, result: TaskResult) -> None:
-        for line in text.headlines([result]):
-            self._say(line)
         said = text.summary(result)
         took = f" ({result.seconds:.1f} s)" if self._detail.verbosity else ""
         end = f": {said}" if said else ""
         self._say(f"{result.status}: {result.task} [{result.host}]{took}{end}")
         for line in _failure(result):
             self._say(f"    {line}")
-        for warning in result.warnings:
+        for warning in [] if self._check else result.warnings:
             self._say(f"    warning: {warning}")
-        limit = self._detail.lines(check=self._check)
-        if result.changed and limit != 0:
-            for diff in result.diff:
-                for line in text.diff_lines(diff, limit):
-                    self._say(f"    {line}".rstrip())
+        for diff in result.diff if result.changed and self._detail.lines else []:
+            for line in text.diff_lines(diff):
+                self._say(f"    {line}".rstrip())
 
     def _notice(self, notice: Notice) -> None:
-        if notice.level != "verbose" or self._detail.verbosity:
+        if self._detail.says(notice, check=self._check):
             for line in notice.text.splitlines():
                 self._say(f"{notice.level}: {line}")
 
@@ -154,7 +180,8 @@ class Brief:
             case TaskResult():
                 self._results.append(event)
             case RunFinished() if not event.check or self._only_check or not self._goes_on(event):
-                said = [line for result in self._results for line in _brief(result)]
+                said = text.headlines(self._results) if event.check else []
+                said += [line for result in self._results for line in _brief(result)]
                 if not (event.exit_code == ExitCode.LOCKED and len(said) == 1):
                     said += text.conclusion(event, self._results)
                 for line in said:
@@ -207,29 +234,33 @@ class Terminal:
         self._detail = detail
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
         self._live = Live(self._console) if live else None
-        self._check = False
-        self._again = False
+        self._check = True  # every command begins with one
         self._hosts: set[str] = set()
-        self._results: list[TaskResult] = []
+        self._found = self._detail.summary()
+        self._recap = Recap({})
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
+        self._found(event)
         if self._live:
             self._live(event)
         match event:
             case RunStarted():
                 self._header(event)
-            case PlayStarted():
+            case PlayStarted() if self._detail.lines or not self._check:
                 self._print(("", ""), (event.name, "bold"))
             case TaskResult():
-                self._results.append(event)
-                self._result(event)
-            case Notice():
+                self._hosts.add(event.host)
+                if self._detail.shows(event, check=self._check):
+                    self._result(event)
+            case Notice() if self._detail.says(event, check=self._check):
                 self._notice(event)
             case Recap():
-                self._recap(event)
+                self._recap = event
             case RunFinished():
                 self._finished(event)
+            case Result():  # perhaps no run has finished
+                self._print(*self._found.warnings())
             case _:
                 pass
 
@@ -237,42 +268,31 @@ class Terminal:
         """Lines of text and style, at once: the spinner is redrawn once."""
         from rich.text import Text
 
+        if not lines:
+            return
         parts = [(" " * indent + line, style) for line, style in lines]
         self._console.print(Text("\n").join(Text(line, style=style) for line, style in parts))
 
     def _header(self, event: RunStarted) -> None:
         from rich.text import Text
 
-        self._check, self._results = event.check, []
+        self._check = event.check
         title = Text.assemble(
             ("Check ", "bold cyan") if event.check else ("Apply ", "bold magenta"),
             (event.playbook, "bold"), " → ", (event.target, "bold"),
             ("   nothing is changed" if event.check else "", "dim"),
         )  # fmt: skip
-        lines = [title]
-        if not self._again:
-            width = max((len(name) for name in event.parameters), default=0)
-            lines += [
-                Text.assemble(("  " + name.ljust(width + 2), "dim"), _value(value))
-                for name, value in event.parameters.items()
-            ]
-        self._again = True
         self._console.print()
-        self._console.print(Text("\n").join(lines))
+        self._console.print(title)
 
     def _result(self, result: TaskResult) -> None:
-        self._hosts.add(result.host)
         lines = [(line, _tone(result)) for line in _failure(result)]
         if said := text.summary(result):
             lines.append((said, "yellow" if result.changed else "dim"))
-        lines += [(f"warning: {warning}", "yellow") for warning in result.warnings]
-        limit = self._detail.lines(check=self._check)
-        if result.changed and limit != 0:
-            lines += [
-                (x, _diff_style(x)) for diff in result.diff for x in text.diff_lines(diff, limit)
-            ]
-        if headlines := text.headlines([result]):
-            self._print(*((line, "bold yellow") for line in headlines))
+        if not self._check:
+            lines += [(f"warning: {warning}", "yellow") for warning in result.warnings]
+        if result.changed and self._detail.lines:
+            lines += [(x, _diff_style(x)) for diff in result.diff for x in text.diff_lines(diff)]
         self._console.print(self._title(result))
         if lines:
             self._print(*lines, indent=6)
@@ -292,22 +312,26 @@ class Terminal:
 
     def _notice(self, notice: Notice) -> None:
         if notice.level == "verbose":
-            if self._detail.verbosity:
-                self._print(*((line, "dim") for line in notice.text.splitlines()), indent=2)
+            self._print(*((line, "dim") for line in notice.text.splitlines()), indent=2)
             return
         style = "bold red" if notice.level == "error" else "yellow"
         self._print((f"{notice.level}: {notice.text}", style), indent=2)
 
-    def _recap(self, event: Recap) -> None:
-        self._console.print()
-        for host, found in event.hosts.items():
+    def _recap_lines(self) -> Iterator[tuple[str, str]]:
+        for host, found in self._recap.hosts.items():
             bad = found.failed or found.unreachable
             style = "bold red" if bad else "yellow" if found.changed else "green"
-            self._print((text.recap(host, found), style))
+            yield text.recap(host, found), style
 
     def _finished(self, event: RunFinished) -> None:
-        first, *others = text.conclusion(event, self._results)
-        self._print((first, "bold"), *((line, "") for line in others))
+        width = min(self._console.width, WIDEST)
+        lines = self._found.of(event, width)
+        first, *others = text.conclusion(event, self._found.results)
+        space = [] if event.check else [("", "")]
+        self._print(
+            *lines, *space, *self._recap_lines(), (first, "bold"), *((line, "") for line in others)
+        )
+        self._found = self._detail.summary()
 
 
 def _failure(result: TaskResult) -> list[str]:
@@ -323,7 +347,3 @@ def _tone(result: TaskResult) -> str:
 
 def _diff_style(line: str) -> str:
     return next((style for start, style in _DIFF_STYLES if line.startswith(start)), "")
-
-
-def _value(value: object) -> str:
-    return value if isinstance(value, str) else text.one_line(str(value))

@@ -7,13 +7,10 @@ from difflib import unified_diff
 from typing import TYPE_CHECKING, Any
 
 from runbook.errors import ExitCode
-from runbook.events.model import HostCounts, Progress, RunFinished, Status, TaskResult
+from runbook.events.model import HostCounts, Progress, RunFinished, RunStarted, Status, TaskResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-#: Lines of one resource's diff that are shown unless everything is asked for.
-DIFF_LINES = 40
+    from collections.abc import Iterable, Mapping, Sequence
 
 #: Beyond this many lines a diff is not computed: it would take longer than the step itself.
 DIFF_INPUT = 20_000
@@ -24,8 +21,20 @@ NAMED = 3
 
 def counts(values: Mapping[str, Any]) -> str:
     """``{"rows_deleted": 1200}`` as ``1,200 rows deleted``; zeros say nothing."""
-    said = [f"{number:,} {name.replace('_', ' ')}" for name, number in values.items() if number]
+    said = [f"{value:,} {_named(name, value)}" for name, value in values.items() if value]
     return ", ".join(said)
+
+
+def _named(name: str, value: int) -> str:
+    noun, _, rest = name.partition("_")
+    if value == 1:
+        noun = noun.removesuffix("es" if noun.endswith("sses") else "s")
+    return f"{noun} {rest.replace('_', ' ')}".rstrip()
+
+
+def number(count: int, noun: str) -> str:
+    """``2 lines``, ``1 line``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def item(entry: Mapping[str, Any]) -> str:
@@ -69,16 +78,14 @@ def one_line(text: str, limit: int = 160) -> str:
     return joined if len(joined) <= limit else joined[: limit - 1] + "…"
 
 
-def diff_lines(diff: Mapping[str, Any], limit: int | None = DIFF_LINES) -> Iterator[str]:
-    """A diff of Ansible as lines of a unified diff, at most ``limit`` of them and a last remark."""
-    lines = _unified(diff)
-    shown = lines if limit is None or len(lines) <= limit + 1 else lines[:limit]
-    yield from shown
-    if len(shown) < len(lines):
-        yield f"… {len(lines) - len(shown):,} more lines (--diff shows all)"
+def removed_and_added(diff: Mapping[str, Any]) -> tuple[int, int]:
+    """How many lines a diff of Ansible takes away and adds; (0, 0) where that is not known."""
+    lines = diff_lines(diff)[2:]
+    return tuple(sum(line.startswith(sign) for line in lines) for sign in "-+")  # type: ignore[return-value]
 
 
-def _unified(diff: Mapping[str, Any]) -> list[str]:
+def diff_lines(diff: Mapping[str, Any]) -> list[str]:
+    """A diff of Ansible as lines of a unified diff."""
     if "prepared" in diff:
         return str(diff["prepared"]).splitlines()
     before, after = (_as_lines(diff.get(side)) for side in ("before", "after"))
@@ -103,6 +110,11 @@ def _as_lines(side: object) -> list[str]:
     return side.splitlines()
 
 
+def title(started: RunStarted) -> str:
+    """What is run, on what."""
+    return f"{'Check' if started.check else 'Apply'} {started.playbook} on {started.target}"
+
+
 def recap(host: str, found: HostCounts) -> str:
     """A host's line of the recap, as Ansible prints it."""
     return (
@@ -120,7 +132,7 @@ def headlines(results: Iterable[TaskResult]) -> list[str]:
 def conclusion(finished: RunFinished, results: Sequence[TaskResult]) -> list[str]:
     """The last lines of a run: what it came to and what to do next."""
     changed = [result.task for result in results if result.changed]
-    steps = f"{len(changed)} step{'' if len(changed) == 1 else 's'}"
+    steps = number(len(changed), "step")
     if finished.exit_code == ExitCode.INTERRUPTED:
         return _interrupted(finished, results, changed)
     if finished.exit_code not in (ExitCode.OK, ExitCode.CHANGES):
@@ -135,17 +147,13 @@ def conclusion(finished: RunFinished, results: Sequence[TaskResult]) -> list[str
     if finished.unchecked:
         names = ", ".join(finished.unchecked)
         return [
-            *headlines(results),
             f"{steps} would change something; what these do a check cannot tell: {names}.",
             "Nothing was changed: this was a check.",
         ]
     if not changed:
         return ["Nothing to change: the target is as the playbook says."]
     if finished.check:
-        return [
-            *headlines(results),
-            f"{steps} would change something. Nothing was changed: this was a check.",
-        ]
+        return [f"{steps} would change something. Nothing was changed: this was a check."]
     return [f"Done: {steps} changed something."]
 
 

@@ -1,7 +1,7 @@
 """The stdout callback of a run: prints nothing, and tells the engine what no event says.
 
-That is which values are secret, which steps a check could not check, and how a host was to be
-reached that is unreachable.
+That is which values are secret, what the public parameters are, which steps a check could not
+check, and how a host was to be reached that is unreachable.
 
 ansible-runner's own callback derives from it and turns what happens into events; the default one
 would besides render every diff as text that nobody reads. It runs inside the ansible process,
@@ -11,6 +11,7 @@ where vault, lookups and templates are evaluated as the tasks will see them
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -34,6 +35,7 @@ short_description: Base of the engine's event callback
 description:
   - Prints nothing.
   - Tells the engine which values are secret and which steps a check could not check.
+  - Tells the engine the values of public parameters.
   - Tells the engine how a host was to be reached that is unreachable.
   - Has the engine end the run when an event cannot be kept for it.
 version_added: "0.1.0"
@@ -72,7 +74,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             events.cache.set = _or_cut_off(events.cache.set)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
-        """Hand over the secrets before the play's first task: all hosts', parameters are shown."""
+        """Hand over the secrets of all hosts, and the parameters, before the play's first task."""
         if "RUNBOOK_IN_PROCESS" in os.environ:
             # Here, in the process that forks one for every task.
             from ansible_collections.labeller.runbook.plugins.plugin_utils import in_process
@@ -83,6 +85,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         public = set(json.loads(os.environ.get("RUNBOOK_PUBLIC_NAMES", "[]")))
         manager = play.get_variable_manager()
         values: list[Any] = []
+        seen: dict[str, dict[str, Any]] = {}
+        mine = {host.name for host in manager._inventory.get_hosts(play.hosts)}  # noqa: SLF001
         for host in manager._inventory.get_hosts():  # noqa: SLF001
             variables = manager.get_vars(play=play, host=host)
             templar = Templar(loader=manager._loader, variables=variables)  # noqa: SLF001
@@ -91,8 +95,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                     values.append(_evaluated(templar, value))
                 elif name not in public and name not in _AGGREGATES:
                     values += [_evaluated(templar, leaf) for leaf in _vaulted(value)]
+            if host.name in mine:
+                seen[host.name] = _seen(
+                    templar, {name: variables[name] for name in public & set(variables)}
+                )
         register_secrets(_texts(values))
-        _tell({"secrets": values})
+        _tell({"secrets": values, "parameters": seen})
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Say which steps report that a check sees no further, as one that waits for a cluster."""
@@ -196,6 +204,16 @@ def _evaluated(templar: Any, value: Any) -> Any:
         return templar.template(value)
     except AnsibleError:
         return None
+
+
+def _seen(templar: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables as a task sees them, but for what a vault held and what only a step can say."""
+    seen = {}
+    for name, value in variables.items():
+        if not _vaulted(value):
+            with contextlib.suppress(AnsibleError):
+                seen[name] = templar.template(value)
+    return seen
 
 
 def _vaulted(value: Any) -> list[Any]:

@@ -1,0 +1,295 @@
+"""A plan in one screen: what a check run found, in the order in which it matters to the operator.
+
+Which run replaces which, what would be lost, what would be made, warnings, and the parameters that
+differ from their defaults. A check ends with it, and the question before a real run shows it too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from runbook.errors import ExitCode
+from runbook.events.model import Event, Notice, RunFinished, RunStarted, TaskResult
+from runbook.events.redaction import MASK
+from runbook.events.render import text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+#: Actions of planned changes that take something away; so does any change that deletes rows.
+DESTRUCTIVE = frozenset({"clear", "delete", "drop", "remove", "replace", "restore", "terminate"})
+
+#: Columns of a summary where no terminal says how many there are.
+WIDTH = 80
+
+#: Characters of a parameter's value that are shown unless ``full``.
+VALUE = 32
+
+#: A blank that no line is broken at.
+_FIRM = "\N{NO-BREAK SPACE}"
+
+#: ``STEP: RESOURCE`` within a transaction, and the database that a table belongs to.
+_STEP = re.compile(r"(?:(?P<step>\w+): )?(?P<what>.*?)(?: \(\S+@\S+\))?")
+_TABLE = re.compile(r"\S+@\S+ (?:table )?(?P<what>.+)")
+
+#: Counts of rows that are lost though no name of theirs says deleted (those of a restore).
+_LOST = {"rows_vanish": "rows deleted", "rows_differ": "rows replaced"}
+_MADE = {"rows_appear": "rows_inserted"}
+
+
+class Line(NamedTuple):
+    """A line of a summary and rich's style of it."""
+
+    text: str
+    style: str = ""
+
+
+@dataclass
+class Summary:
+    """What the events of a check run come to.
+
+    ``full``: no value is shortened. ``diff``: what changes is shown elsewhere, line by line.
+    """
+
+    full: bool = False
+    diff: bool = False
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    results: list[TaskResult] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        """Take in one event."""
+        match event:
+            case RunStarted():
+                self.parameters, self.results = event.parameters, []
+            case TaskResult():
+                self.results.append(event)
+            case Notice(level="warning"):
+                self.notices.append(event.text)
+            case _:
+                pass
+
+    def of(self, finished: RunFinished, width: int = WIDTH) -> list[Line]:
+        """What is to be said of a run at its end: the summary of a check that found changes.
+
+        Of one that found none, or failed, the warnings; of a real run nothing.
+        """
+        if not finished.check:
+            return []
+        found = finished.exit_code == ExitCode.OK and (finished.changed or finished.unchecked)
+        return self.lines(width) if found else self.warnings()
+
+    def lines(self, width: int = WIDTH) -> list[Line]:
+        """The summary, lists folded at ``width`` columns; a sentence is one line, to be found."""
+        return [
+            *(Line(line, "bold yellow") for line in text.headlines(self.results)),
+            *self._changes(width),
+            *self.warnings(),
+            *_parameters(self.parameters, width, full=self.full),
+        ]
+
+    def warnings(self) -> list[Line]:
+        """What is to be known besides."""
+        said = [*self.notices, *(each for result in self.results for each in result.warnings)]
+        return [Line(f"warning: {' '.join(x.split())}", "yellow") for x in dict.fromkeys(said)]
+
+    def _changes(self, width: int) -> Iterator[Line]:
+        changed = [result for result in self.results if result.changed]
+        hosts = dict.fromkeys(result.host for result in changed)
+        for host in hosts:
+            on = f" on {host}" if len(hosts) > 1 else ""
+            of_host = [result for result in changed if result.host == host]
+            if losses := list(_losses(of_host)):
+                yield Line(f"Deleted, replaced or stopped{on}:", "bold red")
+                yield from (Line(line, "red") for line in self._wrapped(losses, width, 2))
+            if made := list(_made(of_host)):
+                hint = "" if self.diff else " (--diff shows each line)"
+                yield Line(f"Made or changed{on}{hint}:", "bold green")
+                yield from (Line(line) for line in self._wrapped(made, width, 2))
+
+    @staticmethod
+    def _wrapped(lines: Iterable[str], width: int, indent: int = 0) -> Iterator[str]:
+        for line in lines:
+            deep = indent + len(line) - len(line.lstrip())
+            folded = wrap(
+                line.lstrip(" "), width, initial_indent=" " * deep,
+                subsequent_indent=" " * (deep + 4), break_long_words=False, break_on_hyphens=False,
+            )  # fmt: skip
+            yield from (each.replace(_FIRM, " ") for each in folded)
+
+
+def destructive(item: Mapping[str, Any]) -> bool:
+    """Whether a planned change takes something away that was there."""
+    taken = any(number and "deleted" in name for name, number in (item.get("counts") or {}).items())
+    return item.get("action") in DESTRUCTIVE or taken
+
+
+def _ends(entry: Mapping[str, Any]) -> bool:
+    """Whether a change only takes something away; a restore and a replacement also bring."""
+    return entry.get("action") in DESTRUCTIVE - {"replace", "restore"}
+
+
+def _losses(results: Iterable[TaskResult]) -> Iterator[str]:
+    """What is lost on a host, the rows by table, most first."""
+    rows: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    others = []
+    for result in results:
+        for entry in text.real(result.plan):
+            what = _what(entry)[1]
+            lost = _lost(entry)
+            for label, number in lost.items():
+                rows[label][what] += number
+            removed, added = text.removed_and_added(_diff(result, entry))
+            if entry["action"] == "stop":
+                others.append(f"{what}: {text.counts(entry.get('counts') or {})} stopped")
+            elif _ends(entry) and not lost:
+                said = text.counts(entry.get("counts") or {})
+                others.append(f"{what}: {entry['action']}{said and f' ({said})'}")
+            elif removed and not (added or entry.get("counts")):
+                others.append(f"{what}: {text.number(removed, 'line')} removed")
+    for label, by_table in rows.items():
+        names = sorted(by_table, key=lambda name: -by_table[name])
+        each = ", ".join(f"{name}{_FIRM}{by_table[name]:,}" for name in names)
+        yield f"{sum(by_table.values()):,} {label}: {each}" if len(names) > 1 else f"{each} {label}"
+    yield from others
+
+
+def _lost(entry: Mapping[str, Any]) -> dict[str, int]:
+    """The counts of a change that say what is lost, by the words for them."""
+    return {
+        _LOST.get(name, name.replace("_", " ")): number
+        for name, number in (entry.get("counts") or {}).items()
+        if number and ("deleted" in name or name in _LOST)
+    }
+
+
+def _made(results: Iterable[TaskResult]) -> Iterator[str]:
+    """What is made or changed on a host: a line for each task, or each step of a transaction."""
+    for result in results:
+        by_step: dict[str, list[str]] = defaultdict(list)
+        for entry in text.real(result.plan):
+            step, what = _what(entry)
+            if said := _new(result, entry):
+                same = what.replace(" ", "_") == step
+                by_step[step].append(said if same else f"{what}: {said}")
+        if not by_step and not text.real(result.plan):
+            by_step[""] = [_foreign(result)]
+        if "" in by_step:
+            yield f"{result.task}: {'; '.join(by_step.pop(''))}"
+        elif by_step:
+            yield f"{result.task}:"
+        yield from (f"  {step}: {'; '.join(said)}" for step, said in by_step.items())
+
+
+def _new(result: TaskResult, entry: Mapping[str, Any]) -> str:
+    """A change in a few words but for what it takes away; empty when that is all it does."""
+    given = entry.get("counts") or {}
+    counts = {_MADE.get(name, name): number for name, number in given.items() if not _is_loss(name)}
+    if "rows" in counts:
+        counts.pop("bytes", None)
+    diff = _diff(result, entry)
+    removed, added = text.removed_and_added(diff)
+    if _ends(entry) or entry["action"] == "stop" or (removed and not (added or given)):
+        return ""
+    if not _lost(entry) and (said := _one_for_one(diff)):
+        return said
+    if said := text.counts(counts):
+        return said
+    return "" if _lost(entry) else _replaced(diff) or str(entry["action"])
+
+
+def _is_loss(name: str) -> bool:
+    return "deleted" in name or name in _LOST or name in ("rows_before", "rows_after")
+
+
+def _foreign(result: TaskResult) -> str:
+    """What a module that returns no plan changes."""
+    parts = []
+    for diff in result.diff:
+        name = str(diff.get("before_header") or diff.get("after_header") or "")
+        said = _one_for_one(diff) or _replaced(diff)
+        parts.append(f"{name}: {said}" if name and said else name or said)
+    return "; ".join(part for part in parts if part) or text.one_line(result.message) or "changed"
+
+
+def _one_for_one(diff: Mapping[str, Any]) -> str:
+    """A diff of one short line by another."""
+    before, after = (str(diff.get(side) or "").strip() for side in ("before", "after"))
+    short = before and after and "\n" not in before + after and len(before + after) <= WIDTH
+    return f"{before} → {after}" if short else ""
+
+
+def _replaced(diff: Mapping[str, Any]) -> str:
+    """A diff in numbers of lines."""
+    removed, added = text.removed_and_added(diff)
+    if added and not diff.get("before"):
+        return f"new, {text.number(added, 'line')}"
+    numbers = {"added": added, "removed": removed}
+    return ", ".join(f"{text.number(n, 'line')} {verb}" for verb, n in numbers.items() if n)
+
+
+def _diff(result: TaskResult, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The diff of a planned change; empty when the step gave none."""
+    headers = ("before_header", "after_header")
+    named = (diff for diff in result.diff if entry["resource"] in map(diff.get, headers))
+    return next(named, {})
+
+
+def _what(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """The step of a transaction that makes a change, if there is one, and what it changes."""
+    resource = str(entry.get("resource", ""))
+    if found := _TABLE.fullmatch(resource):
+        return "", found["what"]
+    found = _STEP.fullmatch(resource)
+    if found is None:
+        return "", resource
+    step, what = found["step"] or "", found["what"]
+    return step, what.rpartition("/")[2] if step else what
+
+
+def _parameters(values: Mapping[str, Any], width: int, *, full: bool) -> Iterator[Line]:
+    """Those that differ from their defaults, as ``-e`` takes them; of secrets only the names."""
+    if not values:
+        return
+    secret = [name for name, value in values.items() if value == MASK]
+    shown = [
+        f"{name}={_value(value, full=full)}" for name, value in values.items() if value != MASK
+    ]
+    yield Line("Parameters that differ from their defaults:", "bold")
+    if full:
+        yield from (Line(f"  {each}", "dim") for each in shown)
+    else:
+        yield from (Line(line, "dim") for line in _packed(shown, width))
+    if secret:
+        yield from (
+            Line(line, "dim")
+            for line in wrap(
+                f"secret: {', '.join(secret)}", width, initial_indent="  ", subsequent_indent="    "
+            )
+        )
+
+
+def _packed(items: Sequence[str], width: int) -> Iterator[str]:
+    """As many items a line as fit, none of them broken."""
+    line = ""
+    for each in items:
+        if line and len(line) + len(each) + 2 > width:
+            yield line
+            line = ""
+        line += "  " + each
+    if line:
+        yield line
+
+
+def _value(value: object, *, full: bool) -> str:
+    said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    said = " ".join(said.split()) if said else "''"
+    if full or len(said) <= VALUE:
+        return said
+    half = (VALUE - 1) // 2
+    return f"{said[:half]}…{said[-half:]}"
