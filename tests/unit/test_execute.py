@@ -219,6 +219,25 @@ def test_processes_that_may_not_be_ended_are_named(
     assert notice.text.endswith(f" still run, as another user: sudo kill {child.pid}")
 
 
+def test_an_ansible_that_ends_without_an_error_is_reported_with_what_it_wrote(
+    tmp_path: Path,
+) -> None:
+    published: list[model.Event] = []
+    watch = Watch(Redactor(), Channel(tmp_path))
+    for line in [*map(str, range(20)), "ModuleNotFoundError: No module named 'yaml'"]:
+        watch.event({"event": "verbose", "stdout": line})
+    watch.ended()
+    watch.follow(published.append)
+    watch.explain(0)
+    assert not watch.errors
+    watch.explain(1)
+    watch.explain(1)
+    (error,) = [each for each in published if each.level == "error"]  # type: ignore[union-attr]
+    assert error.text.startswith("ansible-playbook exited with code 1 and without an error")
+    assert error.text.endswith("\n  19\n  ModuleNotFoundError: No module named 'yaml'")
+    assert "\n  10\n" not in error.text
+
+
 def test_a_machine_without_a_terminal_for_ansible_says_so(tmp_path: Path) -> None:
     """In a mount namespace of its own, whose /dev/pts is empty."""
     (tmp_path / "p.yml").write_text(

@@ -148,6 +148,7 @@ class Ansible:
         if self._failure:
             raise self._failure
         self._watch.finish()
+        self._watch.explain(self._runner.rc)
         return _outcome(self._watch, self._runner.rc)
 
     def end(self) -> None:
@@ -285,4 +286,4 @@ def _message(watch: Watch, exit_code: ExitCode) -> str:
     failed = [r for r in watch.results if r.status in (Status.FAILED, Status.UNREACHABLE)]
     if failed:
         return f"{failed[-1].task}: {failed[-1].message}"
-    return "\n".join(watch.errors) or "ansible-playbook exited without an error message"
+    return "\n".join(watch.errors)

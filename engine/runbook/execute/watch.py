@@ -9,6 +9,7 @@ import queue
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from runbook.events.model import (
     Notice,
     Progress,
     Recap,
+    Status,
     TaskResult,
     TaskStarted,
 )
@@ -91,6 +93,7 @@ class Watch:
     ) -> None:
         self.results: list[TaskResult] = []
         self.errors: list[str] = []
+        self._written: deque[str] = deque(maxlen=10)
         self.hosts: Mapping[str, HostCounts] = {}
         self.running = ""
         self.asked = 0
@@ -146,6 +149,19 @@ class Watch:
                     self._take(raw)
                 self._end_if_asked()
 
+    def explain(self, code: int | None) -> None:
+        """Report a failure that neither a step nor ansible has reported, as far as it is known."""
+        failed = any(
+            result.status in (Status.FAILED, Status.UNREACHABLE) for result in self.results
+        )
+        if code == 0 or self.asked or self.errors or failed:
+            return
+        lines = "".join(f"\n  {line}" for text in self._written for line in text.splitlines())
+        self._report(
+            f"ansible-playbook exited with code {code} and without an error message"
+            + (f". The last lines that it wrote:{lines}" if lines else ", and wrote nothing")
+        )
+
     def kill(self) -> None:
         """Have ansible-runner kill the process, which does nothing yet."""
         self._kill = True
@@ -166,6 +182,8 @@ class Watch:
                     self.hosts, self.running = event.hosts, ""
                 case Notice(level="error"):
                     self.errors.append(event.text)
+                case Notice(level="verbose"):
+                    self._written.append(event.text)
             self._publish(event)
 
     def _listen(self) -> None:
@@ -190,11 +208,14 @@ class Watch:
     def _cut_off(self, reason: str) -> None:
         """End a run that can be followed no longer."""
         self.broken = True
-        self.errors.append(
+        self._report(
             f"cannot write below {home()} ({reason}), so what happens cannot be followed: the run "
             "was cut off. Make room, and run the same command again to finish"
         )
-        self._publish(Notice("error", self.errors[-1]))
+
+    def _report(self, error: str) -> None:
+        self.errors.append(error)
+        self._publish(Notice("error", error))
 
     def _answer(self, question: str) -> str:
         """What the operator answers; an interruption is no, and ends the run."""
