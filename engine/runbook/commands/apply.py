@@ -18,7 +18,7 @@ from runbook.commands.options import SETTINGS, one_target
 @click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.")
 @click.option("-C", "--check", is_flag=True, help="Stop after the plan; change nothing.")
 @click.option("--validate", is_flag=True, help="Stop after the input was read; contact nothing.")
-@click.option("-D", "--diff", is_flag=True, help="Show every line of every difference.")
+@click.option("-D", "--diff", is_flag=True, help="Show each changed step, line by line.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts.")
 @click.option("-t", "--tags", multiple=True, help="Only steps with these tags.")
@@ -37,7 +37,7 @@ from runbook.commands.options import SETTINGS, one_target
 )
 @click.option("-q", "--quiet", is_flag=True, help="A line for each change and the end; for logs.")
 @click.option("--detailed-exitcode", is_flag=True, help="--check exits 2 when there are changes.")
-@click.option("-v", "--verbose", count=True, help="More; -vvv is what Ansible says of connections.")
+@click.option("-v", "--verbose", count=True, help="Show every step; -vvv adds Ansible's messages.")
 def apply(**options: Any) -> int:
     """Validate PLAYBOOK and TARGET, show the plan, confirm, do it."""
     gc.disable()  # what is imported now stays; runner.run enables it
