@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 from ansible_collections.labeller.runbook.plugins.module_utils import daemons
 from ansible_collections.labeller.runbook.plugins.module_utils.change import Change, result
+from ansible_collections.labeller.runbook.plugins.module_utils.crontab import block
 from ansible_collections.labeller.runbook.plugins.modules import crontab_profile, emr_learner
 from ansible_collections.labeller.runbook.plugins.modules import daemons as daemons_module
 from ansible_collections.labeller.runbook.plugins.plugin_utils import checked
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+COLLECTIONS = Path(__file__).resolve().parents[2] / ".build" / "collections"
 DONE = result([])
 
 
@@ -67,3 +72,26 @@ def test_objects_that_a_step_writes_count_as_there(tmp_path: Path) -> None:
     expected = {checked.WRITTEN: ["s3://b/c", "s3://bucket/new"]}
     assert checked.options(host, "emr_learner", {}) == expected
     assert checked.options("two", "emr_learner", {}) == {checked.WRITTEN: []}
+
+
+def test_ansible_playbook_itself_gets_them_by_the_action_plugin(tmp_path: Path) -> None:
+    """A check of "down, again, up" shows that the lines come back."""
+    home, crontab = tmp_path / "labeller", tmp_path / "crontab"
+    (home / "common").mkdir(parents=True)
+    crontab.write_text("".join(f"{line}\n" for line in block((), str(home))))
+    options = {"home": str(home), "crontab_file": str(crontab), "profile": "maintenance"}
+    tasks = [
+        {"labeller.runbook.crontab_profile": {**options, "state": state}}
+        for state in ("absent", "absent", "present")
+    ]
+    play = [{"hosts": "all", "connection": "local", "gather_facts": False, "tasks": tasks}]
+    (tmp_path / "play.yml").write_text(json.dumps(play))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), tmp_path / "play.yml",
+         "-i", "one,", "--check", "-e", f"ansible_python_interpreter={sys.executable}"],
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert re.findall(r"^(ok|changed): \[one\]", done.stdout, re.MULTILINE) == [
+        "changed", "ok", "changed",
+    ], done.stdout  # fmt: skip
