@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import tomllib
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 
+from runbook.errors import RunbookError
 from runbook.execute import environment
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -56,6 +59,19 @@ def test_the_strategy_falls_back_to_ansibles_own(
     assert environment.strategy(local=True) == "linear"
     monkeypatch.setenv("RUNBOOK_FAST", "0")
     assert environment.strategy() == "linear"
+
+
+@pytest.mark.parametrize(
+    ("core", "length", "refused"),
+    [("2.22.0rc1", 76, True), ("2.22.0rc1", 75, False), ("2.21.5", 76, False)],
+)
+def test_a_temporary_folder_too_long_for_sockets_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, core: str, length: int, refused: bool
+) -> None:
+    monkeypatch.setattr(metadata, "version", lambda _: core)
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * (length - 1))
+    with pytest.raises(RunbookError, match="TMPDIR") if refused else nullcontext():
+        environment.settings("linear", tmp_path)
 
 
 def test_nothing_imports_collections_before_ansibles_loader_is_there(tmp_path: Path) -> None:

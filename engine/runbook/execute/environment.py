@@ -12,10 +12,12 @@ import os
 import re
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from runbook import collection, processes
+from runbook.errors import RunbookError
 from runbook.execute.child import patches
 from runbook.home import home
 from runbook.load import schemas
@@ -35,6 +37,10 @@ COLLECTIONS = "~/.ansible/collections:/usr/share/ansible/collections"
 
 #: The oldest Mitogen that works with an ansible-core; others use Ansible's own strategy.
 MITOGEN = {(2, 19): (0, 3, 29), (2, 20): (0, 3, 49), (2, 21): (0, 3, 49)}
+
+#: Bytes of the folder for temporary files that leave room for the name of a socket in it, which is
+#: /pymp-XXXXXXXX/listener-XXXXXXXX, of the 107 that Linux takes.
+SOCKET_ROOM = 75
 
 
 def strategy(chosen: str = "", *, local: bool = False) -> str:
@@ -65,8 +71,21 @@ def _version(package: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", metadata.version(package))[:3])
 
 
+def _require_short_names_of_sockets() -> None:
+    """Raise where ansible-core 2.22 could not listen on its own socket, and would call it a bug."""
+    temporary = tempfile.gettempdir()
+    length = len(os.fsencode(temporary))
+    if length > SOCKET_ROOM and _version("ansible-core") >= (2, 22):
+        raise RunbookError(
+            f"the folder for temporary files, {temporary}, has {length} bytes, and ansible-core "
+            f"2.22 needs a name of at most {SOCKET_ROOM} for its sockets: set TMPDIR to a shorter "
+            "one, such as /tmp"
+        )
+
+
 def settings(plugin: str, folder: Path) -> dict[str, str]:
     """The ``ANSIBLE_*`` settings of a run with the strategy ``plugin`` and private ``folder``."""
+    _require_short_names_of_sockets()
     (folder / "ansible.cfg").touch()
     paths = [
         str(collection.link(folder / "collections")),
