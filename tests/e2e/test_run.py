@@ -396,6 +396,8 @@ def test_step_asks_before_each_step(repository: Repository) -> None:
     repository.playbook(touch(first, "First"), touch(second, "Second"))
     code, shown = at_terminal(repository, repository.command("--yes", "--step"), "n\n", "y\n")
     assert code == 0, shown
+    for name in ("First", "Second"):
+        assert f"\nPerform task: TASK: {name} (N)o/(y)es/(c)ontinue: " in shown.replace("\r", "")
     assert not first.exists()
     assert second.exists()
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import io
 import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
-from runbook.execute.child import patches
 from runbook.processes import die_with_parent
 
 
@@ -85,7 +86,8 @@ def _run(arguments: list[str]) -> int:
     from ansible.cli.playbook import main as ansible_playbook
 
     if "RUNBOOK_ANSWERS" in os.environ:
-        patches.prompts(_prompt)
+        sys.stdout = output = _Output(sys.stdout.buffer, line_buffering=True)
+        sys.stdin = _Input(output)
     sys.argv += arguments
     try:
         ansible_playbook()
@@ -94,12 +96,29 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def _prompt(question: str, private: bool) -> str:  # noqa: FBT001 - ansible's
-    """Forward a question to the engine: this process has no terminal of the operator's."""
-    with Path(os.environ["RUNBOOK_CHANNEL"]).open("w", encoding="utf-8") as pipe:
-        pipe.write(json.dumps({"question": question, "private": private}) + "\n")
-    with Path(os.environ["RUNBOOK_ANSWERS"]).open(encoding="utf-8") as pipe:
-        return pipe.readline().rstrip("\n")
+class _Output(io.TextIOWrapper):
+    """Standard output, which knows what each thread wrote last: ``input`` writes its question."""
+
+    written = threading.local()
+
+    def write(self, text: str, /) -> int:
+        """Write, and keep."""
+        self.written.last = text
+        return super().write(text)
+
+
+class _Input(io.TextIOBase):
+    """Standard input: the engine's answers, for this process has no terminal of the operator's."""
+
+    def __init__(self, output: _Output) -> None:
+        self._output = output
+
+    def readline(self, _size: int = -1, /) -> str:  # type: ignore[override]
+        """Forward the question of ``--step`` to the engine; its answer."""
+        with Path(os.environ["RUNBOOK_CHANNEL"]).open("w", encoding="utf-8") as pipe:
+            pipe.write(json.dumps({"question": self._output.written.last}) + "\n")
+        with Path(os.environ["RUNBOOK_ANSWERS"]).open(encoding="utf-8") as pipe:
+            return pipe.readline() or "\n"
 
 
 def _end(code: int) -> None:

@@ -1,18 +1,21 @@
 """Every attribute of another library that the engine replaces, and why.
 
-Each saves time only or, for ``prompts``, gives what no public interface gives. Those that save time
-are used with the versions that they were measured with, and not at all with ``RUNBOOK_FAST=0``.
+What only saves time is used with the versions that it was measured with, and not at all with
+``RUNBOOK_FAST=0``.
 
 - ``close_at_once``: ``pexpect.spawn.close``, pexpect 4. ptyprocess sleeps for 0.1 s before it looks
   whether the process has ended, which is 0.1 s of every run; ansible-runner does not hand out the
   object whose setting that is.
-- ``prompts``: ``ansible.utils.display.Display.prompt``, every version. The questions of ``--step``
-  would be put to the terminal of the ansible process, which is not the operator's.
+- ``events_or_end``: ``set`` of the event cache of ansible-runner's callback, ansible-runner 2. It
+  saves no time, and RUNBOOK_FAST does not switch it off: without it Ansible only warns of an event
+  that cannot be kept, as on a full disk, and the engine never hears of a change, or it loses the
+  thread that takes results, and waits forever. No public interface says that an event was lost.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +48,15 @@ def close_at_once() -> None:
     pexpect.spawn.close = close
 
 
-def prompts(ask: Callable[[str, bool], str]) -> None:
-    """Have Ansible put its questions to ``ask(question, private)``."""
-    from ansible.utils.display import Display
+def events_or_end(cache: Any, lost: Callable[[OSError], None]) -> None:
+    """Have ansible-runner's callback report an event that it cannot keep, and stop there."""
+    keep = cache.set
 
-    def prompt(question: str, private: bool = False) -> str:  # noqa: FBT001, FBT002 - Ansible's
-        return ask(question, private)
+    def kept(key: str, event: Any) -> None:
+        try:
+            keep(key, event)
+        except OSError as error:
+            lost(error)
+            threading.Event().wait()  # nothing more may happen that is not followed
 
-    Display.prompt = staticmethod(prompt)
+    cache.set = kept

@@ -15,8 +15,7 @@ import contextlib
 import json
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,8 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import connection_loader
 from ansible.template import Templar
+
+from runbook.execute.child import patches
 
 DOCUMENTATION = """
 name: runbook_quiet
@@ -71,7 +72,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         derived = sys.modules.get(type(self).__module__)
         events = getattr(derived, "event_context", None)
         if events is not None:
-            events.cache.set = _or_cut_off(events.cache.set)
+            patches.events_or_end(events.cache, _lost)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Hand over the secrets of all hosts, and the parameters, before the play's first task."""
@@ -158,21 +159,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self.v2_runner_on_skipped(result)
 
 
-def _or_cut_off(keep: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
-    """Have the engine end the run when an event cannot be kept for it, as on a full disk.
-
-    Ansible would only warn of it, so that the engine never hears of a change, or lose the thread
-    that takes results, and wait for them for ever.
-    """
-
-    def kept(key: str, event: Any) -> None:
-        try:
-            keep(key, event)
-        except OSError as error:
-            _tell({"broken": str(error.strerror)})
-            threading.Event().wait()  # nothing more may happen that nobody hears of
-
-    return kept
+def _lost(error: OSError) -> None:
+    """Have the engine end the run, which it cannot follow any longer."""
+    _tell({"broken": str(error.strerror)})
 
 
 #: Magic variables that hold all others once more.
