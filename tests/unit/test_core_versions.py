@@ -30,6 +30,13 @@ def test_the_oldest_ansible_core_is_the_same_for_pip_and_the_collection() -> Non
     )
 
 
+def test_the_changelog_of_the_collection_has_its_version() -> None:
+    changelog = yaml.safe_load((PROJECT / "changelogs" / "changelog.yaml").read_text())
+    collection = yaml.safe_load((PROJECT / "galaxy.yml").read_text())
+    assert collection["version"] in changelog["releases"]
+    assert collection["version"] == NEEDS["version"]
+
+
 def test_mitogen_is_an_extra() -> None:
     assert not [need for need in NEEDS["dependencies"] if need.startswith("mitogen")]
 
