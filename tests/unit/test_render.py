@@ -138,6 +138,7 @@ LOSSES: list[Event] = [
         "counts": {"rows_before": 0, "rows_after": 8, "rows_appear": 8, "rows_vanish": 0, "rows_differ": 0},
     }, host="one"),
     *changes("Prune", {"resource": "s3://b/20260101/", "action": "remove", "counts": {"backups": 1}}, host="two"),
+    *[event for host in ("three", "four") for event in changes("Write", ("/f", "write", "", "a\n"), host=host)],
     *changes("End", {"resource": "learner of ghana, run 1", "action": "terminate", "counts": {}}, host="two"),
     RunFinished(True, ExitCode.OK, True, 2.5, unchecked=["Run a command"], at=AT),
 ]  # fmt: skip

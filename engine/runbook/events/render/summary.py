@@ -100,14 +100,17 @@ class Summary:
 
     def _changes(self, width: int) -> Iterator[Line]:
         changed = [result for result in self.results if result.changed]
-        hosts = dict.fromkeys(result.host for result in changed)
-        for host in hosts:
-            on = f" on {host}" if len(hosts) > 1 else ""
+        several = len({result.host for result in self.results}) > 1
+        alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
+        for host in dict.fromkeys(result.host for result in changed):
             of_host = [result for result in changed if result.host == host]
-            if losses := list(_losses(of_host)):
+            alike[tuple(_losses(of_host)), tuple(_made(of_host))].append(host)
+        for (losses, made), hosts in alike.items():
+            on = f" on {', '.join(hosts)}" if several else ""
+            if losses:
                 yield Line(f"Deleted, replaced or stopped{on}:", "bold red")
                 yield from (Line(line, "red") for line in self._wrapped(losses, width, 2))
-            if made := list(_made(of_host)):
+            if made:
                 hint = "" if self.diff else " (--diff shows each line)"
                 yield Line(f"Made or changed{on}{hint}:", "bold green")
                 yield from (Line(line) for line in self._wrapped(made, width, 2))

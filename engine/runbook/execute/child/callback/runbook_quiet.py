@@ -196,10 +196,10 @@ def _evaluated(templar: Any, value: Any) -> Any:
 
 
 def _seen(templar: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables as a task sees them, but for what a vault held and what only a step can say."""
+    """Templates as a task sees them, but for what a vault held and what only a step can say."""
     seen = {}
     for name, value in variables.items():
-        if not _vaulted(value):
+        if templar.is_template(value) and not _vaulted(value):
             with contextlib.suppress(AnsibleError):
                 seen[name] = templar.template(value)
     return seen
