@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-
 import servers
+
 from runbook import collection
 from runbook.sandbox import emr, postgres
 

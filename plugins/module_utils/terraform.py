@@ -17,8 +17,9 @@ from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from . import aws, ec2, emr, files, hcl
+from . import aws, ec2, files, hcl
 from .errors import Refused
+from .learner import emr
 from .module import Params, Plan, composed, unchanging
 
 with suppress(ImportError):  # aws.client says what to install

@@ -348,12 +348,13 @@ plan:
   elements: dict
 """
 
-from ansible_collections.labeller.runbook.plugins.module_utils import emr, learner, lease, module
+from ansible_collections.labeller.runbook.plugins.module_utils import lease, module
+from ansible_collections.labeller.runbook.plugins.module_utils.learner import clusters, emr
 
 _NEEDS = ["iteration", "applied"]
 MODULE = module.Module(
     {**emr.ARGUMENTS, **lease.OPTIONS},
-    lease.guarded(learner.run),
+    lease.guarded(clusters.run),
     required_if=[
         ("state", "submitted", _NEEDS),
         ("state", "finished", _NEEDS),

@@ -490,10 +490,7 @@ diff:
   elements: dict
 """
 
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    module,
-    transaction,
-)
+from ansible_collections.labeller.runbook.plugins.module_utils import module, transaction
 from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry
 
 ARGUMENTS = {

@@ -254,15 +254,13 @@ diff:
 
 from ansible_collections.labeller.runbook.plugins.module_utils import (
     aws,
-    backup,
-    backup_prune,
-    backup_restore,
     held,
     marker,
     module,
     postgres,
     progress,
 )
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, prune, restore
 
 ARGUMENTS = {
     **postgres.POSTGRES_ARGUMENTS,
@@ -316,9 +314,9 @@ ARGUMENTS = {
 }
 
 LOGIC = {
-    "present": backup.present,
-    "restored": backup_restore.restored,
-    "absent": backup_prune.absent,
+    "present": make.present,
+    "restored": restore.restored,
+    "absent": prune.absent,
 }
 
 

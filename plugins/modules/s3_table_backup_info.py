@@ -91,11 +91,11 @@ diff:
 
 from ansible_collections.labeller.runbook.plugins.module_utils import (
     aws,
-    backup_verify,
     module,
     postgres,
     progress,
 )
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import verify
 
 ARGUMENTS = {
     **postgres.POSTGRES_ARGUMENTS,
@@ -110,7 +110,7 @@ ARGUMENTS = {
 
 def logic(params, check_mode):
     with progress.written_to(params["progress"]):
-        return backup_verify.info(params, check_mode)
+        return verify.info(params, check_mode)
 
 
 MODULE = module.Module(ARGUMENTS, logic)

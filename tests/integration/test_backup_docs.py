@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import backup
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make
 from backup_support import SCHEMA, execute, parameters
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "backups.md").read_text()
@@ -44,7 +44,7 @@ def test_a_backup_is_restored_and_read_without_us(
         pytest.skip("needs zstd: .ci/apt installs what CI has")
     execute(database, SCHEMA)
     params = parameters(database, aws, bucket, chunk_size=1)
-    made = backup.present(params, False)
+    made = make.present(params, False)
     before = execute(database, "SELECT * FROM hit_data ORDER BY 1")
     execute(database, "DELETE FROM assignment_data; UPDATE hit_data SET reward = 0")
     programs = tmp_path / "bin"

@@ -14,15 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    aws as aws_clients,
-)
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    backup,
-    backup_restore,
-    backup_source,
-    errors,
-)
+from ansible_collections.labeller.runbook.plugins.module_utils import aws as aws_clients
+from ansible_collections.labeller.runbook.plugins.module_utils import errors
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore, source
 from backup_support import PREFIX, SCHEMA, TABLES, execute, keys, parameters, s3, url
 from faulty import Fault, Proxy, on
 
@@ -66,10 +60,10 @@ def test_a_fault_that_passes_is_survived(
     params: dict[str, Any], proxy: Proxy, fault: Fault
 ) -> None:
     proxy.rule = on("PUT", "hit_data", fault, 1)
-    assert backup.present(params, False)["changed"]
+    assert make.present(params, False)["changed"]
     execute(params, "DELETE FROM assignment_data WHERE assignment_id < 9")
     proxy.rule = on("GET", "assignment_data/0000", fault, 1)
-    assert backup_restore.restored(params, False)["changed"]
+    assert restore.restored(params, False)["changed"]
     assert execute(params, "SELECT count(*) FROM assignment_data") == [(2000,)]
 
 
@@ -91,12 +85,12 @@ def test_a_lost_answer_is_no_failure(
     given = {**params, "tables": ["noise"]}
     lost, repeated = on(method, path, Fault("lose"), 1), on(method, path, again, 1)
     proxy.rule = lambda request: lost(request) or repeated(request)
-    made = backup.present(given, False)
+    made = make.present(given, False)
     asked = [each for each in proxy.seen if each.method == method and re.search(path, each.path)]
     assert len(asked) == 2
-    assert not backup.present({**given, "verify": "deep"}, False)["changed"]
+    assert not make.present({**given, "verify": "deep"}, False)["changed"]
     execute(params, "DELETE FROM noise WHERE ctid = (SELECT min(ctid) FROM noise)")
-    assert backup.present(given, False)["backup_id"] != made["backup_id"]
+    assert make.present(given, False)["backup_id"] != made["backup_id"]
     assert "Uploads" not in s3(aws).list_multipart_uploads(Bucket=bucket)
 
 
@@ -125,10 +119,10 @@ def test_a_fault_that_stays_leaves_no_backup_and_the_next_run_makes_one(
 ) -> None:
     proxy.rule = on("PUT", "hit_data", fault)
     with pytest.raises(kind, match=message):
-        backup.present(params, False)
+        make.present(params, False)
     assert not [key for key in keys(aws, bucket) if key.endswith("manifest.json")]
     proxy.rule = lambda _: None
-    nothing_left_over(aws, bucket, backup.present(params, False)["backup_id"])
+    nothing_left_over(aws, bucket, make.present(params, False)["backup_id"])
 
 
 BIG = """CREATE TABLE noise AS SELECT g AS id, string_agg(md5(random()::text), '') AS t
@@ -142,30 +136,30 @@ def test_a_part_that_never_completes(
     given = {**params, "tables": ["noise"]}
     proxy.rule = on("PUT", "partNumber=1", Fault("stall", seconds=1.5))
     with pytest.raises(errors.Unreachable, match=r"noise/0000.csv.zst"):
-        backup.present(given, False)
+        make.present(given, False)
     # the failed run has aborted its upload; one that could not is aborted by the next run
     proxy.rule = lambda _: None
-    nothing_left_over(aws, bucket, backup.present(given, False)["backup_id"])
+    nothing_left_over(aws, bucket, make.present(given, False)["backup_id"])
 
 
 def test_an_object_that_cannot_be_read_is_named(params: dict[str, Any], proxy: Proxy) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     execute(params, "DELETE FROM assignment_data")
     proxy.rule = on("GET", r"assignment_data/0000\.csv\.zst", Fault("reset"))
     with pytest.raises(
         errors.Unreachable, match=r"cannot read s3://.*assignment_data/0000.csv.zst"
     ):
-        backup_restore.restored(params, False)
+        restore.restored(params, False)
     assert execute(params, "SELECT count(*) FROM assignment_data") == [(0,)]
 
 
 def test_truncated_bodies_are_taken_up_where_they_ended(
     params: dict[str, Any], proxy: Proxy
 ) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     execute(params, "DELETE FROM assignment_data; DELETE FROM hit_data")
     proxy.rule = on("GET", r"csv\.zst", Fault("truncate"), 4)
-    assert backup_restore.restored(params, False)["changed"]
+    assert restore.restored(params, False)["changed"]
     assert execute(params, "SELECT count(*) FROM assignment_data") == [(2000,)]
 
 
@@ -173,17 +167,17 @@ def test_truncated_bodies_are_taken_up_where_they_ended(
 def test_a_body_damaged_on_the_way_changes_nothing(
     params: dict[str, Any], proxy: Proxy, condition: str
 ) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     execute(params, f"DELETE FROM assignment_data WHERE {condition}")
     before = execute(params, "SELECT * FROM assignment_data ORDER BY 1")
     proxy.rule = on("GET", r"assignment_data/0000\.csv\.zst", Fault("damage"))
     with pytest.raises(
         errors.ModuleFailure, match=r"assignment_data/0000.csv.zst is not what was written"
     ):
-        backup_restore.restored(params, False)
+        restore.restored(params, False)
     assert execute(params, "SELECT * FROM assignment_data ORDER BY 1") == before
     proxy.rule = lambda _: None
-    backup_restore.restored(params, False)
+    restore.restored(params, False)
     assert execute(params, "SELECT count(*) FROM assignment_data") == [(2000,)]
 
 
@@ -228,7 +222,7 @@ def test_killed_at_any_request_the_next_run_cleans_up(
     deadline = time.monotonic() + 10
     while True:
         try:
-            done = backup.present(given, False)
+            done = make.present(given, False)
             break
         except errors.Locked:  # the server has not noticed yet that the client is gone
             assert time.monotonic() < deadline
@@ -256,15 +250,15 @@ def test_the_server_restarts_during_a_dump(
 
     proxy.rule = rule
     with pytest.raises(errors.Unreachable, match="run it again"):
-        backup.present(params, False)
+        make.present(params, False)
     assert not [key for key in keys(aws, bucket) if key.endswith("manifest.json")]
-    nothing_left_over(aws, bucket, backup.present(params, False)["backup_id"])
+    nothing_left_over(aws, bucket, make.present(params, False)["backup_id"])
 
 
 def test_the_server_restarts_during_a_load(
     params: dict[str, Any], database: Any, proxy: Proxy
 ) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, "DELETE FROM assignment_data WHERE assignment_id < 9")
     left = execute(database, "SELECT * FROM assignment_data ORDER BY 1")
     proxy.rule = lambda request: (
@@ -273,10 +267,10 @@ def test_the_server_restarts_during_a_load(
         else None
     )
     with pytest.raises(errors.Unreachable):
-        backup_restore.restored(params, False)
+        restore.restored(params, False)
     assert execute(database, "SELECT * FROM assignment_data ORDER BY 1") == left
     proxy.rule = lambda _: None
-    assert backup_restore.restored(params, False)["changed"]
+    assert restore.restored(params, False)["changed"]
     assert execute(database, "SELECT count(*) FROM assignment_data") == [(2000,)]
 
 
@@ -284,29 +278,29 @@ def test_a_table_dropped_or_altered_meanwhile(
     params: dict[str, Any], database: Any, aws: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the lock it is a clear error; after it, the other session waits."""
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, "CREATE TABLE going (id int)")
-    begin = backup_source.Snapshot.begin
+    begin = source.Snapshot.begin
 
     def dropped(self: Any, mode: str, *, readonly: bool) -> None:
         execute(database, "DROP TABLE going")
         begin(self, mode, readonly=readonly)
 
     with monkeypatch.context() as patch:
-        patch.setattr(backup_source.Snapshot, "begin", dropped)
+        patch.setattr(source.Snapshot, "begin", dropped)
         with pytest.raises(errors.ModuleFailure, match=r"going.*does not exist"):
-            backup.present({**params, "tables": ["going", "hit_data"]}, False)
+            make.present({**params, "tables": ["going", "hit_data"]}, False)
 
     def altered(self: Any, mode: str, *, readonly: bool) -> None:
         execute(database, "ALTER TABLE hit_data ADD late int; DELETE FROM assignment_data")
         begin(self, mode, readonly=readonly)
 
     with monkeypatch.context() as patch:
-        patch.setattr(backup_source.Snapshot, "begin", altered)
+        patch.setattr(source.Snapshot, "begin", altered)
         with pytest.raises(errors.Stale, match="hit_data was altered meanwhile"):
-            backup_restore.restored(params, False)
+            restore.restored(params, False)
 
-    with backup_source.Snapshot.of(params, TABLES):
+    with source.Snapshot.of(params, TABLES):
         session = psycopg2.connect(url(database), options="-c lock_timeout=100")
         with pytest.raises(psycopg2.errors.LockNotAvailable):
             session.cursor().execute("DROP TABLE assignment_data")
@@ -322,7 +316,7 @@ def test_a_value_of_a_gigabyte_is_refused_by_name(
         errors.InvalidInput,
         match=r"table huge: column doc has a value of 540000000 bytes in the row with ctid \(0,2\)",
     ):
-        backup.present({**params, "tables": ["hit_data", "huge"]}, False)
+        make.present({**params, "tables": ["hit_data", "huge"]}, False)
     assert not [key for key in keys(aws, bucket) if key.endswith("manifest.json")]
 
 
@@ -346,12 +340,12 @@ def test_other_encodings(params: dict[str, Any], database: Any, encoding: str) -
         octets = "SELECT id, encode(convert_to(v, getdatabaseencoding()), 'hex') FROM t ORDER BY 1"
         before = execute(other, octets)
         assert before[0][1] == "636166e9"
-        assert backup.present({**given, "verify": "deep"}, False)["changed"]
+        assert make.present({**given, "verify": "deep"}, False)["changed"]
         execute(other, "DELETE FROM t WHERE id = 1")
-        assert backup_restore.restored(given, False)["changed"]
+        assert restore.restored(given, False)["changed"]
         assert execute(other, octets) == before
         execute(other, "DELETE FROM t")
-        backup_restore.restored(given, False)
+        restore.restored(given, False)
         assert execute(other, octets) == before
     finally:
         admin.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")

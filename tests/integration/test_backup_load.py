@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import zstandard
-from ansible_collections.labeller.runbook.plugins.module_utils import backup_load, errors, s3
-
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, s3
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import load
 from waiting import until
 
 if TYPE_CHECKING:
@@ -41,16 +41,16 @@ def test_an_object_is_held_against_the_manifest_as_it_is_read(
     held = s3.Bucket(bucket, aws)
     held.create("k", body[:-3] if wrong.get("sha256") == "" else body, {})
     if not message:
-        assert b"".join(backup_load.contents(held, entry, compression)) == b"id\n1\n"
+        assert b"".join(load.contents(held, entry, compression)) == b"id\n1\n"
         return
     with pytest.raises(errors.ModuleFailure, match=rf"s3://{bucket}/k .*{message}"):
-        list(backup_load.contents(held, entry, compression))
+        list(load.contents(held, entry, compression))
 
 
 def test_frames_that_follow_each_other_are_one_file() -> None:
     """As `zstd` reads what `cat` put together."""
     frames = [zstandard.ZstdCompressor().compress(data) for data in (b"id\n", b"1\n")]
-    assert b"".join(backup_load.decompressed(iter(frames), "zstd")) == b"id\n1\n"
+    assert b"".join(load.decompressed(iter(frames), "zstd")) == b"id\n1\n"
 
 
 @COMPRESSORS
@@ -59,9 +59,9 @@ def test_a_small_object_of_much_data_is_no_large_piece(compression: str, compres
     for size in (7, 1 << 20):
         packed = compress(data)
         pieces = (packed[start : start + size] for start in range(0, len(packed), size))
-        found = list(backup_load.decompressed(pieces, compression))
+        found = list(load.decompressed(pieces, compression))
         assert b"".join(found) == data
-        assert max(map(len, found)) <= backup_load.PIECE
+        assert max(map(len, found)) <= load.PIECE
 
 
 def test_an_endpoint_that_is_none_is_an_input_error(aws: dict[str, Any], bucket: str) -> None:
@@ -77,9 +77,9 @@ def test_only_so_many_pieces_are_fetched_ahead() -> None:
             taken.append(number)
             yield b"x"
 
-    with backup_load.Ahead(pieces()) as ahead:
+    with load.Ahead(pieces()) as ahead:
         until(lambda: ahead._fetched.full() or len(taken) == 100)
-        assert len(taken) <= backup_load._AHEAD + 1
+        assert len(taken) <= load._AHEAD + 1
         assert ahead.read() == b"x"
     assert not ahead._thread.is_alive()
 
@@ -89,7 +89,7 @@ def test_what_goes_wrong_ahead_is_raised_where_it_is_read() -> None:
         yield b"x"
         raise errors.InvalidInput("cut off")
 
-    with backup_load.Ahead(pieces()) as ahead:
+    with load.Ahead(pieces()) as ahead:
         assert ahead.read() == b"x"
         with pytest.raises(errors.InvalidInput, match="cut off"):
             ahead.read()

@@ -12,13 +12,8 @@ import jsonschema
 import psycopg2
 import pytest
 import zstandard
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    backup,
-    backup_source,
-    errors,
-    fingerprint,
-    manifest,
-)
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, fingerprint
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, manifest, source
 from ansible_collections.labeller.runbook.plugins.module_utils.s3 import Sender
 from backup_support import (
     PREFIX,
@@ -33,7 +28,6 @@ from backup_support import (
     stored_rows,
     url,
 )
-
 from waiting import until
 
 VALIDATOR = jsonschema.Draft202012Validator(
@@ -50,7 +44,7 @@ def params(database: dict[str, Any], aws: dict[str, Any], bucket: str) -> dict[s
 def test_a_backup_holds_every_row_and_says_so(
     params: dict[str, Any], database: Any, aws: Any, bucket: str
 ) -> None:
-    done = backup.present(params, False)
+    done = make.present(params, False)
     assert done["changed"]
     held = stored_manifest(aws, bucket, done["backup_id"])
     VALIDATOR.validate(held)
@@ -81,9 +75,9 @@ def test_a_backup_holds_every_row_and_says_so(
 def test_an_equal_backup_is_not_made_twice(
     params: dict[str, Any], database: Any, aws: Any, bucket: str
 ) -> None:
-    first = backup.present(params, False)
+    first = make.present(params, False)
     before = keys(aws, bucket)
-    again = backup.present(params, False)
+    again = make.present(params, False)
     assert not again["changed"]
     assert again["diff"] == []
     assert again["manifest"] == first["manifest"]
@@ -91,10 +85,10 @@ def test_an_equal_backup_is_not_made_twice(
     # other physical order, same rows
     execute(database, "CREATE TABLE t AS SELECT * FROM worker_data ORDER BY worker_id DESC")
     execute(database, "UPDATE worker_data SET note = note WHERE worker_id = 1")
-    assert not backup.present(params, False)["changed"]
+    assert not make.present(params, False)["changed"]
     # some of its tables: it proves them too
     assert (
-        backup.present({**params, "tables": ["hit_data"]}, False)["backup_id"] == first["backup_id"]
+        make.present({**params, "tables": ["hit_data"]}, False)["backup_id"] == first["backup_id"]
     )
 
 
@@ -126,14 +120,14 @@ def test_any_difference_makes_a_new_backup(
     params: dict[str, Any], database: Any, aws: Any, bucket: str, statement: str, shown: str
 ) -> None:
     """And reads as what it is: rows saved beside the backup before, none taken away."""
-    first = backup.present(params, False)
+    first = make.present(params, False)
     (new,) = first["diff"]
     assert (new["before"], new["after"].splitlines()[0]) == (
         "", "assignment_data: 2,000 rows, not in the backup before"
     )  # fmt: skip
     execute(database, statement)
-    planned = backup.present(params, True)
-    second = backup.present(params, False)
+    planned = make.present(params, True)
+    second = make.present(params, False)
     assert second["changed"]
     assert second["backup_id"] > first["backup_id"]
     assert planned["diff"] == second["diff"] != []
@@ -151,27 +145,27 @@ def test_any_difference_makes_a_new_backup(
 def test_tables_that_were_not_asked_for_are_no_difference(
     params: dict[str, Any], database: Any
 ) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, "DELETE FROM assignment_data WHERE assignment_id = 7")
-    (shown,) = backup.present({**params, "tables": ["assignment_data"]}, False)["diff"]
+    (shown,) = make.present({**params, "tables": ["assignment_data"]}, False)["diff"]
     assert [line.partition(":")[0] for line in shown["after"].splitlines()] == ["assignment_data"]
 
 
 def test_check_mode_predicts_and_writes_nothing(
     params: dict[str, Any], aws: Any, bucket: str
 ) -> None:
-    planned = backup.present(params, True)
+    planned = make.present(params, True)
     assert keys(aws, bucket) == []
     VALIDATOR.validate(planned["manifest"])
     assert planned["manifest"]["planned"] is True
-    done = backup.present(params, False)
+    done = make.present(params, False)
     for name in TABLES:
         assert manifest.state_of(planned["manifest"]["tables"][name]) == manifest.state_of(
             done["manifest"]["tables"][name]
         )
     assert (planned["diff"], planned["changed"]) == (done["diff"], done["changed"])
     assert planned["diff"][0]["after_header"] == f"s3://{bucket}/{PREFIX}/"
-    assert not backup.present(params, True)["changed"]
+    assert not make.present(params, True)["changed"]
 
 
 def test_chunks_cover_a_table_exactly(
@@ -182,7 +176,7 @@ def test_chunks_cover_a_table_exactly(
         "CREATE TABLE big AS SELECT g AS id, repeat('x', 200) AS t FROM generate_series(1, 12000) g",
     )
     execute(database, "DELETE FROM big WHERE id % 3 = 0")
-    done = backup.present({**params, "tables": ["big"], "chunk_size": 1}, False)
+    done = make.present({**params, "tables": ["big"], "chunk_size": 1}, False)
     table = done["manifest"]["tables"]["big"]
     assert len(table["objects"]) >= 3
     names = [entry["key"] for entry in table["objects"]]
@@ -198,7 +192,7 @@ def test_large_objects_go_in_checked_parts(
     # incompressible: 11 MB in parts of 8
     execute(database, "CREATE TABLE noise AS SELECT g AS id, string_agg(md5(random()::text), '') AS t "
             "FROM generate_series(1, 6000) g, generate_series(1, 100) h GROUP BY g")  # fmt: skip
-    done = backup.present({**params, "tables": ["noise"]}, False)
+    done = make.present({**params, "tables": ["noise"]}, False)
     entry = done["manifest"]["tables"]["noise"]["objects"][0]
     assert entry["size"] > 8 << 20
     assert entry["checksum_sha256"].endswith("-2")
@@ -210,7 +204,7 @@ def test_all_tables_are_of_one_moment(
     params: dict[str, Any], database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows committed while the backup runs are in none of its tables."""
-    original = backup.catalog.describe_all
+    original = make.catalog.describe_all
     written = []
 
     def describe(*arguments: Any) -> Any:
@@ -223,8 +217,8 @@ def test_all_tables_are_of_one_moment(
             )
         return original(*arguments)
 
-    monkeypatch.setattr(backup.catalog, "describe_all", describe)
-    tables = backup.present(params, False)["manifest"]["tables"]
+    monkeypatch.setattr(make.catalog, "describe_all", describe)
+    tables = make.present(params, False)["manifest"]["tables"]
     assert written
     assert (tables["worker_data"]["rows"], tables["hit_data"]["rows"]) == (40, 300)
 
@@ -249,7 +243,7 @@ def test_leftovers_of_dead_runs_go_with_the_next_run(
     )
     client.create_multipart_upload(Bucket=bucket, Key="backups/database/host2/t")
     client.create_multipart_upload(Bucket=bucket, Key=f"{PREFIX}/notes/t")
-    backup.present(params, False)
+    make.present(params, False)
     left = keys(aws, bucket)
     assert not [key for key in left if key.startswith(dead)]
     assert f"{elsewhere}/hit_data/0000.csv.zst" in left
@@ -262,29 +256,29 @@ def test_leftovers_of_dead_runs_go_with_the_next_run(
 def test_a_damaged_newest_backup_does_not_count(
     params: dict[str, Any], aws: Any, bucket: str
 ) -> None:
-    first = backup.present(params, False)
+    first = make.present(params, False)
     entry = first["manifest"]["tables"]["hit_data"]["objects"][0]
     body = bytearray(content(aws, bucket, entry["key"]))
     body[-1] ^= 1
     s3(aws).put_object(Bucket=bucket, Key=entry["key"], Body=bytes(body))
-    second = backup.present(params, False)
+    second = make.present(params, False)
     assert second["changed"]
     assert second["backup_id"] != first["backup_id"]
     assert entry["key"] in second["diff"][0]["after"]
     key = second["manifest"]["prefix"] + "manifest.json"
     for unreadable in (b"{", b'{"format_version": 2}'):
         s3(aws).put_object(Bucket=bucket, Key=key, Body=unreadable)
-        assert key in backup.present(params, True)["diff"][0]["after"]
-        third = backup.present(params, False)
-        assert not backup.present(params, False)["changed"]
+        assert key in make.present(params, True)["diff"][0]["after"]
+        third = make.present(params, False)
+        assert not make.present(params, False)["changed"]
         key = third["manifest"]["prefix"] + "manifest.json"
 
 
 def test_one_run_at_a_time(params: dict[str, Any], bucket: str) -> None:
-    with backup_source.exclusively(params, bucket, manifest.root(PREFIX)):
+    with source.exclusively(params, bucket, manifest.root(PREFIX)):
         with pytest.raises(errors.Locked, match="another backup"):
-            backup.present(params, False)
-    assert backup.present(params, False)["changed"]
+            make.present(params, False)
+    assert make.present(params, False)["changed"]
 
 
 @pytest.mark.parametrize(
@@ -301,13 +295,13 @@ def test_tables_that_are_none_are_named(
 ) -> None:
     execute(database, "CREATE VIEW v AS SELECT 1")
     with pytest.raises(errors.InvalidInput, match=message):
-        backup.present({**params, "tables": names}, False)
+        make.present({**params, "tables": names}, False)
 
 
 def test_a_bucket_that_is_not_there_is_named(params: dict[str, Any]) -> None:
     for check_mode in (True, False):
         with pytest.raises(errors.InvalidInput, match="bucket nosuchbucket-x does not exist"):
-            backup.present({**params, "bucket": "nosuchbucket-x"}, check_mode)
+            make.present({**params, "bucket": "nosuchbucket-x"}, check_mode)
 
 
 def test_odd_names_partitions_and_children(
@@ -329,7 +323,7 @@ def test_odd_names_partitions_and_children(
         CREATE TABLE empty (a int);
     ''')  # fmt: skip
     names = ['My Schema.T/a.b"c', "parts", "base", "empty"]
-    tables = backup.present({**params, "tables": names}, False)["manifest"]["tables"]
+    tables = make.present({**params, "tables": names}, False)["manifest"]["tables"]
     assert {name: table["rows"] for name, table in tables.items()} == dict(
         zip(names, [5, 20, 3, 0], strict=True)
     )
@@ -349,13 +343,13 @@ def test_odd_names_partitions_and_children(
         "child": 1,
     }
     assert tables["empty"]["objects"] == []
-    assert not backup.present({**params, "tables": names}, False)["changed"]
+    assert not make.present({**params, "tables": names}, False)["changed"]
 
 
 def test_gzip(params: dict[str, Any], aws: Any, bucket: str) -> None:
     import gzip
 
-    done = backup.present({**params, "compression": "gzip"}, False)
+    done = make.present({**params, "compression": "gzip"}, False)
     entry = done["manifest"]["tables"]["hit_data"]["objects"][0]
     assert entry["key"].endswith(".csv.gz")
     assert gzip.decompress(content(aws, bucket, entry["key"])).startswith(
@@ -385,7 +379,7 @@ def test_storage_class_and_encryption_reach_s3(
     given: dict[str, str],
     encryption: dict[str, str],
 ) -> None:
-    made = backup.present({**params, "storage_class": "STANDARD_IA", **given}, False)["manifest"]
+    made = make.present({**params, "storage_class": "STANDARD_IA", **given}, False)["manifest"]
     names = [made["tables"]["hit_data"]["objects"][0]["key"], made["prefix"] + manifest.FILE]
     heads = [s3(aws).head_object(Bucket=bucket, Key=name) for name in names]
     for head in heads:
@@ -402,10 +396,10 @@ def test_the_manifest_says_where_the_rows_are_from(params: dict[str, Any], datab
            CREATE SEQUENCE shared; ALTER TABLE told ADD n bigint DEFAULT nextval('shared');
            CREATE INDEX told_size ON told (size)""",
     )
-    with backup_source.Snapshot.of(params, ["told"]) as snapshot:
+    with source.Snapshot.of(params, ["told"]) as snapshot:
         first, server = snapshot.lsn(), str(snapshot.one("SHOW server_version"))
     execute(database, "SELECT pg_logical_emit_message(true, 'a', 'step of the log')")
-    made = backup.present({**params, "tables": ["told"], "label": "before a reset"}, False)
+    made = make.present({**params, "tables": ["told"], "label": "before a reset"}, False)
     held = made["manifest"]
     told = held["tables"]["told"]
 
@@ -438,7 +432,7 @@ def test_the_manifest_says_where_the_rows_are_from(params: dict[str, Any], datab
 def test_the_level_of_compression_counts(params: dict[str, Any], aws: Any, bucket: str) -> None:
     sizes = []
     for level in (None, 19):
-        made = backup.present(
+        made = make.present(
             {**params, "compression_level": level, "prefix": f"level/{level}"}, False
         )
         (entry,) = made["manifest"]["tables"]["assignment_data"]["objects"]
@@ -457,23 +451,23 @@ def test_parts_in_memory_are_bounded_by_the_jobs(
         bounds.append(in_flight)
         return Sender(executor, in_flight)
 
-    monkeypatch.setattr(backup, "Sender", sender)
-    backup.present({**params, "jobs": 3}, False)
+    monkeypatch.setattr(make, "Sender", sender)
+    make.present({**params, "jobs": 3}, False)
     assert bounds == [5]
 
 
 def test_rows_that_were_copied_are_held_against_those_of_the_snapshot(
     params: dict[str, Any], aws: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = backup.fingerprint_of
+    original = make.fingerprint_of
 
     def one_more(*arguments: Any) -> Any:
         found = original(*arguments)
         return found._replace(rows=found.rows + 1)
 
-    monkeypatch.setattr(backup, "fingerprint_of", one_more)
+    monkeypatch.setattr(make, "fingerprint_of", one_more)
     with pytest.raises(errors.ModuleFailure, match="40 rows were copied, but its snapshot has 41"):
-        backup.present({**params, "tables": ["worker_data"]}, False)
+        make.present({**params, "tables": ["worker_data"]}, False)
     assert not [key for key in keys(aws, bucket) if key.endswith(manifest.FILE)]
 
 
@@ -482,15 +476,15 @@ def test_a_manifest_of_somebody_else_is_not_replaced(
 ) -> None:
     monkeypatch.setattr(manifest, "new_id", lambda *_: "20260114T093012123Z-3f9a1c-07ab")
     key = f"{PREFIX}/20260114T093012123Z-3f9a1c-07ab/{manifest.FILE}"
-    problems = backup.verification.problems
+    problems = make.verification.problems
 
     def meanwhile(*arguments: Any) -> Any:
         s3(aws).put_object(Bucket=bucket, Key=key, Body=b"another run's")
         return problems(*arguments)
 
-    monkeypatch.setattr(backup.verification, "problems", meanwhile)
+    monkeypatch.setattr(make.verification, "problems", meanwhile)
     with pytest.raises(errors.ModuleFailure, match=r"manifest.json exists already"):
-        backup.present(params, False)
+        make.present(params, False)
     assert content(aws, bucket, key) == b"another run's"
 
 
@@ -510,7 +504,7 @@ def test_the_first_failure_stops_all_tasks(params: dict[str, Any], database: Any
         until(lambda: execute(database, query) == [(True,)])
         raise errors.InvalidInput("the first failure")
 
-    with backup_source.Snapshot.of(params, TABLES) as snapshot:
+    with source.Snapshot.of(params, TABLES) as snapshot:
         with pytest.raises(errors.InvalidInput, match="the first failure"):
-            backup_source.in_parallel([slow, fails, slow, slow], 2, snapshot.reader)
+            source.in_parallel([slow, fails, slow, slow], 2, snapshot.reader)
     assert ended == ["canceled"]

@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    backup_store,
-    errors,
-    progress,
-)
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, progress
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import store
 from ansible_collections.labeller.runbook.plugins.modules import s3_table_backup
 from backup_support import SCHEMA, execute, keys, parameters, s3
 
@@ -126,7 +123,7 @@ def test_a_failure_leaves_no_file(
     execute(params, "DELETE FROM assignment_data")
     (key,) = (key for key in keys(aws, bucket) if "assignment_data/" in key)
     s3(aws).put_object(Bucket=bucket, Key=key, Body=b"x")
-    monkeypatch.setattr(backup_store, "problems", lambda *_: [])  # so that it fails while loading
+    monkeypatch.setattr(store, "problems", lambda *_: [])  # so that it fails while loading
     told.versions.clear()
     with pytest.raises(errors.ModuleFailure, match="is not what was written"):
         s3_table_backup.logic({**params, "state": "restored"}, False)

@@ -9,14 +9,12 @@ from typing import Any
 
 import psycopg2
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    backup,
-    backup_restore,
-    backup_store,
-    backup_verify,
-    errors,
-    held,
-    marker,
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, held, marker
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import (
+    make,
+    restore,
+    store,
+    verify,
 )
 from backup_support import PREFIX, SCHEMA, TABLES, content, execute, keys, parameters, s3, url
 
@@ -46,12 +44,12 @@ INSERT INTO hit_data (name) VALUES ('new');
 
 def test_restore_brings_back_every_row_and_sequence(params: dict[str, Any], database: Any) -> None:
     before = everything(database)
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, SPOIL)
     spoilt = everything(database)
-    planned = backup_restore.restored(params, True)
+    planned = restore.restored(params, True)
     assert everything(database) == spoilt
-    done = backup_restore.restored(params, False)
+    done = restore.restored(params, False)
     assert everything(database) == before
     assert planned["diff"] == done["diff"]
     assert planned["tables"] == done["tables"]
@@ -69,7 +67,7 @@ def test_restore_brings_back_every_row_and_sequence(params: dict[str, Any], data
         "vanish": 0,
         "differ": 0,
     }
-    again = backup_restore.restored(params, False)
+    again = restore.restored(params, False)
     assert (again["changed"], again["diff"]) == (False, [])
     constraints = execute(
         database, "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND convalidated"
@@ -112,48 +110,48 @@ def test_a_restore_is_held_to_what_its_check_found(
 ) -> None:
     execute(database, "CREATE TABLE incoming_names (name text PRIMARY KEY)")
     params = {**params, "tables": [*TABLES, "incoming_names"], "same_instance": False}
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, SPOIL)
     execute(database, MARKED)
-    planned = held.of_result(backup_restore.restored(params, True))
+    planned = held.of_result(restore.restored(params, True))
     before = execute(database, "SELECT * FROM runbook.run_marker"), everything(database)
     execute(database, meanwhile)
     after = execute(database, "SELECT * FROM runbook.run_marker"), everything(database)
     assert after != before
     with pytest.raises(errors.Stale) as caught:
-        backup_restore.restored({**params, "planned": planned}, False)
+        restore.restored({**params, "planned": planned}, False)
     assert re.search(named, str(caught.value)), caught.value
     assert (execute(database, "SELECT * FROM runbook.run_marker"), everything(database)) == after
-    planned = held.of_result(backup_restore.restored(params, True))
-    assert backup_restore.restored({**params, "planned": planned}, False)["changed"]
+    planned = held.of_result(restore.restored(params, True))
+    assert restore.restored({**params, "planned": planned}, False)["changed"]
 
 
 def test_a_restore_is_held_to_the_backup_that_its_check_read(
     params: dict[str, Any], database: Any
 ) -> None:
     """Another one has as many rows, and the restore changes as many."""
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, "UPDATE worker_data SET note = 'one' WHERE worker_id = 1")
-    planned = held.of_result(backup_restore.restored(params, True))
+    planned = held.of_result(restore.restored(params, True))
     execute(database, "UPDATE worker_data SET note = 'two' WHERE worker_id = 1")
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, "UPDATE worker_data SET note = 'one' WHERE worker_id = 1")
     with pytest.raises(errors.Stale, match="table worker_data: its content is not what"):
-        backup_restore.restored({**params, "planned": planned}, False)
-    backup_id = backup_restore.restored(params, False)["backup_id"]
-    in_place = held.of_result(backup_restore.restored({**params, "backup_id": backup_id}, True))
-    assert not backup_restore.restored({**params, "planned": in_place}, False)["changed"]
+        restore.restored({**params, "planned": planned}, False)
+    backup_id = restore.restored(params, False)["backup_id"]
+    in_place = held.of_result(restore.restored({**params, "backup_id": backup_id}, True))
+    assert not restore.restored({**params, "planned": in_place}, False)["changed"]
     execute(database, "DELETE FROM assignment_data")
     with pytest.raises(errors.Stale, match="rows_before 2,000.* found rows_before 0"):
-        backup_restore.restored({**params, "planned": in_place}, False)
+        restore.restored({**params, "planned": in_place}, False)
 
 
 def test_unchanged_tables_are_left_alone(params: dict[str, Any], database: Any) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, "DELETE FROM assignment_data WHERE assignment_id = 3")
     file_of = "SELECT relname, relfilenode FROM pg_class WHERE relname IN ('worker_data', 'hit_data') ORDER BY 1"
     files = execute(database, file_of)
-    done = backup_restore.restored(params, False)
+    done = restore.restored(params, False)
     assert list(done["tables"]) == ["assignment_data"]
     assert execute(database, file_of) == files
 
@@ -162,31 +160,31 @@ def test_a_parent_alone_does_not_cascade(params: dict[str, Any], database: Any) 
     """The old way deleted the parent's rows first: with ON DELETE CASCADE the children went too."""
     execute(database, "CREATE TABLE review (id int PRIMARY KEY, worker_id int REFERENCES worker_data ON DELETE CASCADE);"
             "INSERT INTO review SELECT g, g FROM generate_series(1, 40) g")  # fmt: skip
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, "UPDATE worker_data SET note = 'x'")
-    backup_restore.restored({**params, "tables": ["worker_data"]}, False)
+    restore.restored({**params, "tables": ["worker_data"]}, False)
     assert execute(database, "SELECT count(*) FROM review") == [(40,)]
     assert execute(database, "SELECT count(*) FROM worker_data WHERE note = 'x'") == [(0,)]
     execute(database, "INSERT INTO worker_data VALUES (77); INSERT INTO review VALUES (77, 77)")
     with pytest.raises(errors.InvalidInput, match=r"review.*Nothing was changed"):
-        backup_restore.restored({**params, "tables": ["worker_data"]}, False)
+        restore.restored({**params, "tables": ["worker_data"]}, False)
     assert execute(database, "SELECT count(*) FROM worker_data") == [(41,)]
 
 
 def test_a_failure_in_the_swap_changes_nothing(
     params: dict[str, Any], database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, SPOIL)
     spoilt = everything(database)
 
     def fails(*_: Any) -> None:
         raise errors.ModuleFailure("after all was swapped")
 
-    original = backup_restore._Restore.swap
-    monkeypatch.setattr(backup_restore._Restore, "swap", lambda self: (original(self), fails()))
+    original = restore._Restore.swap
+    monkeypatch.setattr(restore._Restore, "swap", lambda self: (original(self), fails()))
     with pytest.raises(errors.ModuleFailure, match="after all"):
-        backup_restore.restored(params, False)
+        restore.restored(params, False)
     assert everything(database) == spoilt
 
 
@@ -194,7 +192,7 @@ def test_a_failure_in_the_swap_changes_nothing(
 def test_damaged_objects_are_found_before_the_database_is_touched(
     params: dict[str, Any], database: Any, aws: Any, bucket: str, how: str
 ) -> None:
-    made = backup.present(params, False)["manifest"]
+    made = make.present(params, False)["manifest"]
     execute(database, SPOIL)
     spoilt = everything(database)
     key = made["tables"]["hit_data"]["objects"][0]["key"]
@@ -210,14 +208,14 @@ def test_damaged_objects_are_found_before_the_database_is_touched(
         }[how]
         s3(aws).put_object(Bucket=bucket, Key=key, Body=new)
     with pytest.raises(errors.InvalidInput, match=f"damaged, the database was not touched.*{key}"):
-        backup_restore.restored({**params, "login_port": 1}, False)  # would not even connect
+        restore.restored({**params, "login_port": 1}, False)  # would not even connect
     assert everything(database) == spoilt
 
 
 def test_an_object_that_changes_after_the_check_is_noticed(
     params: dict[str, Any], database: Any, aws: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = backup.present(params, False)["manifest"]
+    made = make.present(params, False)["manifest"]
     execute(database, SPOIL)
     spoilt = everything(database)
     key = made["tables"]["hit_data"]["objects"][0]["key"]
@@ -226,9 +224,9 @@ def test_an_object_that_changes_after_the_check_is_noticed(
         Key=key,
         Body=content(aws, bucket, made["tables"]["worker_data"]["objects"][0]["key"]),
     )
-    monkeypatch.setattr(backup_store, "problems", lambda *_: [])
+    monkeypatch.setattr(store, "problems", lambda *_: [])
     with pytest.raises(errors.ModuleFailure):
-        backup_restore.restored(params, False)
+        restore.restored(params, False)
     assert everything(database) == spoilt
 
 
@@ -242,7 +240,7 @@ def test_rows_that_are_not_those_of_the_manifest_are_refused(
 
     import zstandard
 
-    made = backup.present(params, False)["manifest"]
+    made = make.present(params, False)["manifest"]
     entry = made["tables"]["hit_data"]["objects"][0]
     text = (
         zstandard.ZstdDecompressor().decompressobj().decompress(content(aws, bucket, entry["key"]))
@@ -260,7 +258,7 @@ def test_rows_that_are_not_those_of_the_manifest_are_refused(
     with pytest.raises(
         errors.ModuleFailure, match="hit_data: its rows do not have the fingerprint"
     ):
-        backup_restore.restored(params, False)
+        restore.restored(params, False)
     assert execute(database, "SELECT count(*) FROM hit_data") == [(201,)]
 
 
@@ -276,16 +274,16 @@ def test_rows_that_are_not_those_of_the_manifest_are_refused(
 def test_manifests_that_cannot_be_used(
     params: dict[str, Any], aws: Any, bucket: str, body: bytes, message: str
 ) -> None:
-    made = backup.present(params, False)["manifest"]
+    made = make.present(params, False)["manifest"]
     s3(aws).put_object(Bucket=bucket, Key=made["prefix"] + "manifest.json", Body=body)
     with pytest.raises(errors.InvalidInput, match=message):
-        backup_restore.restored(params, False)
+        restore.restored(params, False)
 
 
 def test_into_another_database_table_and_column_order(
     params: dict[str, Any], database: Any, postgres_server: Any
 ) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, """
         CREATE TABLE "Other" (reward int, hit_id int PRIMARY KEY, title varchar(80), extra int DEFAULT 7);
     """)  # fmt: skip
@@ -296,18 +294,18 @@ def test_into_another_database_table_and_column_order(
         "drop": [],
         "keep_default": ["extra"],
     }
-    done = backup_restore.restored({**params, "tables": ["hit_data"], "mapping": [mapping]}, False)
+    done = restore.restored({**params, "tables": ["hit_data"], "mapping": [mapping]}, False)
     assert done["changed"]
     assert execute(
         database, 'SELECT hit_id, title, reward, extra FROM "Other" ORDER BY 1 LIMIT 1'
     ) == [(1, "GH1", 1, 7)]
     assert execute(database, 'SELECT count(*) FROM "Other"') == [(300,)]
-    assert not backup_restore.restored(
-        {**params, "tables": ["hit_data"], "mapping": [mapping]}, False
-    )["changed"]
+    assert not restore.restored({**params, "tables": ["hit_data"], "mapping": [mapping]}, False)[
+        "changed"
+    ]
     dropped = {**mapping, "drop": ["reward"], "keep_default": ["extra", "reward"]}
     execute(database, """UPDATE "Other" SET title = 'x' WHERE hit_id = 9""")
-    assert backup_restore.restored({**params, "tables": ["hit_data"], "mapping": [dropped]}, False)[
+    assert restore.restored({**params, "tables": ["hit_data"], "mapping": [dropped]}, False)[
         "changed"
     ]
     assert execute(
@@ -322,8 +320,8 @@ def test_into_another_database_table_and_column_order(
     for table in ("beside", "apart"):
         into = {"table": "hit_data", "into": table}
         given = {**params, "tables": ["hit_data"], "mapping": [into]}
-        assert backup_restore.restored(given, False)["changed"]
-        assert not backup_restore.restored(given, False)["changed"]
+        assert restore.restored(given, False)["changed"]
+        assert not restore.restored(given, False)["changed"]
     assert execute(database, "SELECT last_value FROM hit_data_hit_id_seq") == [(5000,)]
     assert execute(database, "SELECT last_value FROM apart_hit_id_seq") == [(300,)]
     execute(database, "SELECT setval('hit_data_hit_id_seq', 300)")
@@ -339,7 +337,7 @@ def test_into_another_database_table_and_column_order(
             other,
             SCHEMA + "DELETE FROM assignment_data; DELETE FROM hit_data; DELETE FROM worker_data;",
         )
-        backup_restore.restored({**params, "login_db": name}, False)
+        restore.restored({**params, "login_db": name}, False)
         assert everything(other) == everything(database)
     finally:
         session.cursor().execute(f'DROP DATABASE "{name}" WITH (FORCE)')
@@ -361,30 +359,30 @@ def test_into_another_database_table_and_column_order(
 def test_tables_that_changed_shape_are_refused(
     params: dict[str, Any], database: Any, statement: str, message: str
 ) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, statement)
     for check_mode in (True, False):
         with pytest.raises(errors.InvalidInput, match=message):
-            backup_restore.restored({**params, "tables": ["hit_data"]}, check_mode)
+            restore.restored({**params, "tables": ["hit_data"]}, check_mode)
 
 
 def test_names_that_no_backup_has(params: dict[str, Any]) -> None:
     with pytest.raises(errors.InvalidInput, match="there is no backup below"):
-        backup_restore.restored(params, False)
-    made = backup.present(params, False)
+        restore.restored(params, False)
+    made = make.present(params, False)
     with pytest.raises(errors.InvalidInput, match=f"no backup 2020.*{made['backup_id']}"):
-        backup_restore.restored({**params, "backup_id": "2020"}, False)
+        restore.restored({**params, "backup_id": "2020"}, False)
     unfinished = "20260101T000000000Z-abcdef-0123"
     s3(params).put_object(Bucket=params["bucket"], Key=f"{PREFIX}/{unfinished}/t", Body=b"x")
     with pytest.raises(
         errors.InvalidInput, match=f"{unfinished} .* was never finished; .* {made['backup_id']}$"
     ):
-        backup_restore.restored({**params, "backup_id": unfinished}, False)
+        restore.restored({**params, "backup_id": unfinished}, False)
     both = {**params, "mapping": [{"table": "hit_data", "into": "worker_data"}]}
     with pytest.raises(errors.InvalidInput, match="two tables are to be restored into worker_data"):
-        backup_restore.restored({**both, "tables": ["hit_data", "worker_data"]}, False)
+        restore.restored({**both, "tables": ["hit_data", "worker_data"]}, False)
     with pytest.raises(errors.InvalidInput, match="has no table nix; it holds assignment_data"):
-        backup_restore.restored({**params, "tables": ["nix"]}, False)
+        restore.restored({**params, "tables": ["nix"]}, False)
 
 
 def test_partitions_children_identity_triggers_and_generated_columns(
@@ -419,7 +417,7 @@ def test_partitions_children_identity_triggers_and_generated_columns(
     ''')  # fmt: skip
     names = ["parts", "refers", "base", 'Odd "T"']
     given = {**params, "tables": names}
-    backup.present(given, False)
+    make.present(given, False)
     state = [
         "SELECT tableoid::regclass::text, * FROM base ORDER BY id",
         "SELECT tableoid::regclass::text, * FROM parts ORDER BY id",
@@ -430,7 +428,7 @@ def test_partitions_children_identity_triggers_and_generated_columns(
         database,
         'DELETE FROM refers; DELETE FROM parts WHERE id < 12; DELETE FROM base; DELETE FROM "Odd ""T""" WHERE id > 2',
     )
-    done = backup_restore.restored(given, False)
+    done = restore.restored(given, False)
     assert sorted(done["tables"]) == sorted(names)
     assert [execute(database, query) for query in state] == before
     assert execute(
@@ -454,16 +452,16 @@ def test_partitions_children_identity_triggers_and_generated_columns(
 
 
 def test_a_writer_is_waited_for_and_then_named(params: dict[str, Any], database: Any) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, SPOIL)
     session = psycopg2.connect(url(database))
     session.cursor().execute("UPDATE worker_data SET note = 'mine' WHERE worker_id = 5")
     try:
         with pytest.raises(errors.Locked, match="public.worker_data.* pg_locks"):
-            backup_restore.restored({**params, "lock_timeout": 1}, False)
+            restore.restored({**params, "lock_timeout": 1}, False)
     finally:
         session.close()
-    assert backup_restore.restored(params, False)["changed"]
+    assert restore.restored(params, False)["changed"]
 
 
 @pytest.fixture
@@ -486,12 +484,12 @@ def test_old_dumps_restore_through_the_same_path(
     before = everything(database)
     execute(database, SPOIL)
     given = {**params, "prefix": "labeller3", "backup_id": old_dump, "tables": None}
-    planned = backup_restore.restored(given, True)
-    done = backup_restore.restored(given, False)
+    planned = restore.restored(given, True)
+    done = restore.restored(given, False)
     assert everything(database) == before
     assert planned["tables"] == done["tables"]
     assert done["tables"]["worker_data"]["differ"] == 2
-    assert not backup_restore.restored(given, False)["changed"]
+    assert not restore.restored(given, False)["changed"]
 
 
 @pytest.mark.parametrize("root", ["labeller3", "backups/database/labeller3"])
@@ -508,7 +506,7 @@ def test_the_newest_backup_may_be_one_of_the_old_scripts(
     given = {**params, "prefix": root, "tables": None}
 
     def info(**more: Any) -> Any:
-        return backup_verify.info({**given, "backup_id": "", "verify": "none", **more}, False)
+        return verify.info({**given, "backup_id": "", "verify": "none", **more}, False)
 
     (row,) = info()["backups"]
     assert (row["backup_id"], row["created"], row["tables"], row["rows"], row["intact"]) == (
@@ -524,14 +522,14 @@ def test_the_newest_backup_may_be_one_of_the_old_scripts(
     assert info(prefix=other) == {**info(prefix=other), "backups": []}
     assert info(prefix=other)["old_location"] == f"s3://{bucket}/{root}"
     with pytest.raises(errors.InvalidInput, match=f"give restore_from=s3://{bucket}/{root}$"):
-        backup_restore.restored({**given, "prefix": other}, True)
-    done = backup_restore.restored(given, False)
+        restore.restored({**given, "prefix": other}, True)
+    done = restore.restored(given, False)
     assert (done["backup_id"], everything(database)) == (old_dump, before)
 
     execute(database, SPOIL)
-    own = backup.present({**params, "prefix": root}, False)["backup_id"]
+    own = make.present({**params, "prefix": root}, False)["backup_id"]
     assert [row["backup_id"] for row in info()["backups"]] == [own, old_dump]
-    assert backup_restore.restored(given, True)["backup_id"] == own
+    assert restore.restored(given, True)["backup_id"] == own
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     for key in keys(aws, bucket, f"{root}/2019"):
         again = key.replace(old_dump, today)
@@ -540,8 +538,8 @@ def test_the_newest_backup_may_be_one_of_the_old_scripts(
     assert [row["backup_id"] for row in info()["backups"]] == [today, own, old_dump]
     for newest in ("newest", today):
         named = {**given, "backup_id": newest}
-        assert backup_restore.restored(named, True)["backup_id"] == today
-    assert backup.present({**params, "prefix": root}, False)["backup_id"] == own
+        assert restore.restored(named, True)["backup_id"] == today
+    assert make.present({**params, "prefix": root}, False)["backup_id"] == own
     s3(aws).put_object(Bucket=bucket, Key=f"{root}/{today}/hit_data.sql", Body=b"")
     (damaged, *_) = info(verify="head")["backups"]
     assert damaged["problems"] == [
@@ -558,7 +556,7 @@ def test_no_sql_of_an_old_dump_is_executed(
     s3(aws).put_object(Bucket=bucket, Key=key, Body=evil + body.replace(b"\\.\n", b"\\.\n" + evil))
     execute(database, "UPDATE worker_data SET note = 'changed'")
     given = {**params, "prefix": "labeller3", "backup_id": old_dump, "tables": ["worker_data"]}
-    assert backup_restore.restored(given, False)["changed"]
+    assert restore.restored(given, False)["changed"]
     assert execute(database, "SELECT to_regclass('evil'), count(*) FROM assignment_data") == [
         (None, 2000)
     ]
@@ -573,7 +571,7 @@ def test_an_old_dump_that_was_cut_off_is_refused(
         Bucket=bucket, Key=key, Body=body[: body.index(b"-- PostgreSQL database dump complete")]
     )
     with pytest.raises(errors.InvalidInput, match="cut off"):
-        backup_restore.restored(
+        restore.restored(
             {**params, "prefix": "labeller3", "backup_id": old_dump, "tables": ["worker_data"]},
             False,
         )
@@ -581,21 +579,21 @@ def test_an_old_dump_that_was_cut_off_is_refused(
         Bucket=bucket, Key=key, Body=b""
     )  # pg_dump -t of a missing table left such files
     with pytest.raises(errors.InvalidInput, match=r"no COPY block|cut off"):
-        backup_restore.restored(
+        restore.restored(
             {**params, "prefix": "labeller3", "backup_id": old_dump, "tables": ["worker_data"]},
             False,
         )
 
 
 def test_deep_verification_reads_every_row(params: dict[str, Any], aws: Any, bucket: str) -> None:
-    done = backup.present({**params, "verify": "deep"}, False)
+    done = make.present({**params, "verify": "deep"}, False)
     assert done["changed"]
     from ansible_collections.labeller.runbook.plugins.module_utils.s3 import Bucket
 
     held = done["manifest"]
-    assert backup_verify.problems(params, Bucket(bucket, params), held, "deep") == []
+    assert verify.problems(params, Bucket(bucket, params), held, "deep") == []
     held["tables"]["hit_data"]["fingerprint"] = "hash64:" + "0" * 16
-    (problem,) = backup_verify.problems(params, Bucket(bucket, params), held, "deep")
+    (problem,) = verify.problems(params, Bucket(bucket, params), held, "deep")
     assert "hit_data: its objects hold 300 rows" in problem
 
 
@@ -631,7 +629,7 @@ GRID = """
 def test_indexes_are_made_again_as_they_were(
     params: dict[str, Any], database: Any, monkeypatch: pytest.MonkeyPatch, emptied: str
 ) -> None:
-    monkeypatch.setattr(backup_restore, "_REBUILD_ROWS", 100)
+    monkeypatch.setattr(restore, "_REBUILD_ROWS", 100)
     execute(database, GRID)
     params["tables"] = ["grid", "child"]
     before, rows = (
@@ -641,9 +639,9 @@ def test_indexes_are_made_again_as_they_were(
     files = "SELECT relname, oid FROM pg_class WHERE relkind = 'i' AND relname = ANY (%s)"
     kept = ["told", "counted", "later", "grid_pkey"]  # the view needs the primary key
     oids = execute(database, files, kept)
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, emptied)
-    backup_restore.restored(params, False)
+    restore.restored(params, False)
     assert execute(database, INDEXES) == before
     assert execute(database, "SELECT id, n FROM grid ORDER BY 1") == rows
     assert execute(database, files, kept) == oids
@@ -655,14 +653,14 @@ def test_indexes_are_made_again_as_they_were(
 def test_rows_that_an_index_forbids_are_refused(
     params: dict[str, Any], database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backup_restore, "_REBUILD_ROWS", 100)
+    monkeypatch.setattr(restore, "_REBUILD_ROWS", 100)
     execute(database, "CREATE TABLE twice AS SELECT i % 200 AS n FROM generate_series(1, 300) AS i")
     params["tables"] = ["twice"]
-    backup.present(params, False)
+    make.present(params, False)
     execute(database, "TRUNCATE twice; CREATE UNIQUE INDEX once ON twice (n)")
     for check_mode in (True, False):
         with pytest.raises(errors.InvalidInput, match=r"as it is now: .* on \(n\); nothing"):
-            backup_restore.restored(params, check_mode)
+            restore.restored(params, check_mode)
     assert execute(database, "SELECT count(*) FROM twice") == [(0,)]
 
 
@@ -677,7 +675,7 @@ def test_rows_that_do_not_fit_the_others_are_refused_by_the_check_too(
 ) -> None:
     execute(database, SCHEMA)
     params = parameters(database, aws, bucket)
-    backup.present(params, False)
+    make.present(params, False)
     if restored_table == "hit_data":  # the hit that a new assignment refers to would vanish
         execute(database, "INSERT INTO hit_data VALUES (999, 'GH999', 1)")
         execute(database, "INSERT INTO assignment_data (hit_id) VALUES (999)")
@@ -691,9 +689,7 @@ def test_rows_that_do_not_fit_the_others_are_refused_by_the_check_too(
         errors.InvalidInput,
         match=r"the restored rows do not fit the others \(foreign key assignment_data_hit_id_fkey of",
     ):
-        backup_restore.restored(
-            {**params, "backup_id": "newest", "tables": [restored_table]}, check_mode
-        )
+        restore.restored({**params, "backup_id": "newest", "tables": [restored_table]}, check_mode)
     assert execute(database, "SELECT count(*) FROM hit_data, assignment_data") == before
     both = {**params, "backup_id": "newest", "tables": ["hit_data", "assignment_data"]}
-    assert backup_restore.restored(both, check_mode)["changed"]
+    assert restore.restored(both, check_mode)["changed"]

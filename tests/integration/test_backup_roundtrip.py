@@ -8,7 +8,7 @@ from typing import Any
 import psycopg2
 import psycopg2.sql
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import backup, backup_restore
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore
 from backup_support import execute, parameters, url
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -138,17 +138,17 @@ def test_every_row_comes_back(params: dict[str, Any], shape: Any, name: str, har
             "prefix": f"b/{number}",
             "verify": "deep",
         }
-        held = backup.present(chosen, False)["manifest"]["tables"][f"{name}{number}"]
+        held = make.present(chosen, False)["manifest"]["tables"][f"{name}{number}"]
         assert held["rows"] == len(before)
         cursor.execute(psycopg2.sql.SQL(harm).format(table))
         session.commit()
-        planned = backup_restore.restored(chosen, True)
-        done = backup_restore.restored(chosen, False)
+        planned = restore.restored(chosen, True)
+        done = restore.restored(chosen, False)
         assert (planned["diff"], planned["tables"]) == (done["diff"], done["tables"])
         cursor.execute(read)
         assert cursor.fetchall() == before
         session.commit()
-        assert not backup_restore.restored(chosen, False)["changed"]
+        assert not restore.restored(chosen, False)["changed"]
         cursor.execute(psycopg2.sql.SQL("DROP TABLE {}").format(table))
         session.commit()
     finally:

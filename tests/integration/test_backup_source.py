@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    backup,
-    backup_catalog,
-    backup_source,
-    errors,
-    postgres,
-)
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, postgres
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import catalog, make, source
 from backup_support import execute, parameters, url
 from fault_support import Background
-
 from waiting import until
 
 if TYPE_CHECKING:
@@ -40,7 +34,7 @@ def test_a_table_that_is_rewritten_before_the_lock_is_not_empty(params: dict[str
     """A moment fixed before the lock would be older than the rewritten rows."""
     with psycopg2.connect(url(params)) as session:
         session.cursor().execute("ALTER TABLE a ALTER id TYPE bigint")
-        running = Background(lambda: backup.present(params, False))
+        running = Background(lambda: make.present(params, False))
         until(waits_for(params, "a"))
         session.commit()
         table = running.result()["manifest"]["tables"]["a"]
@@ -52,7 +46,7 @@ def test_locks_are_taken_in_one_order(params: dict[str, Any]) -> None:
     """Two runs that name the same tables in another order cannot wait for each other."""
     held = psycopg2.connect(url(params))
     held.cursor().execute("LOCK TABLE b")
-    running = Background(lambda: backup.present(params, False))
+    running = Background(lambda: make.present(params, False))
     until(waits_for(params, "b"))
     query = "SELECT count(*) FROM pg_locks WHERE granted AND relation = 'a'::regclass"
     locked = execute(params, query)
@@ -62,7 +56,7 @@ def test_locks_are_taken_in_one_order(params: dict[str, Any]) -> None:
 
 
 def test_every_connection_sees_the_same_moment_and_only_reads(params: dict[str, Any]) -> None:
-    with backup_source.Snapshot.of(params, params["tables"]) as snapshot:
+    with source.Snapshot.of(params, params["tables"]) as snapshot:
         execute(params, "INSERT INTO a VALUES (2)")
         assert snapshot.one("SELECT count(*) FROM a") == 1
         with snapshot.reader() as session:
@@ -76,7 +70,7 @@ def test_every_connection_sees_the_same_moment_and_only_reads(params: dict[str, 
 def test_a_moment_that_is_lost_is_an_error(params: dict[str, Any]) -> None:
     """As after a restart of the server: the next connection works, but not at that moment."""
     with postgres.connect(params) as session:
-        snapshot = backup_source.Snapshot(params, session, ["a"])
+        snapshot = source.Snapshot(params, session, ["a"])
         snapshot.begin("ACCESS SHARE", readonly=True)
         session.rollback()
         with pytest.raises(errors.Unreachable, match="snapshot was lost.* run it again"):
@@ -86,7 +80,7 @@ def test_a_moment_that_is_lost_is_an_error(params: dict[str, Any]) -> None:
 def test_time_limits_of_the_server_do_not_count(params: dict[str, Any]) -> None:
     for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
         execute(params, f"ALTER DATABASE \"{params['login_db']}\" SET {setting} = '1h'")
-    with backup_source.Snapshot.of(params, params["tables"]) as snapshot:
+    with source.Snapshot.of(params, params["tables"]) as snapshot:
         with snapshot.reader() as session:
             for used in (snapshot.session, session):
                 for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
@@ -104,7 +98,7 @@ def test_rows_that_may_not_be_seen_are_an_error(params: dict[str, Any], postgres
     )
     try:
         with pytest.raises(errors.ModuleFailure, match='row-level security policy for table "a"'):
-            backup.present({**params, "tables": ["a"], "login_user": reader}, False)
+            make.present({**params, "tables": ["a"], "login_user": reader}, False)
     finally:
         execute(params, f"DROP OWNED BY {reader}; DROP ROLE {reader}")
 
@@ -113,8 +107,8 @@ def test_a_lock_is_of_one_prefix_and_its_loss_is_an_error(
     params: dict[str, Any], bucket: str
 ) -> None:
     def lose() -> None:
-        with backup_source.exclusively(params, bucket, "host/"):
-            with backup_source.exclusively(params, bucket, "host2/"):
+        with source.exclusively(params, bucket, "host/"):
+            with source.exclusively(params, bucket, "host2/"):
                 pass
             execute(
                 params,
@@ -144,10 +138,10 @@ def test_an_interrupt_ends_the_statements_that_run(params: dict[str, Any]) -> No
         until(lambda: execute(params, query) == [(True,)])
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    with backup_source.Snapshot.of(params, params["tables"]) as snapshot:
+    with source.Snapshot.of(params, params["tables"]) as snapshot:
         interrupting = Background(interrupt)
         with pytest.raises(KeyboardInterrupt):
-            backup_source.in_parallel([slow], 1, snapshot.reader)
+            source.in_parallel([slow], 1, snapshot.reader)
         assert ended
     signal.signal(signal.SIGINT, before)
     interrupting.result()
@@ -155,14 +149,14 @@ def test_an_interrupt_ends_the_statements_that_run(params: dict[str, Any]) -> No
 
 def test_several_connections_work_at_the_same_time(params: dict[str, Any]) -> None:
     both = threading.Barrier(2)
-    with backup_source.Snapshot.of(params, params["tables"]) as snapshot:
-        backup_source.in_parallel([lambda _: both.wait(10)] * 2, 2, snapshot.reader)
+    with source.Snapshot.of(params, params["tables"]) as snapshot:
+        source.in_parallel([lambda _: both.wait(10)] * 2, 2, snapshot.reader)
 
 
 def test_pieces_of_tables_before_and_since_version_14() -> None:
-    relation = backup_catalog.Relation(7, "public", "t", False, pages=10, bytes=10 << 13)
-    pieces = backup.chunks("t", [relation], 4 << 13, 140000)
+    relation = catalog.Relation(7, "public", "t", False, pages=10, bytes=10 << 13)
+    pieces = make.chunks("t", [relation], 4 << 13, 140000)
     assert [(piece.first, piece.end) for piece in pieces] == [(0, 4), (4, 8), (8, None)]
     # there, reading a range of pages would read the whole table
-    (whole,) = backup.chunks("t", [relation], 4 << 13, 130000)
+    (whole,) = make.chunks("t", [relation], 4 << 13, 130000)
     assert (whole.first, whole.end) == (0, None)

@@ -7,16 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    aws as aws_clients,
-)
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    backup,
-    backup_verify,
-    errors,
-    manifest,
-    s3,
-)
+from ansible_collections.labeller.runbook.plugins.module_utils import aws as aws_clients
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, s3
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, manifest, verify
 from backup_support import PREFIX, SCHEMA, content, execute, parameters
 from backup_support import s3 as client
 from faulty import Fault, Proxy, on
@@ -34,21 +27,19 @@ def rewrite(aws: Any, held: Any) -> None:
     client(aws).put_object(Bucket=held["bucket"], Key=key, Body=json.dumps(held).encode())
 
 
-def info(params: dict[str, Any], verify: str = "head", backup_id: str = "") -> Any:
-    return backup_verify.info({**params, "verify": verify, "backup_id": backup_id}, False)[
-        "backups"
-    ]
+def info(params: dict[str, Any], depth: str = "head", backup_id: str = "") -> Any:
+    return verify.info({**params, "verify": depth, "backup_id": backup_id}, False)["backups"]
 
 
 def test_every_backup_is_reported_with_its_problems(
     params: dict[str, Any], aws: Any, bucket: str
 ) -> None:
-    intact = backup.present({**params, "label": "before the reset"}, False)["manifest"]
+    intact = make.present({**params, "label": "before the reset"}, False)["manifest"]
     objects = [entry for table in intact["tables"].values() for entry in table["objects"]]
     made = []
     for number in range(3):
         execute(params, "INSERT INTO hit_data (name) VALUES ('x')")
-        made.append(backup.present(params, False)["manifest"])
+        made.append(make.present(params, False)["manifest"])
         assert number or info(params)[0]["intact"]
     missing, newer, unfinished = made
     client(aws).delete_object(Bucket=bucket, Key=missing["tables"]["hit_data"]["objects"][0]["key"])
@@ -77,7 +68,7 @@ def test_every_backup_is_reported_with_its_problems(
 
 
 def test_a_day_names_its_newest_backup(params: dict[str, Any], aws: Any, bucket: str) -> None:
-    made = backup.present(params, False)["manifest"]
+    made = make.present(params, False)["manifest"]
     for stamp in ("20200101T000000000Z", "20200101T100000000Z", "20200102T000000000Z"):
         backup_id = f"{stamp}-ffffff-0000"
         rewrite(aws, {**made, "backup_id": backup_id, "prefix": f"{PREFIX}/{backup_id}/"})
@@ -89,15 +80,13 @@ def test_a_day_names_its_newest_backup(params: dict[str, Any], aws: Any, bucket:
 
 def tampered(params: dict[str, Any], aws: Any, table: str, old: bytes, new: bytes) -> Any:
     """A backup whose object of a table holds something else, and whose manifest says so."""
-    held = backup.present({**params, "compression": "gzip"}, False)["manifest"]
+    held = make.present({**params, "compression": "gzip"}, False)["manifest"]
     entry = held["tables"][table]["objects"][0]
     body = b"".join(
-        backup_verify.loading.decompressed(
-            iter([content(aws, held["bucket"], entry["key"])]), "gzip"
-        )
+        verify.loading.decompressed(iter([content(aws, held["bucket"], entry["key"])]), "gzip")
     )
     assert old in body
-    pack = backup.compressor("gzip", 9)
+    pack = make.compressor("gzip", 9)
     packed = pack.compress(body.replace(old, new)) + pack.flush()
     answer = client(aws).put_object(Bucket=held["bucket"], Key=entry["key"], Body=packed)
     entry.update(
@@ -127,7 +116,7 @@ def test_deep_verification_counts_and_compares(
     assert found.startswith(f"table {table}: ")
     assert problem in found
     # Such a backup is not taken for an equal one: a new one is made.
-    again = backup.present({**params, "verify": "deep"}, False)
+    again = make.present({**params, "verify": "deep"}, False)
     assert again["changed"]
     assert problem in again["diff"][0]["after"]
 
@@ -136,7 +125,7 @@ def test_deep_verification_tells_of_every_damaged_table(
     params: dict[str, Any], aws_endpoint: str
 ) -> None:
     """After a table that breaks off in the middle of COPY, the others are still read."""
-    backup.present(params, False)
+    make.present(params, False)
     with Proxy(aws_endpoint).running() as proxy:
         given = {**params, "endpoint_url": proxy.url}
         proxy.rule = on("GET", r"(assignment|worker)_data/0000", Fault("damage"))
@@ -151,7 +140,7 @@ def test_a_bucket_that_does_not_answer_is_no_damage(
     params: dict[str, Any], aws_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(aws_clients, "ATTEMPTS", 1)
-    backup.present(params, False)
+    make.present(params, False)
     with Proxy(aws_endpoint).running() as proxy:
         proxy.rule = on("GET", r"hit_data/0000", Fault("reset"))
         with pytest.raises(errors.Unreachable, match="hit_data/0000"):
@@ -165,7 +154,7 @@ def test_a_new_backup_is_verified_as_deep_as_asked(
         proxy.rule = on("GET", r"hit_data/0000", Fault("damage"))
         given = {**params, "endpoint_url": proxy.url, "verify": "deep"}
         with pytest.raises(errors.ModuleFailure, match="the upload is damaged: table hit_data"):
-            backup.present(given, False)
+            make.present(given, False)
     assert info(params)[0]["problems"] == ["it was never finished: it has no manifest"]
 
 
@@ -197,5 +186,5 @@ def test_what_counts_as_written(
     held = s3.Bucket(bucket, aws)
     monkeypatch.setattr(held, "attested", lambda _: s3.Attested(len(body), *attested))
     table: Any = {"objects": [{**ENTRY, **entry}]}
-    found = backup_verify.store.problems(held, {"tables": {"t": table}})  # type: ignore[typeddict-item]
+    found = verify.store.problems(held, {"tables": {"t": table}})  # type: ignore[typeddict-item]
     assert [problem in text for text in found] == ([True] if problem else [])

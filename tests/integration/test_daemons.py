@@ -17,7 +17,6 @@ from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     InvalidInput,
     ModuleFailure,
 )
-
 from waiting import until
 
 Start = Callable[..., subprocess.Popen[bytes]]

@@ -11,10 +11,9 @@ from typing import Any
 
 import boto3
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import emr, learner
-from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput, Refused
-
 import terraform_files
+from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput, Refused
+from ansible_collections.labeller.runbook.plugins.module_utils.learner import clusters, emr
 
 _numbers = itertools.count()
 
@@ -197,7 +196,7 @@ def contents(home: str) -> dict[str, bytes]:
 def test_terraform_that_is_ready_for_the_run_is_left_as_it_is(terraform: dict[str, Any]) -> None:
     before = contents(terraform["home"])
     for check in (True, False):
-        assert not learner.run(terraform, check)["changed"]
+        assert not clusters.run(terraform, check)["changed"]
     assert contents(terraform["home"]) == before
 
 
@@ -205,7 +204,7 @@ def test_terraform_files_of_another_run_are_refused(terraform: dict[str, Any]) -
     before = contents(terraform["home"])
     for check in (True, False):
         with pytest.raises(Refused) as refused:
-            learner.run(with_(terraform, run_id=1, aoi_index=4, worker_count=50), check)
+            clusters.run(with_(terraform, run_id=1, aoi_index=4, worker_count=50), check)
         for said in ("run is 0, not 1", "AOI is 3, not 4", "config_ghana_3.yaml, not config_ghana_4",
                      '"worker_count" is 130, not 50', "shutdown.yml"):  # fmt: skip
             assert said in str(refused.value)
@@ -219,7 +218,7 @@ def test_terraform_that_could_not_start_says_what_is_missing(terraform: dict[str
     def refused(*said: str) -> None:
         for check in (True, False):
             with pytest.raises(Refused) as caught:
-                learner.run(terraform, check)
+                clusters.run(terraform, check)
             assert not [each for each in said if each not in str(caught.value)]
 
     (folder / "emr_template.tf").write_text("")
@@ -228,7 +227,7 @@ def test_terraform_that_could_not_start_says_what_is_missing(terraform: dict[str
     (home / "common" / "bashrc_mapper.sh").write_text("export TF_VAR_key_name=\n")
     refused("no TF_VAR_key_name")
     (folder / "terraform.tfvars").write_text('key_name = "mapping"\n')
-    learner.run(terraform, True)
+    clusters.run(terraform, True)
     (folder / ".terraform.lock.hcl").write_text("")
     refused("below 0.14")
     (folder / ".terraform.lock.hcl").unlink()
@@ -255,17 +254,17 @@ def test_a_state_with_a_cluster_of_another_run_is_refused(terraform: dict[str, A
     own = api.run_job_flow(**made)["JobFlowId"]
     hold(own)
     with pytest.raises(Refused, match=f"cluster {own} is .*, with run 0 on AOI 3"):
-        learner.run(terraform, True)
-    learner.run({**terraform, "in_place": True}, True)
+        clusters.run(terraform, True)
+    clusters.run({**terraform, "in_place": True}, True)
     made["Steps"][1]["HadoopJarStep"]["Args"][-1] = "5"
     other = api.run_job_flow(**made)["JobFlowId"]
     hold(other)
     for in_place in (True, False):
         with pytest.raises(Refused, match=f"cluster {other} is .*, with run 0 on AOI 5"):
-            learner.run({**terraform, "in_place": in_place}, True)
+            clusters.run({**terraform, "in_place": in_place}, True)
     hold("j-NOTKNOWN")
     with pytest.raises(Refused, match="j-NOTKNOWN is not known to EMR"):
-        learner.run(terraform, True)
+        clusters.run(terraform, True)
     api.terminate_job_flows(JobFlowIds=[own, other])
     hold(other)
-    assert not learner.run(terraform, True)["changed"]
+    assert not clusters.run(terraform, True)["changed"]

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from ansible_collections.labeller.runbook.plugins.module_utils import aws as aws_module
-from ansible_collections.labeller.runbook.plugins.module_utils import emr, learner
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     InvalidInput,
     Locked,
     ModuleFailure,
     Unreachable,
 )
+from ansible_collections.labeller.runbook.plugins.module_utils.learner import clusters, emr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,11 +186,11 @@ def subnet(params: dict[str, Any]) -> str:
 
 
 def submit(params: dict[str, Any], *, check: bool = False, **changes: Any) -> dict[str, Any]:
-    return learner.run({**params, **changes, "state": "submitted"}, check)
+    return clusters.run({**params, **changes, "state": "submitted"}, check)
 
 
 def finish(params: dict[str, Any], *, check: bool = False, **changes: Any) -> dict[str, Any]:
-    return learner.run({**params, **changes, "state": "finished"}, check)
+    return clusters.run({**params, **changes, "state": "finished"}, check)
 
 
 def all_clusters() -> dict[str, Any]:
@@ -205,7 +205,7 @@ def cluster(cluster_id: str) -> Any:
     return all_clusters()[cluster_id]
 
 
-def clusters(params: dict[str, Any]) -> list[str]:
+def of_target(params: dict[str, Any]) -> list[str]:
     """Ids of all clusters of this test's target."""
     return [
         i for i, c in all_clusters().items() if c._tags.get("runbook:target") == params["target"]
@@ -242,14 +242,14 @@ def _status(self: Any) -> dict[str, Any]:
 
 def test_started_once_and_followed_to_its_end(params: dict[str, Any]) -> None:
     checked = submit(params, check=True)
-    assert clusters(params) == []
+    assert of_target(params) == []
     ahead = finish(params, check=True, wait=60, cluster_id=checked["cluster_id"])
     assert (ahead["done"], ahead["unchecked"]) == (False, True), "it is not started by a check"
     done = submit(params)
     assert done["changed"]
     assert (done["diff"], done["plan"]) == (checked["diff"], checked["plan"])
     assert done["diff"][0]["after"] == "attempt 1, up to 0.17 dollars an hour\n"
-    (made,) = clusters(params)
+    (made,) = of_target(params)
     assert done["cluster_id"] == made
     assert cluster(made)._tags == {
         "runbook:target": params["target"], "runbook:aoi": "ghana_3", "runbook:run": "1",
@@ -273,7 +273,7 @@ def test_started_once_and_followed_to_its_end(params: dict[str, Any]) -> None:
     assert finish(params, cluster_id=made)["done"]
     assert not finish(params, check=True)["unchecked"]
     assert submit(params)["cluster_id"] == made
-    assert clusters(params) == [made]
+    assert of_target(params) == [made]
 
 
 def test_waits_until_the_steps_are_done(params: dict[str, Any]) -> None:
@@ -297,7 +297,7 @@ def test_each_iteration_and_each_application_of_a_run_has_its_own(params: dict[s
 def test_fault_a_cluster_of_something_else_is_newer(params: dict[str, Any], tag: str) -> None:
     """Nobody noted our cluster's id: it is told by its tags from one that differs in one of them."""
     made = submit(params)["cluster_id"]
-    mine = learner.Learner(params)
+    mine = clusters.Learner(params)
     tags = {**mine.tags, "runbook:attempt": "1", f"runbook:{tag}": "other"}
     other = mine.emr.run_job_flow(
         **{**mine.kept.request(), "Tags": [{"Key": k, "Value": v} for k, v in tags.items()]}
@@ -358,9 +358,9 @@ def test_fault_a_python_error_is_told_with_its_last_words_and_not_repeated(
         assert error.value.details["reported"]
     with pytest.raises(ModuleFailure, match="not repeated by itself"):
         submit(params, check=True)
-    assert clusters(params) == [made]
+    assert of_target(params) == [made]
     assert submit(params, retry=True)["attempt"] == 2
-    assert len(clusters(params)) == 2
+    assert len(of_target(params)) == 2
 
 
 def test_fault_spot_loss_is_repeated_up_to_the_limit(params: dict[str, Any]) -> None:
@@ -373,7 +373,7 @@ def test_fault_spot_loss_is_repeated_up_to_the_limit(params: dict[str, Any]) -> 
         assert ("the next call starts attempt" in str(error.value)) is (attempt < 3)
     with pytest.raises(ModuleFailure, match="INSTANCE_FAILURE: spot"):
         submit(params)
-    assert len(clusters(params)) == 3
+    assert len(of_target(params)) == 3
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_fault_bootstrap_failure_and_ended_by_hand(
             ModuleFailure, match=f"ended as {state} before its steps were done .{code}"
         ):
             submit(params)
-    assert clusters(params) == [made]
+    assert of_target(params) == [made]
 
 
 def test_fault_a_step_cancelled(params: dict[str, Any]) -> None:
@@ -425,7 +425,7 @@ def test_fault_emr_that_stays_away_is_unreachable(
 
 
 def finish_with(params: dict[str, Any], fault: tuple[int, str]) -> None:
-    made = learner.Learner(params)
+    made = clusters.Learner(params)
 
     def refuse(**_arguments: Any) -> None:
         from botocore.exceptions import ClientError
@@ -455,10 +455,10 @@ def test_fault_an_answer_that_gets_lost_is_no_second_cluster(
     with pytest.raises(Unreachable):
         submit(params)
     assert proxy.calls.count("RunJobFlow") == 1
-    (made,) = clusters(params)
+    (made,) = of_target(params)
     again = submit(params)
     assert (again["changed"], again["cluster_id"]) == (False, made)
-    assert clusters(params) == [made]
+    assert of_target(params) == [made]
 
 
 def test_fault_emr_refuses_and_the_next_call_tries_again(
@@ -467,50 +467,50 @@ def test_fault_emr_refuses_and_the_next_call_tries_again(
     proxy.faults["RunJobFlow"] = [(400, "ValidationException")]
     with pytest.raises(ModuleFailure, match="injected"):
         submit(params)
-    assert clusters(params) == []
+    assert of_target(params) == []
     assert submit(params)["attempt"] == 1
 
 
 def test_fault_killed_between_claim_and_start(
     params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dead = learner.Learner(params)
+    dead = clusters.Learner(params)
     dead._claim(1)
     with pytest.raises(Locked, match="the next one takes over in 10 minutes"):
         submit(params)
     with pytest.raises(Locked):
         finish(params)
-    monkeypatch.setattr(learner, "CLAIM_SECONDS", -1)
+    monkeypatch.setattr(clusters, "CLAIM_SECONDS", -1)
     assert submit(params)["attempt"] == 2
-    assert len(clusters(params)) == 1
+    assert len(of_target(params)) == 1
 
 
 def test_two_hosts_at_once_start_one(
     params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other one starts its cluster after we have seen that there is none."""
-    claim = learner.Learner._claim
+    claim = clusters.Learner._claim
 
-    def late(self: learner.Learner, number: int) -> learner.Attempt:
-        monkeypatch.setattr(learner.Learner, "_claim", claim)
+    def late(self: clusters.Learner, number: int) -> clusters.Attempt:
+        monkeypatch.setattr(clusters.Learner, "_claim", claim)
         submit(params)
         return claim(self, number)
 
-    monkeypatch.setattr(learner.Learner, "_claim", late)
+    monkeypatch.setattr(clusters.Learner, "_claim", late)
     with pytest.raises(Locked, match="another caller"):
         submit(params)
-    assert len(clusters(params)) == 1
+    assert len(of_target(params)) == 1
 
 
 def test_fault_claims_lost_from_the_bucket(params: dict[str, Any]) -> None:
     """The tags say it alone."""
     made = submit(params)["cluster_id"]
     s3, bucket = client(params, "s3"), params["parameters"]["bucket"]
-    s3.delete_object(Bucket=bucket, Key=learner.Learner(params).attempts()[0].key)
+    s3.delete_object(Bucket=bucket, Key=clusters.Learner(params).attempts()[0].key)
     assert submit(params)["cluster_id"] == made
     steps(made, "COMPLETED", "COMPLETED", "COMPLETED")
     assert finish(params)["done"]
-    assert clusters(params) == [made]
+    assert of_target(params) == [made]
 
 
 def test_fault_longer_than_the_timeout_by_emrs_own_clock(
@@ -539,12 +539,12 @@ def test_fault_clocks_that_differ(
     cluster(made).creation_datetime -= behind
     assert finish(params, timeout=3600)["elapsed"] < 60
 
-    dead = learner.Learner({**params, "iteration": 2})
+    dead = clusters.Learner({**params, "iteration": 2})
     claim = dead._claim(1)
     s3_backends["123456789012"]["aws"].buckets[dead.bucket].keys[claim.key].last_modified -= behind
     with pytest.raises(Locked, match="the next one takes over in 10 minutes"):
         submit(params, iteration=2)
-    assert clusters(params) == [made]
+    assert of_target(params) == [made]
 
 
 def test_the_request_of_another_run_is_not_submitted(params: dict[str, Any]) -> None:
@@ -559,14 +559,14 @@ def test_the_request_of_another_run_is_not_submitted(params: dict[str, Any]) -> 
 def test_absent_ends_the_runs_clusters_and_no_others(params: dict[str, Any]) -> None:
     made = {submit(params)["cluster_id"], submit(params, iteration=2)["cluster_id"]}
     other = {**params, "target": params["target"] + "x"}
-    assert learner.run({**other, "state": "absent"}, False)["clusters"] == []
-    checked = learner.run({**params, "state": "absent"}, True)
+    assert clusters.run({**other, "state": "absent"}, False)["clusters"] == []
+    checked = clusters.run({**params, "state": "absent"}, True)
     assert {cluster(each).state for each in made} == {"WAITING"}
-    done = learner.run({**params, "state": "absent"}, False)
+    done = clusters.run({**params, "state": "absent"}, False)
     assert done == checked
     assert set(done["clusters"]) == made
     assert {cluster(each).state for each in made} <= {"TERMINATED", "TERMINATING"}
-    assert not learner.run({**params, "state": "absent"}, False)["changed"]
+    assert not clusters.run({**params, "state": "absent"}, False)["changed"]
 
 
 def test_finished_without_a_cluster_says_so(params: dict[str, Any]) -> None:
@@ -579,7 +579,7 @@ def test_lost_nodes_are_counted() -> None:
     api = boto3.client(
         "emr", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
     )
-    made = learner.Learner.__new__(learner.Learner)
+    made = clusters.Learner.__new__(clusters.Learner)
     made.emr = api
     ended = [
         {"Status": {"State": "TERMINATED", "StateChangeReason": {"Code": code}}}
@@ -594,5 +594,5 @@ def test_lost_nodes_are_counted() -> None:
         assert made._lost_nodes("j-1") == 1
     step = {"Id": "s-1", "Name": "run", "Status": {"State": "FAILED"}}
     running = {"Id": "j-1", "Status": {"State": "TERMINATING"}}
-    assert learner.assess(running, [step], nodes_lost=1).code == "INSTANCE_FAILURE"
-    assert learner.assess(running, [step]).code == "STEP_FAILURE"
+    assert clusters.assess(running, [step], nodes_lost=1).code == "INSTANCE_FAILURE"
+    assert clusters.assess(running, [step]).code == "STEP_FAILURE"

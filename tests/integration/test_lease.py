@@ -14,14 +14,8 @@ from typing import TYPE_CHECKING, Any
 import backup_support
 import pytest
 import transaction_support as support
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    backup,
-    backup_restore,
-    crontab,
-    errors,
-    lease,
-    marker,
-)
+from ansible_collections.labeller.runbook.plugins.module_utils import crontab, errors, lease, marker
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore
 from ansible_collections.labeller.runbook.plugins.plugin_utils import in_process
 
 from runbook.execute import environment
@@ -75,7 +69,7 @@ def test_a_holder_that_is_not_seen_is_replaced_and_refused_when_it_comes_back(
     with pytest.raises(errors.Locked, match="you, who holds the target"):
         support.apply(labeller, *support.regular(91), lease=old)
     with pytest.raises(errors.Locked, match="you, who holds the target"):
-        backup.present({**options(labeller), "lease": old}, False)
+        make.present({**options(labeller), "lease": old}, False)
     assert support.state(labeller) == before
     support.apply(labeller, *support.regular(91), lease=new)
 
@@ -134,16 +128,16 @@ def test_who_works_keeps_it_and_who_fails_gives_it_back(
     support.apply(labeller, *support.regular(91), lease=number, observe=others)
     aged()
     with monkeypatch.context() as patched:
-        patched.setattr(backup, "_present", others)
-        backup.present({**options(labeller), "lease": number}, False)
+        patched.setattr(make, "_present", others)
+        make.present({**options(labeller), "lease": number}, False)
     assert seen == ["locked", "locked"]
     # Seen again at the end of the work.
     with pytest.raises(errors.Locked, match="was seen 0 s ago"):
         take(labeller, "you")
 
-    made = backup.present({**options(labeller), "lease": number}, False)
+    made = make.present({**options(labeller), "lease": number}, False)
     with pytest.raises(errors.InvalidInput):
-        backup_restore.restored(
+        restore.restored(
             {**options(labeller), "lease": number, "tables": ["nix"], "state": "restored",
              "backup_id": made["backup_id"]}, False,
         )  # fmt: skip
@@ -238,7 +232,7 @@ def contender(
     barrier.wait()
     try:
         number = take(labeller, f"operator {run_id}", expected=current)
-        backup.present({**options(labeller), "lease": number}, False)
+        make.present({**options(labeller), "lease": number}, False)
         support.apply(labeller, *support.regular(run_id, 1 + run_id % 2), lease=number)
         module(labeller, "renewed", number=number)
         module(labeller, "released", number=number)

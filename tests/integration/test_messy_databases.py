@@ -13,12 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import transaction_support as support
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    backup,
-    backup_restore,
-    errors,
-    held,
-)
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, held
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore
 from backup_support import parameters
 from labeller_support import Labeller, admin, copied
 
@@ -535,10 +531,10 @@ _restores = {
 def test_check_and_apply_of_a_restore_agree(
     owned: Labeller, mess: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backup_restore, "_REBUILD_ROWS", 100)
+    monkeypatch.setattr(restore, "_REBUILD_ROWS", 100)
     tables = [table for table in support.TABLES if table != "worker_data"]
     params = parameters(owned.login, owned.aws, owned.bucket, tables=tables)
-    backup.present(params, False)
+    make.present(params, False)
     owned.sql(SPOIL)
     statements, expected = _restores[mess]
     if statements:
@@ -548,7 +544,7 @@ def test_check_and_apply_of_a_restore_agree(
     given = {**params, "login_user": ROLE}
     for check in (True, False):
         try:
-            done = backup_restore.restored(given, check)
+            done = restore.restored(given, check)
             given["planned"] = held.of_result(done)
             outcomes.append((done["diff"], done["tables"]))
         except errors.ModuleFailure as error:

@@ -177,15 +177,15 @@ NEWER = {
     r"array_position": [], r"to_regclass\((?!'|%s\))": [], r"current_setting\([^)]*,": [],
     r"pg_control_|pg_blocking_pids|xact_status|pg_sequences?\b": [], r"wait_event": [],
     r"GROUPING SETS|ROLLUP|CUBE": [], r"EXECUTE FUNCTION": [], r"pg_size_bytes": [],
-    r"GENERATED": ["backup_restore.py"], r"parallel_workers": [],
-    r"OVERRIDING": ["shadow.py", "backup_restore.py"],
+    r"GENERATED": ["restore.py"], r"parallel_workers": [],
+    r"OVERRIDING": ["shadow.py", "restore.py"],
     r"row_security_active": ["guard.py"],
-    r"attidentity": ["shadow.py", "backup_catalog.py"],
-    r"attgenerated": ["fingerprint.py", "backup_catalog.py"],
-    r"relispartition": ["backup_catalog.py", "guard.py"], r"conparentid": ["backup_catalog.py", "guard.py"],
-    r"conperiod": ["backup_catalog.py"], r"hash\w+extended": ["fingerprint.py"],
-    r"_wal_": ["backup_source.py"], r"row_security\b|idle_in_transaction|client_connection_check":
-        ["server.py", "guard.py", "backup_source.py", "transaction.py", "lease.py"],
+    r"attidentity": ["shadow.py", "catalog.py"],
+    r"attgenerated": ["fingerprint.py", "catalog.py"],
+    r"relispartition": ["catalog.py", "guard.py"], r"conparentid": ["catalog.py", "guard.py"],
+    r"conperiod": ["catalog.py"], r"hash\w+extended": ["fingerprint.py"],
+    r"_wal_": ["source.py"], r"row_security\b|idle_in_transaction|client_connection_check":
+        ["server.py", "guard.py", "source.py", "transaction.py", "lease.py"],
 }  # fmt: skip
 
 

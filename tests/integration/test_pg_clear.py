@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import transaction_support as support
-from ansible_collections.labeller.runbook.plugins.module_utils import backup, errors
+from ansible_collections.labeller.runbook.plugins.module_utils import errors
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make
 from ansible_collections.labeller.runbook.plugins.module_utils.steps import pg_clear
 from ansible_collections.labeller.runbook.plugins.modules import s3_table_backup
 
@@ -24,7 +25,7 @@ def make_backup(labeller: Labeller, *, check: bool = False) -> dict[str, Any]:
     given = {"state": "present", "prefix": "backups/database/host", "tables": BACKED_UP}
     options = {**labeller.options, **given}
     params = {**defaults, **{k: v for k, v in options.items() if k in defaults}}
-    manifest: dict[str, Any] = backup.present(params, check)["manifest"]
+    manifest: dict[str, Any] = make.present(params, check)["manifest"]
     return manifest
 
 

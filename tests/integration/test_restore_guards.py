@@ -7,12 +7,8 @@ from typing import Any
 
 import psycopg2
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    backup,
-    backup_restore,
-    errors,
-    held,
-)
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, held
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore
 from backup_support import SCHEMA, execute, parameters, s3, url
 from faulty import Proxy
 
@@ -26,17 +22,17 @@ def params(database: dict[str, Any], aws: dict[str, Any], bucket: str) -> dict[s
 def restored(params: dict[str, Any], *tables: str, **more: Any) -> Any:
     """As check mode said it would be."""
     given = {**params, "tables": list(tables) or params["tables"], **more}
-    planned = backup_restore.restored(given, True)
-    done = backup_restore.restored({**given, "planned": held.of_result(planned)}, False)
+    planned = restore.restored(given, True)
+    done = restore.restored({**given, "planned": held.of_result(planned)}, False)
     assert (planned["diff"], planned["tables"]) == (done["diff"], done["tables"])
-    assert not backup_restore.restored(given, False)["changed"]
+    assert not restore.restored(given, False)["changed"]
     return done
 
 
 def test_damage_of_other_tables_does_not_matter(
     params: dict[str, Any], aws: Any, bucket: str
 ) -> None:
-    made = backup.present(params, False)["manifest"]
+    made = make.present(params, False)["manifest"]
     key = made["tables"]["assignment_data"]["objects"][0]["key"]
     s3(aws).delete_object(Bucket=bucket, Key=key)
     execute(params, "UPDATE worker_data SET note = 'x'")
@@ -46,7 +42,7 @@ def test_damage_of_other_tables_does_not_matter(
 def test_nobody_writes_between_the_comparison_and_the_swap(
     params: dict[str, Any], aws_endpoint: str
 ) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     execute(params, "UPDATE worker_data SET note = 'x'")
     locked = []
 
@@ -62,7 +58,7 @@ def test_nobody_writes_between_the_comparison_and_the_swap(
 
     with Proxy(aws_endpoint).running() as proxy:
         proxy.rule = rule
-        backup_restore.restored({**params, "endpoint_url": proxy.url}, False)
+        restore.restored({**params, "endpoint_url": proxy.url}, False)
     assert locked
     assert execute(params, "SELECT count(*) FROM worker_data") == [(40,)]
 
@@ -71,7 +67,7 @@ def test_rows_without_a_key_are_counted_by_content(params: dict[str, Any]) -> No
     execute(params, "CREATE TABLE keyless (a int, b text);"
             "INSERT INTO keyless VALUES (1, ''), (1, ''), (2, NULL), (3, 'x')")  # fmt: skip
     given = {**params, "tables": ["keyless"]}
-    backup.present(given, False)
+    make.present(given, False)
     execute(params, "DELETE FROM keyless WHERE a = 3 OR ctid = (SELECT min(ctid) FROM keyless);"
             "UPDATE keyless SET b = '' WHERE b IS NULL; INSERT INTO keyless VALUES (4, ''), (4, '')")  # fmt: skip
     counts = {"before": 4, "after": 4, "appear": 3, "vanish": 3, "differ": 0}
@@ -82,7 +78,7 @@ def test_rows_are_told_apart_by_the_whole_key(params: dict[str, Any]) -> None:
     execute(params, "CREATE TABLE pairs (a int, b int, v text, PRIMARY KEY (a, b));"
             "INSERT INTO pairs SELECT g / 4, g % 4, 'v' FROM generate_series(0, 15) g")  # fmt: skip
     given = {**params, "tables": ["pairs"]}
-    backup.present(given, False)
+    make.present(given, False)
     execute(params, "DELETE FROM pairs WHERE a = 1 AND b > 1; UPDATE pairs SET v = NULL WHERE a = 0;"
             "INSERT INTO pairs VALUES (9, 9, 'v')")  # fmt: skip
     counts = {"before": 15, "after": 16, "appear": 2, "vanish": 1, "differ": 4}
@@ -98,7 +94,7 @@ def test_sequences_alone(params: dict[str, Any]) -> None:
         params, "CREATE TABLE fresh (id serial, v int); INSERT INTO fresh (id, v) VALUES (5, 5)"
     )
     given = {**params, "tables": ["fresh", "hit_data"]}
-    backup.present(given, False)
+    make.present(given, False)
     execute(params, "SELECT nextval('fresh_id_seq'), nextval('hit_data_hit_id_seq')")
     execute(params, "ALTER SEQUENCE fresh_id_seq RENAME TO other_seq")
     done = restored(given)
@@ -127,18 +123,18 @@ def test_sequences_alone(params: dict[str, Any]) -> None:
 def test_mappings_that_do_not_fit(
     params: dict[str, Any], mapping: dict[str, Any], message: str
 ) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     whole = {"table": "hit_data", "into": "", "columns": {}, "drop": [], "keep_default": []}
     given = {**params, "tables": ["hit_data"], "mapping": [{**whole, **mapping}]}
     with pytest.raises(errors.InvalidInput, match=message):
-        backup_restore.restored(given, False)
+        restore.restored(given, False)
 
 
 def test_every_column_that_does_not_fit_is_named(params: dict[str, Any]) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     execute(params, "ALTER TABLE hit_data RENAME reward TO war; ALTER TABLE hit_data ADD hit int")
     with pytest.raises(errors.InvalidInput) as caught:
-        backup_restore.restored({**params, "tables": ["hit_data"]}, False)
+        restore.restored({**params, "tables": ["hit_data"]}, False)
     assert str(caught.value).startswith(
         "table hit_data: column reward of the backup is missing; column war is not in the backup; "
         "column hit is not in the backup; "
@@ -155,12 +151,12 @@ def test_partitions_and_children_that_do_not_fit(params: dict[str, Any]) -> None
            CREATE FOREIGN TABLE far PARTITION OF parts FOR VALUES IN (1) SERVER elsewhere""",
     )
     with pytest.raises(errors.InvalidInput, match="parts has the partition far, a foreign table"):
-        backup.present({**params, "tables": ["parts"]}, False)
+        make.present({**params, "tables": ["parts"]}, False)
     given = {**params, "tables": ["base"]}
-    backup.present(given, False)
+    make.present(given, False)
     execute(params, "DELETE FROM base")
     with pytest.raises(errors.InvalidInput, match=r"child inherits from base and has more .*more"):
-        backup_restore.restored(given, False)
+        restore.restored(given, False)
 
 
 @pytest.mark.parametrize(
@@ -174,21 +170,21 @@ def test_partitions_and_children_that_do_not_fit(params: dict[str, Any]) -> None
 def test_a_rule_that_writes_elsewhere_is_noticed(
     params: dict[str, Any], rule: str, message: str
 ) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     execute(params, "CREATE TABLE copies (id int); UPDATE hit_data SET reward = 0")
     execute(params, f"CREATE RULE r AS ON INSERT TO hit_data {rule}")
     given = {**params, "tables": ["hit_data"]}
     for check_mode in (True, False):
         with pytest.raises(errors.Refused, match=r"rule public\.hit_data\.r; .*allowed_triggers"):
-            backup_restore.restored(given, check_mode)
+            restore.restored(given, check_mode)
     with pytest.raises(errors.ModuleFailure, match=message):
-        backup_restore.restored({**given, "allowed_triggers": ["public.hit_data.r"]}, False)
+        restore.restored({**given, "allowed_triggers": ["public.hit_data.r"]}, False)
     assert execute(params, "SELECT count(*), sum(reward) FROM hit_data") == [(300, 0)]
 
 
 def test_rows_that_an_event_trigger_changes_are_noticed(params: dict[str, Any]) -> None:
     """The restore switches the table's triggers off and on, which such a trigger sees."""
-    backup.present(params, False)
+    make.present(params, False)
     execute(
         params,
         """CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
@@ -200,18 +196,18 @@ def test_rows_that_an_event_trigger_changes_are_noticed(params: dict[str, Any]) 
                EXECUTE PROCEDURE meddle()""",
     )
     with pytest.raises(errors.ModuleFailure, match="hit_data does not hold what backup"):
-        backup_restore.restored({**params, "tables": ["hit_data"]}, False)
+        restore.restored({**params, "tables": ["hit_data"]}, False)
     assert execute(params, "SELECT count(*), sum(reward) FROM hit_data") == [(300, 0)]
 
 
 def test_a_rule_that_writes_more_and_columns_that_are_left_out(params: dict[str, Any]) -> None:
     """What the table then holds is compared over the columns that are restored."""
-    backup.present(params, False)
+    make.present(params, False)
     execute(params, "CREATE TABLE copies (id int); UPDATE hit_data SET name = 'x', reward = 0")
     execute(params, "CREATE RULE r AS ON INSERT TO hit_data DO ALSO INSERT INTO copies VALUES (1)")
     mapping = {"table": "hit_data", "into": "", "columns": {}, "drop": ["reward"], "keep_default": ["reward"]}  # fmt: skip
     given = {**params, "allowed_triggers": ["public.hit_data.r"]}
-    backup_restore.restored({**given, "tables": ["hit_data"], "mapping": [mapping]}, False)
+    restore.restored({**given, "tables": ["hit_data"], "mapping": [mapping]}, False)
     counts = "SELECT count(*), count(reward), count(*) FILTER (WHERE name = 'x') FROM hit_data"
     assert execute(params, counts) == [(300, 0, 0)]
 
@@ -219,10 +215,10 @@ def test_a_rule_that_writes_more_and_columns_that_are_left_out(params: dict[str,
 def test_objects_of_unchanged_tables_are_not_read(
     params: dict[str, Any], aws_endpoint: str
 ) -> None:
-    backup.present(params, False)
+    make.present(params, False)
     execute(params, "DELETE FROM assignment_data WHERE assignment_id = 3")
     with Proxy(aws_endpoint).running() as proxy:
-        backup_restore.restored({**params, "endpoint_url": proxy.url}, False)
+        restore.restored({**params, "endpoint_url": proxy.url}, False)
     read = [request.path for request in proxy.seen if request.method == "GET"]
     assert [path.split("/")[-2] for path in read if path.endswith(".csv.zst")] == [
         "assignment_data"
@@ -232,25 +228,25 @@ def test_objects_of_unchanged_tables_are_not_read(
 def test_memory_for_indexes_is_raised_only(
     params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backup_restore, "_REBUILD_ROWS", 100)
+    monkeypatch.setattr(restore, "_REBUILD_ROWS", 100)
     execute(params, "CREATE TABLE noted (memory text)")
-    backup.present(params, False)
+    make.present(params, False)
     seen = []
-    rebuild = backup_restore._Restore._rebuild
+    rebuild = restore._Restore._rebuild
 
     def noted(self: Any, indexes: Any) -> None:
         rebuild(self, indexes)
         self.cursor.execute("SHOW maintenance_work_mem")
         seen.append(self.cursor.fetchone()[0])
 
-    monkeypatch.setattr(backup_restore._Restore, "_rebuild", noted)
+    monkeypatch.setattr(restore._Restore, "_rebuild", noted)
     for setting in ("16MB", "1GB"):
         execute(
             params,
             f"ALTER DATABASE \"{params['login_db']}\" SET maintenance_work_mem = '{setting}'",
         )
         execute(params, "TRUNCATE assignment_data")
-        backup_restore.restored({**params, "tables": ["assignment_data"]}, False)
+        restore.restored({**params, "tables": ["assignment_data"]}, False)
     assert seen == ["256MB", "1GB"]
 
 
@@ -258,7 +254,7 @@ def test_a_temporary_table_hides_no_table(params: dict[str, Any], database: Any)
     session = psycopg2.connect(url(database))
     session.cursor().execute("CREATE TEMPORARY TABLE only_here (id int)")
     with pytest.raises(errors.InvalidInput, match="no table only_here"):
-        backup.present({**params, "tables": ["only_here"]}, False)
+        make.present({**params, "tables": ["only_here"]}, False)
     session.close()
 
 
@@ -289,14 +285,14 @@ def test_an_old_dump_of_another_encoding_and_several_tables(
     ):
         s3(aws).put_object(Bucket=bucket, Key=key, Body=cut)
         with pytest.raises(errors.ModuleFailure, match=r"noted.sql was cut off"):
-            backup_restore.restored({**params, "tables": ["noted"], **old}, False)
+            restore.restored({**params, "tables": ["noted"], **old}, False)
         assert execute(params, query) == before
 
 
 def test_a_whole_backup_comes_before_dumps_beside_it(
     params: dict[str, Any], aws: Any, bucket: str
 ) -> None:
-    made = backup.present(params, False)["manifest"]
+    made = make.present(params, False)["manifest"]
     s3(aws).put_object(Bucket=bucket, Key=made["prefix"] + "hit_data.sql", Body=b"not looked at")
     execute(params, "DELETE FROM assignment_data")
     assert list(restored(params, backup_id=made["backup_id"])["tables"]) == ["assignment_data"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import backup, backup_restore
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore
 from backup_support import execute, parameters, url
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ INDEXES = """
 def params(
     database: dict[str, Any], aws: dict[str, Any], bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
-    monkeypatch.setattr(backup_restore, "_REBUILD_ROWS", 100)
+    monkeypatch.setattr(restore, "_REBUILD_ROWS", 100)
     execute(
         database,
         """CREATE TABLE grid (id int PRIMARY KEY, name text NOT NULL, n int);
@@ -51,10 +51,10 @@ def tablespace(params: dict[str, Any]) -> Iterator[str]:
 
 def restored(params: dict[str, Any], **login: str) -> tuple[set[str], list[Any], list[Any]]:
     """The indexes that kept their oid, and all of them before and after, without."""
-    backup.present(params, False)
+    make.present(params, False)
     before = execute(params, INDEXES)
     execute(params, "DELETE FROM grid WHERE id < 50")
-    backup_restore.restored({**params, **login}, False)
+    restore.restored({**params, **login}, False)
     after = execute(params, INDEXES)
     kept = {row[0] for row in before} & {
         new[0] for new, old in zip(after, before, strict=True) if new[1] == old[1]

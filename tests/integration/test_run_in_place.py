@@ -7,13 +7,8 @@ from typing import TYPE_CHECKING, Any
 import backup_support
 import pytest
 import transaction_support as support
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    backup,
-    backup_restore,
-    errors,
-    marker,
-    transaction,
-)
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, marker, transaction
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore
 
 from runbook.load import schemas
 
@@ -43,11 +38,11 @@ def marked(labeller: Labeller) -> list[tuple[Any, ...]]:
 def restored(labeller: Labeller, **options: Any) -> dict[str, Any]:
     """What a restore returns, which its check has predicted; the second one changes nothing."""
     before = support.state(labeller)
-    predicted = backup_restore.restored(given(labeller, **options), True)
+    predicted = restore.restored(given(labeller, **options), True)
     assert support.state(labeller) == before
-    done = backup_restore.restored(given(labeller, **options), False)
+    done = restore.restored(given(labeller, **options), False)
     assert {**done, "in_place": None} == {**predicted, "in_place": None}
-    again = backup_restore.restored(given(labeller, **options), False)
+    again = restore.restored(given(labeller, **options), False)
     assert (again["changed"], again["in_place"]) == (False, True)
     return dict(done)
 
@@ -59,7 +54,7 @@ def two_runs(labeller: Labeller) -> dict[str, Any]:
         "UPDATE incoming_names SET processed = true WHERE name IN"
         " (SELECT name FROM incoming_names WHERE run = 91 ORDER BY name LIMIT 20)"
     )
-    made = dict(backup.present(given(labeller), False))
+    made = dict(make.present(given(labeller), False))
     support.apply(labeller, *support.regular(92, replaced_run="91"))
     return made
 
@@ -94,7 +89,7 @@ def test_a_restore_that_fails_marks_nothing(
 
     monkeypatch.setattr(marker, "insert", fails)
     with pytest.raises(errors.ModuleFailure, match="no"):
-        backup_restore.restored(given(labeller, backup_id=made["backup_id"]), False)
+        restore.restored(given(labeller, backup_id=made["backup_id"]), False)
     assert support.state(labeller) == before
 
 
@@ -133,7 +128,7 @@ def test_the_operator_may_say_which_run_the_tables_are(labeller: Labeller) -> No
     for check in (True, False):
         wrong = given(labeller, **options, run={**RUN, "run_id": 92})
         with pytest.raises(errors.Refused, match="are not regular run 92.*has no names of run 92"):
-            backup_restore.restored(wrong, check)
+            restore.restored(wrong, check)
     assert support.state(labeller) == before
     restored(labeller, **options, run={**RUN, "run_id": 91})
     assert [run for _, run, _ in marked(labeller)] == [91, 92, 91]
@@ -146,7 +141,7 @@ def test_the_operator_may_say_which_run_the_tables_are(labeller: Labeller) -> No
 
 def test_tables_that_make_no_run_leave_the_marker(labeller: Labeller) -> None:
     support.apply(labeller, *support.regular(91))
-    made = backup.present(given(labeller, tables=["hit_data", "kml_data"]), False)
+    made = make.present(given(labeller, tables=["hit_data", "kml_data"]), False)
     labeller.sql("UPDATE hit_data SET reward = reward + 1; UPDATE kml_data SET hint = 'x'")
     restored(labeller, tables=["hit_data"], backup_id=made["backup_id"], same_instance=False)
     restored(labeller, tables=["kml_data"], backup_id=made["backup_id"])  # of the same run
@@ -154,10 +149,10 @@ def test_tables_that_make_no_run_leave_the_marker(labeller: Labeller) -> None:
 
 
 def test_a_backup_of_equal_tables_of_another_run_is_made(labeller: Labeller) -> None:
-    first = backup.present(given(labeller), False)["backup_id"]
-    assert backup.present(given(labeller), False)["backup_id"] == first
+    first = make.present(given(labeller), False)["backup_id"]
+    assert make.present(given(labeller), False)["backup_id"] == first
     support.apply(labeller, support.marker(91))
-    again = backup.present(given(labeller), False)
+    again = make.present(given(labeller), False)
     assert again["backup_id"] != first
     assert again["manifest"]["run"]["run_id"] == 91
 
@@ -257,7 +252,7 @@ def test_a_marker_table_of_an_older_version_is_read_and_completed(labeller: Labe
     "run", [{}, {"mode": 1}, [], {**RUN, "run_id": 1, "applied_at": "soon", "made_with": {}}]
 )
 def test_a_manifest_whose_run_cannot_be_used(run: Any) -> None:
-    from ansible_collections.labeller.runbook.plugins.module_utils import manifest
+    from ansible_collections.labeller.runbook.plugins.module_utils.backup import manifest
 
     body = {
         "format_version": 1, "backup_id": "x", "bucket": "b", "prefix": "p/", "compression": "zstd",

@@ -9,17 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    aws as aws_clients,
-)
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    errors,
-    s3,
-)
+from ansible_collections.labeller.runbook.plugins.module_utils import aws as aws_clients
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, s3
 from backup_support import content
 from backup_support import s3 as client
 from faulty import Fault, Proxy, on
-
 from waiting import until
 
 if TYPE_CHECKING:

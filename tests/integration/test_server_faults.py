@@ -14,17 +14,13 @@ import pytest
 import servers
 import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import (
-    backup,
-    backup_load,
-    backup_restore,
     errors,
     fingerprint,
     overlay,
     proof,
 )
-from ansible_collections.labeller.runbook.plugins.module_utils import (
-    postgres as postgres_module,
-)
+from ansible_collections.labeller.runbook.plugins.module_utils import postgres as postgres_module
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import load, make, restore
 from backup_support import HASH64, ROWS, parameters
 from labeller_support import Labeller, Template, admin, copied, filled
 from waiting import until
@@ -327,20 +323,20 @@ def test_the_server_is_restarted_during_a_dump_and_a_load(
 
         monkeypatch.setattr(module, function, restarting)
 
-    restart_at(backup, "compressor")
+    restart_at(make, "compressor")
     with pytest.raises(errors.Unreachable, match=r"labeller_\d+@127.0.0.1"):
-        backup.present(params, False)
+        make.present(params, False)
     assert not any(map(re.compile("manifest.json$").search, own.keys()))
     assert {**support.state(own), "objects": {}} == {**before, "objects": {}}
-    assert backup.present(params, False)["changed"]
+    assert make.present(params, False)["changed"]
     rows = own.sql("SELECT * FROM master_grid ORDER BY gid")
     own.sql("DELETE FROM master_grid WHERE gid % 2 = 0")
     before = support.state(own)
-    restart_at(backup_load, "contents")
+    restart_at(load, "contents")
     with pytest.raises(errors.Unreachable, match=r"labeller_\d+@127.0.0.1"):
-        backup_restore.restored(params, False)
+        restore.restored(params, False)
     assert support.state(own) == before
-    assert backup_restore.restored(params, False)["changed"]
+    assert restore.restored(params, False)["changed"]
     assert own.sql("SELECT * FROM master_grid ORDER BY gid") == rows
 
 

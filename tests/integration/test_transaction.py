@@ -21,7 +21,6 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     transaction,
 )
 from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry, run_marker
-
 from waiting import until
 
 if TYPE_CHECKING:

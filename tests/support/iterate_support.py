@@ -18,10 +18,10 @@ import boto3
 import transaction_support
 from ansible_collections.labeller.runbook.plugins.module_utils import (
     crontab,
-    emr,
     labeller_config,
     names,
 )
+from ansible_collections.labeller.runbook.plugins.module_utils.learner import emr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import backup_dump as dumps
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import dump as dumps
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput
 
 if TYPE_CHECKING:

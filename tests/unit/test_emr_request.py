@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import emr
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput
+from ansible_collections.labeller.runbook.plugins.module_utils.learner import emr
 
 
 def defaults(options: dict[str, Any]) -> dict[str, Any]:

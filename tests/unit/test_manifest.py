@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import manifest
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import manifest
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput
 
 ENTRY = {"key": "k", "size": 1, "sha256": "0", "rows": 1}

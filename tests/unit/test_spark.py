@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput
-from ansible_collections.labeller.runbook.plugins.module_utils.spark import contradiction, sizing
+from ansible_collections.labeller.runbook.plugins.module_utils.learner.spark import (
+    contradiction,
+    sizing,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 

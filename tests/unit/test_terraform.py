@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from ansible_collections.labeller.runbook.plugins.module_utils import emr, hcl, terraform
-
 import terraform_files
+import yaml
+from ansible_collections.labeller.runbook.plugins.module_utils import hcl, terraform
+from ansible_collections.labeller.runbook.plugins.module_utils.learner import emr
 
 CASES: list[dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parents[1] / "cases" / "terraform.yml").read_text(encoding="utf-8")

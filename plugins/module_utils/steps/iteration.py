@@ -12,8 +12,9 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Optional, Tuple
 
-from .. import inputs, learner_input, loop, marker, settings, transaction
+from .. import inputs, loop, marker, settings, transaction
 from ..errors import InvalidInput, ModuleFailure, Refused
+from ..learner import reading
 from ..transaction import Step
 from .f_sites import LISTED, queue_text
 
@@ -212,8 +213,8 @@ class Iteration(Step):
     def prepare(self, tx: Transaction) -> None:
         """Load what the learner will read, or left on S3 and the tables do not have yet."""
         if self.params["state"] == "exported" and self.mode == "regular":
-            self.objects = learner_input.Objects(*map(self._key, learner_input.Objects._fields))
-            learner_input.load(tx, self.objects)
+            self.objects = reading.Objects(*map(self._key, reading.Objects._fields))
+            reading.load(tx, self.objects)
         if self.params["state"] != "advanced":
             return
         self.next = self.params["iteration"] + 1
@@ -246,7 +247,7 @@ class Iteration(Step):
         """The table as the learner reads it; of an initial drawing, the new static list."""
         if self.mode == "regular":
             applied_at = (marker.current(tx.cursor) or {})["applied_at"]
-            learner_input.verify(
+            reading.verify(
                 tx, self.params["run_id"], self.params["iteration"], applied_at, self.objects
             )
             return tx.upload(self._key("incoming_names"), _sql.SQL(_EXPORT.format("")))

@@ -30,18 +30,17 @@ from typing import (
     Tuple,
 )
 
-from . import backup_catalog as catalog
-from . import backup_load as loading
-from . import backup_origin as origins
-from . import backup_source as source
-from . import change, fingerprint, guard, held, lease, marker, postgres, progress, server
+from .. import change, fingerprint, guard, held, lease, marker, postgres, progress, server
+from ..errors import InvalidInput, ModuleFailure, Refused, Stale
+from ..fingerprint import Column
+from ..s3 import Bucket
+from . import catalog, source
+from . import load as loading
 from . import manifest as manifests
-from .backup import Wanted, fingerprints
-from .backup_difference import Difference, between
-from .backup_target import Target, mappings, pairs
-from .errors import InvalidInput, ModuleFailure, Refused, Stale
-from .fingerprint import Column
-from .s3 import Bucket
+from . import origin as origins
+from .difference import Difference, between
+from .make import Wanted, fingerprints
+from .target import Target, mappings, pairs
 
 with suppress(ImportError):  # postgres.connect says what to install
     import psycopg2
@@ -50,7 +49,7 @@ with suppress(ImportError):  # postgres.connect says what to install
 if TYPE_CHECKING:
     from psycopg2.sql import Composable, Composed
 
-    from .fingerprint import Fingerprint
+    from ..fingerprint import Fingerprint
     from .manifest import SequenceEntry, TableEntry
 
 _NOT_NULL_VIOLATION, _FOREIGN_KEY_VIOLATION, _CHECK_VIOLATION = "23502", "23503", "23514"

@@ -15,9 +15,9 @@ from datetime import datetime, timedelta
 from typing import Any, Dict, List, Mapping, Optional, TypedDict
 from urllib.parse import quote
 
-from .errors import InvalidInput
-from .fingerprint import Column
-from .progress import Total
+from ..errors import InvalidInput
+from ..fingerprint import Column
+from ..progress import Total
 
 FORMAT_VERSION = 1
 FILE = "manifest.json"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
-from .errors import InvalidInput
+from ..errors import InvalidInput
 
 SUFFIX = ".sql"
 #: pg_dump's last words; a file without them was cut off.

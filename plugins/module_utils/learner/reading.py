@@ -15,11 +15,11 @@ import io
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Tuple
 
-from . import aws, inputs
-from .errors import InvalidInput
+from .. import aws, inputs
+from ..errors import InvalidInput
 
 if TYPE_CHECKING:
-    from .transaction import Transaction
+    from ..transaction import Transaction
 
 #: The columns of both files of names; the learner reads them by position.
 HEADER = ["name", "run", "iteration", "processed", "usage", "label"]

@@ -10,9 +10,9 @@ from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
-from . import backup_catalog as catalog
-from . import postgres, server
-from .errors import Locked, Unreachable
+from .. import postgres, server
+from ..errors import Locked, Unreachable
+from . import catalog
 
 with suppress(ImportError):  # postgres.connect says what to install
     import psycopg2

@@ -14,9 +14,9 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Optional, Sequence, Union
 
-from . import backup_catalog as catalog
-from . import progress
-from .errors import ModuleFailure
+from .. import progress
+from ..errors import ModuleFailure
+from . import catalog
 
 with suppress(ImportError):  # postgres.connect says what to install
     import psycopg2
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
     from psycopg2.sql import Composable, Composed
 
+    from ..s3 import Bucket
     from .manifest import ObjectEntry
-    from .s3 import Bucket
 
 PIECE = 1 << 20
 _AHEAD = 4

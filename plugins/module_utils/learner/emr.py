@@ -12,11 +12,12 @@ from decimal import Decimal
 from typing import Any, Callable, List, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from . import aws, ec2, spark
-from .change import Change
-from .errors import InvalidInput
-from .module import Params, Plan, composed
-from .names import names as derive_names
+from .. import aws, ec2
+from ..change import Change
+from ..errors import InvalidInput
+from ..module import Params, Plan, composed
+from ..names import names as derive_names
+from . import spark
 
 CLUSTER_OPTIONS: dict[str, Any] = {
     "name": {"type": "str", "default": "GeoPySpark Cluster"},

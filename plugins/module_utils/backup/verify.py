@@ -6,18 +6,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping
 
-from . import backup_load as loading
-from . import backup_origin as origins
-from . import backup_store as store
-from . import change, fingerprint, postgres, progress
+from .. import change, fingerprint, postgres, progress
+from ..errors import InvalidInput, ModuleFailure, Unreachable
+from ..s3 import Bucket
+from . import load as loading
 from . import manifest as manifests
-from .errors import InvalidInput, ModuleFailure, Unreachable
-from .s3 import Bucket
+from . import origin as origins
+from . import store
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-    from .fingerprint import Fingerprint
+    from ..fingerprint import Fingerprint
     from .manifest import Manifest
 
 _TIME = "%Y-%m-%dT%H:%M:%SZ"

@@ -20,10 +20,11 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from . import aws, emr, labeller_config, terraform
-from .change import Change, result
-from .errors import InvalidInput, Locked, ModuleFailure, Unreachable
-from .module import Params, Plan, by_state, composed
+from .. import aws, labeller_config, terraform
+from ..change import Change, result
+from ..errors import InvalidInput, Locked, ModuleFailure, Unreachable
+from ..module import Params, Plan, by_state, composed
+from . import emr
 
 with suppress(ImportError):  # aws.client says what to install
     from botocore.exceptions import ClientError

@@ -8,8 +8,8 @@ import difflib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from . import server
-from .errors import InvalidInput
+from .. import server
+from ..errors import InvalidInput
 
 with suppress(ImportError):  # postgres.connect says what to install
     from psycopg2 import sql

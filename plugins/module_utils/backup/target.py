@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
-from . import backup_catalog as catalog
-from .errors import InvalidInput
-from .fingerprint import Column
+from ..errors import InvalidInput
+from ..fingerprint import Column
+from . import catalog
 
 if TYPE_CHECKING:
     from .manifest import TableEntry

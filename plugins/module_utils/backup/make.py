@@ -27,16 +27,14 @@ from typing import (
     Tuple,
 )
 
-from . import backup_catalog as catalog
-from . import backup_load as loading
-from . import backup_source as source
-from . import backup_store as store
-from . import backup_verify as verification
-from . import change, fingerprint, lease, marker, progress
+from .. import change, fingerprint, lease, marker, progress
+from ..errors import InvalidInput, ModuleFailure
+from ..fingerprint import Column, Fingerprint
+from ..s3 import Bucket, Sender, Writer
+from . import catalog, source, store
+from . import load as loading
 from . import manifest as manifests
-from .errors import InvalidInput, ModuleFailure
-from .fingerprint import Column, Fingerprint
-from .s3 import Bucket, Sender, Writer
+from . import verify as verification
 
 with suppress(ImportError):  # postgres.connect says what to install
     import psycopg2

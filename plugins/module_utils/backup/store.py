@@ -12,13 +12,13 @@ from datetime import datetime, timedelta, timezone
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional
 
-from . import backup_dump as dumps
+from ..errors import InvalidInput
+from . import dump as dumps
 from . import manifest as manifests
-from .errors import InvalidInput
 
 if TYPE_CHECKING:
+    from ..s3 import Bucket, Upload
     from .manifest import Manifest, ObjectEntry
-    from .s3 import Bucket, Upload
 
 #: Leftovers of another database's run are removed when nothing was added to them for this long.
 OTHERS_LEFTOVERS = timedelta(days=1)

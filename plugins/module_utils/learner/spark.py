@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import InvalidInput
+from ..errors import InvalidInput
 
 # spark.yarn.executor.memoryOverhead of the cluster's configurations, GB.
 MEMORY_OVERHEAD = 1

@@ -7,8 +7,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Sequence, Tuple
 
-from . import backup_catalog as catalog
-from . import backup_load as loading
+from . import catalog
+from . import load as loading
 
 with suppress(ImportError):  # postgres.connect says what to install
     from psycopg2 import sql
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
     from psycopg2.sql import Composable, Composed
 
-    from .backup_target import Target
+    from .target import Target
 
 
 class Difference(NamedTuple):

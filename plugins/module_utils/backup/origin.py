@@ -6,18 +6,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Union
 
-from . import backup_catalog as catalog
-from . import backup_dump as dumps
-from . import backup_load as loading
-from . import backup_store as store
-from .errors import InvalidInput, ModuleFailure
+from ..errors import InvalidInput, ModuleFailure
+from . import catalog, store
+from . import dump as dumps
+from . import load as loading
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
     from psycopg2.sql import Composable
 
+    from ..s3 import Bucket
     from .manifest import Manifest, TableEntry
-    from .s3 import Bucket
 
 
 class Origin:

@@ -8,12 +8,11 @@ from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any, ContextManager, Dict, Iterable, List, Mapping, Optional
 
-from . import backup_source as source
-from . import backup_store as store
-from . import change, postgres
+from .. import change, postgres
+from ..errors import InvalidInput, Refused
+from ..s3 import Bucket
 from . import manifest as manifests
-from .errors import InvalidInput, Refused
-from .s3 import Bucket
+from . import source, store
 
 
 def absent(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
