@@ -79,7 +79,7 @@ peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1)
 print(json.dumps([seconds, int(peak) / 1024]))
 """
 
-#: What the chain is for, as somebody would write it in psql, all inputs at hand.
+#: What the chain is for, as written by hand in psql, with all inputs available.
 BARE = """
 \\set ON_ERROR_STOP on
 BEGIN;

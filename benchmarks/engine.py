@@ -42,7 +42,7 @@ def in_turn(commands: dict[str, list[str]], environment: dict[str, str]) -> dict
 
 
 def clean_environment() -> dict[str, str]:
-    """A user's environment, without settings of Ansible's or ours."""
+    """A user's environment, without settings of Ansible or runbook."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "RUNBOOK_"))}
 
 

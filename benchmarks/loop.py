@@ -60,7 +60,7 @@ class Bench:
             return list(cursor.fetchall()) if cursor.description else []
 
     def counted(self, column: str) -> int:
-        """A counter of pg_stat_database, when nobody else is connected any more."""
+        """A counter of pg_stat_database, once no other session is connected."""
         others = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
         while self.rows(others + "pg_backend_pid() AND backend_type = 'client backend'"):
             time.sleep(0.01)

@@ -83,7 +83,7 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-#: What the system may refuse for no fault of ours.
+#: Environment errors, not bugs.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _OF_THE_MACHINE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG,

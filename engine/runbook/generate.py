@@ -1,6 +1,6 @@
 """Files made from others: module schemas, role defaults, docs/modules.md.
 
-``python -m runbook.generate`` writes them; with ``--check`` it names those that are out of step
+``python -m runbook.generate`` writes them; with ``--check`` it names those that are out of date
 and exits 1. Sources: DOCUMENTATION of plugins/modules, meta/runtime.yml,
 schemas/parameters.schema.json and schemas/configuration.schema.json.
 """
@@ -304,13 +304,13 @@ def _flat(options: Any, lead: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the files, or with ``--check`` say which ones are out of step; gives the exit code."""
+    """Write the files, or with ``--check`` name those out of date; return the exit code."""
     root = collection.root()
     wrong = stale(root)
     wanted = outputs(root)
     for path in wrong:
         if "--check" in arguments:
-            print(f"out of step: {path.relative_to(root)}")  # noqa: T201
+            print(f"out of date: {path.relative_to(root)}")  # noqa: T201
         elif path in wanted:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(wanted[path], encoding="utf-8")

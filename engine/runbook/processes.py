@@ -19,7 +19,7 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 @dataclass(frozen=True)
 class Process:
-    """A process; ``started`` (clock ticks since boot) tells it from a later one of the same id."""
+    """A process; ``started`` (clock ticks since boot) makes it unique, ids are reused."""
 
     pid: int
     started: int
@@ -51,7 +51,7 @@ def commands() -> Iterator[tuple[int, list[str]]]:
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
-            continue  # it has ended, or is of somebody else
+            continue  # it has ended, or is of another user
         if command:
             yield pid, [os.fsdecode(part) for part in command[:-1].split(b"\0")]
 
@@ -61,7 +61,7 @@ def working_folder(pid: int) -> str:
     try:
         return str(Path(f"/proc/{pid}/cwd").readlink()).removesuffix(" (deleted)")
     except OSError:
-        return ""  # it has ended, or is of somebody else
+        return ""  # it has ended, or is of another user
 
 
 def _pids() -> Iterator[int]:
@@ -76,7 +76,7 @@ def die_with_parent() -> None:
 
 
 def adopt_orphans() -> None:
-    """Be the parent of descendants that lose theirs, in place of init; on Linux only.
+    """Become the parent of orphaned descendants, in place of init; on Linux only.
 
     So ``descendants`` finds them wherever their own parents have gone.
     """
@@ -128,7 +128,7 @@ def end(find: Callable[[], Iterable[Process]], patience: float = 3.0) -> set[Pro
             alive = {process for process in find() if process.alive()}
             signal_all(alive - told, number)
             told |= alive
-            # One look may miss what was started in its middle by somebody who then ended.
+            # One look may miss what was started meanwhile by a process that then ended.
             nobody = 0 if alive else nobody + 1
             if nobody == 2:
                 return set()

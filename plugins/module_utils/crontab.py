@@ -245,7 +245,7 @@ class Crontab:
             raise self._failure("write", done.stderr)
         if self.read() != content:
             raise ModuleFailure(
-                "the {} is not what was written a moment ago; does somebody else edit it?".format(
+                "the {} differs from what was just written; is another process editing it?".format(
                     self.name
                 )
             )

@@ -82,7 +82,7 @@ def _script_and_argument(process: str) -> list[str]:
             arguments = [os.fsdecode(part) for part in file.read().split(b"\0")[:-1]]
         folder = os.readlink(process + "/cwd")
     except (FileNotFoundError, PermissionError, ProcessLookupError):
-        return []  # gone in the meantime, or of somebody else
+        return []  # ended meanwhile, or of another user
     if arguments and _INTERPRETER.match(os.path.basename(arguments[0])):
         arguments = _after_options(arguments[1:])
     return [os.path.realpath(os.path.join(folder, part)) for part in arguments[:2]]

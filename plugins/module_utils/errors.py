@@ -39,7 +39,7 @@ class Stale(ModuleFailure):
 
 
 class Locked(ModuleFailure):
-    """Somebody else holds the target or a lock that the step needs."""
+    """Another session holds the target or a lock that the step needs."""
 
     kind = "locked"
 

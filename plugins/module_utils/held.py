@@ -59,7 +59,7 @@ def require(
     if problems:
         raise Stale(
             "{}: this is not what was planned: {}; nothing was changed. Something has changed "
-            "since the check; run it again, which plans anew".format(where, "; ".join(problems))
+            "since the check; run it again to make a new plan".format(where, "; ".join(problems))
         )
 
 

@@ -3,7 +3,7 @@
 """S3 objects that database steps read: CSV files straight into temporary tables, small ones whole.
 
 The rows of a CSV are never handled one by one, and never become SQL: they stream from S3 into COPY.
-Columns may stand in any order; those that nobody asked for are ignored.
+Columns may stand in any order; other columns are ignored.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def csv_table(
     """Load columns of a CSV object into a new temporary table ``table``.
 
     ``columns`` gives each wanted column's PostgreSQL type, the one that joins use first; one of
-    ``optional`` that the file lacks is NULL. ``if_none`` tells what to do when there is nothing to
+    ``optional`` that the file lacks is NULL. ``if_none`` says what to do when there is nothing to
     load. Raises InvalidInput, naming the object and where possible the line, for an object that
     is missing, empty, without rows, without a column or not a CSV of these types.
     """

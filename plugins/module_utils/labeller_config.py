@@ -123,7 +123,7 @@ SECRET_KEYS = frozenset(
         "github_token",
     )
 )
-# A key that is not ours but sounds like a secret is one.
+# A key of the operator that sounds like a secret is one.
 _SOUNDS_SECRET = re.compile(r"pass|pwd|secret|token|key|credential|webhook", re.IGNORECASE)
 
 
@@ -344,7 +344,7 @@ def _secret_values(flat: Mapping[str, Any]) -> set[str]:
 
 
 def secret_values(config: Config) -> set[str]:
-    """The values of a configuration that nobody may see."""
+    """The secret values of a configuration."""
     return _secret_values(_flat(config))
 
 

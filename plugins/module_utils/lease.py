@@ -100,7 +100,7 @@ def take(cursor: Cursor, params: Mapping[str, Any]) -> int:
             cursor.execute("SELECT 1 FROM runbook.lease FOR UPDATE NOWAIT")
         except psycopg2.errors.LockNotAvailable as error:
             cursor.execute("ROLLBACK TO asked")
-            raise Locked(_taken(cursor, found, "is at work")) from error
+            raise Locked(_taken(cursor, found, "is running")) from error
         found = _look(cursor) or found  # it may have been seen since
         if found["holder"] is not None and found["unseen"] < EXPIRY:
             raise Locked(
@@ -224,7 +224,7 @@ def _taken(cursor: Cursor, found: Mapping[str, Any], how: str) -> str:
 
 
 def _held(params: Mapping[str, Any]) -> list[str]:
-    """In a check: who is at work, for the operator to know."""
+    """In a check: warnings that name the running holder."""
     if params["state"] != "taken":
         return []
     with postgres.connect(params) as session, session.cursor() as cursor:

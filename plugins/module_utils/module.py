@@ -188,10 +188,10 @@ def _masked(value: Any, secrets: Sequence[str]) -> Any:
 
 @contextmanager
 def _ended_with_reader() -> Iterator[None]:
-    """End this process at once when nobody is left who could take its result.
+    """End this process at once when its parent, which would read the result, has ended.
 
     An interrupted Ansible ends its ssh, which leaves the module running on the host: the operator
-    would be told that a transaction is rolled back, and it would go on to its commit.
+    would see that a transaction is rolled back, and it would go on to its commit.
     """
     mode = os.fstat(_STDOUT).st_mode
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):

@@ -117,7 +117,7 @@ def failure(error: psycopg2.Error, where: str) -> ModuleFailure:
     if code == "55P03":
         return Locked(
             "{}{}; another session holds a lock on it and did not let go in time, pg_locks and "
-            "pg_stat_activity tell which".format(text, _tables_of(error))
+            "pg_stat_activity show which".format(text, _tables_of(error))
         )
     if code == "40P01":
         return Locked("{}; nothing was changed, run it again".format(text))

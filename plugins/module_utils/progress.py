@@ -34,7 +34,7 @@ from typing import (
 INTERVAL = 0.5
 _SAMPLE = 1 << 16
 #: How the action plugin's names of files begin, and the seconds after which one is taken for what a
-#: killed module left. If its module lives after all, it writes the file anew.
+#: killed module left. If its module lives after all, it writes the file again.
 PREFIX = "runbook-progress-"
 STALE = 24 * 3600.0
 
@@ -81,7 +81,7 @@ class Meter:
         self._lock = threading.Lock()
         self._made: Set[str] = set()
         self._changed = False
-        #: Whether the file is ours to write: a full disk must not end a backup that needs no file.
+        #: Whether the file can be written: a full disk must not end a backup that needs no file.
         self._open = True
         with self._given_up_on_error():
             self._create(path).close()
@@ -191,7 +191,7 @@ _thread = threading.local()
 
 @contextmanager
 def written_to(path: Optional[str]) -> Iterator[None]:
-    """What runs inside, in any thread, is told in the file ``path``; none stays."""
+    """Write the progress of what runs inside, in any thread, to ``path``; remove it after."""
     global _meter  # noqa: PLW0603 - as deep in the call tree as a log message, and as optional
     if not path:
         yield
@@ -217,7 +217,7 @@ def remove_stale(folder: str) -> None:
 
 
 def begin(phase: str, totals: Callable[[], Mapping[str, Total]]) -> None:
-    """Tables enter a phase; ``totals`` is only called when somebody wants to know."""
+    """Tables enter a phase; ``totals`` is only called when progress is read."""
     if _meter is not None:
         _meter.begin(phase, totals())
 

@@ -22,7 +22,7 @@ def require(tx: Transaction, manifest: Mapping[str, Any], live: Mapping[str, Fin
 
     A table without rows needs no proof. In check mode the manifest may be one that is only planned:
     the daemons still work then, and the real one is made after they are stopped; so its rows are
-    not held against the live ones. When applied, the manifest on S3 must be the one given, and its
+    not compared with the live ones. When applied, the manifest on S3 must be the one given, and its
     objects must be there with their sizes.
     """
     tables = {name: state for name, state in live.items() if state.rows}

@@ -155,7 +155,7 @@ class Bucket:
                 raise
 
     def create(self, key: str, body: bytes, options: Mapping[str, Any]) -> bool:
-        """Write an object that must not exist yet; False when somebody was faster.
+        """Write an object that must not exist yet; False if another session was faster.
 
         A repeated request whose first answer was lost finds its own object: that is no other's.
         """
@@ -378,7 +378,7 @@ class Writer:
         except ClientError as error:
             if aws.error_code(error) != "NoSuchUpload":
                 raise
-            # Done already, if the answer to a first request was lost: the object tells.
+            # Done already, if the answer to a first request was lost: the object shows.
             there = self._bucket.attested(self._key)
             if there is None or there.size != self.size:
                 raise

@@ -3,8 +3,8 @@
 """S3 objects that appear when a database transaction is committed, and only then.
 
 The parts of a multipart upload lie on S3 before the commit, without being an object. The run marker
-keeps the tokens; completing an upload is safe to repeat. Whether an object is there already is told
-by its ETag, which S3 computes from the content: no object is read for it.
+keeps the tokens; completing an upload is safe to repeat. An existing object is recognized by its
+ETag, which S3 computes from the content: no object is read for it.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ def _joins(columns: Dict[str, Dict[str, Any]]) -> List[str]:
             (join.right, join.left, join.only_left), (join.left, join.right, join.only_right),
         ):  # fmt: skip
             found += [
-                "{0} has a column {1}, as {2} has: {3} cannot tell which is meant; "
+                "{0} has a column {1}, as {2} has: it is ambiguous in {3}; "
                 "ALTER TABLE {0} DROP COLUMN {1}".format(extra, name, other, join.breaks)
                 for name in names.split()
                 if name in columns[extra]

@@ -379,7 +379,7 @@ def _id(value: Any) -> List[str]:
 
 
 def _clusters(params: Mapping[str, Any], folder: str) -> List[str]:
-    """Clusters that the state holds and that are not over; the run's own may be at work."""
+    """Clusters in the state that have not ended; the run's own may be running."""
     problems = []
     client = aws.client("emr", params)
     for cluster_id in cluster_ids(_state(folder)):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
     from psycopg2.sql import Composable
 
-#: Schemas of the real tables: labeller's own, then ours (the run marker).
+#: Schemas of the real tables: labeller's, then runbook's (the run marker).
 SEARCH_PATH = "public, runbook"
 
 #: What every step that is a module of its own takes besides the step's arguments.
@@ -530,7 +530,7 @@ def _exclude_others(session: Connection, cursor: Cursor, params: Mapping[str, An
         )
         name = postgres.database_name(params)
         raise Locked(
-            "{}: another run is at work on this database{}; wait for it".format(
+            "{}: another run is changing this database{}; wait until it ends".format(
                 name, _holders(cursor)
             )
         ) from error

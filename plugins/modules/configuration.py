@@ -11,7 +11,7 @@ version_added: 0.1.0
 description:
   - Sets the given keys of the table C(configuration) and leaves the others as they are; a missing
     row is made.
-  - Values are held against the key's type and range (C(schemas/configuration.schema.json)), so that
+  - Values are validated against the key's type and range (C(schemas/configuration.schema.json)), so that
     no daemon crashes on them. Equal values are equal however they are written, V(0.50) and V(0.5).
   - Can be a step of M(labeller.runbook.pg_transaction).
 options:

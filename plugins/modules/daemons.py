@@ -12,7 +12,7 @@ description:
   - Finds the daemons of one labeller checkout by the script that each process runs, also when it
     was started by a relative path, and only those of the user who runs the module unless that is
     root.
-  - Stopping waits until no daemon and no C(daemonNanny.sh) of theirs is left. Take the crontab down
+  - Stopping waits until no daemon and no C(daemonNanny.sh) of one is left. Remove the crontab
     first, or cron starts them again.
   - Takes the place of C(daemonKiller.sh) and of C(nohup python worker_notification_daemon.py).
 options:

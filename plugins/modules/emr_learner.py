@@ -53,7 +53,7 @@ options:
     description: The iteration that the learner is to bring, one more than the one that is mapped.
     type: int
   applied:
-    description: When the run was applied, of its run marker; tells runs of the same number apart.
+    description: When the run was applied, from its run marker; distinguishes runs of the same number.
     type: str
   attempts:
     description: How many clusters are started for an iteration when they fail for O(retry_on).
@@ -298,7 +298,7 @@ done:
   type: bool
 unchecked:
   description:
-    - Whether this was a check, and the cluster is at work or not started yet, so that what follows is
+    - Whether this was a check, and the cluster is running or not started yet, so that what follows is
       not known.
   returned: when O(state=finished)
   type: bool

@@ -168,7 +168,7 @@ options:
   progress:
     description:
       - Set by the action plugin, not in playbooks. A file that does not exist; while
-        the module runs it tells there how far each table is, and removes it at the end.
+        the module runs it writes the progress of each table there, and removes it at the end.
     type: path
 extends_documentation_fragment:
   - labeller.runbook.postgres

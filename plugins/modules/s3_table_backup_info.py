@@ -35,7 +35,7 @@ options:
   progress:
     description:
       - Set by the action plugin, not in playbooks. A file that does not exist; while
-        the module runs it tells there how far each table is, and removes it at the end.
+        the module runs it writes the progress of each table there, and removes it at the end.
     type: path
 extends_documentation_fragment:
   - labeller.runbook.postgres
@@ -63,7 +63,7 @@ backups:
       with it.
     - One without manifest is not C(finished); the next backup removes it.
     - Those of the old scripts have a date as C(backup_id); their C(rows) are null unless O(verify=deep).
-    - What nobody has looked at, with O(verify=none), has C(intact) null.
+    - With O(verify=none), C(intact) is null.
   returned: success
   type: list
   elements: dict

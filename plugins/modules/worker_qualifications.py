@@ -6,11 +6,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: worker_qualifications
-short_description: Start the quality record of qualified workers anew
+short_description: Reset the quality record of qualified workers
 version_added: 0.1.0
 description:
   - Every worker who is qualified now stays so with empty scores and returns, and gets the training
-    bonus unless it was paid. Nobody else becomes qualified, as C(reset_worker_qualifications.sh)
+    bonus unless it was paid. Other workers do not become qualified, as C(reset_worker_qualifications.sh)
     had it.
   - Maps and tries of the qualification test are emptied by M(labeller.runbook.pg_clear), which
     leaves score arrays that belong to no map.

@@ -83,7 +83,7 @@ File = Union[Local, Remote]
 
 
 def teller(host: str, task: str) -> Callable[[Dict[str, Any]], None]:
-    """Who is told: the engine, or whoever reads the output."""
+    """The receiver of progress: the engine, or the output."""
     channel = os.environ.get("RUNBOOK_CHANNEL")
     if not channel:
         return _Patient(host).tell
@@ -92,7 +92,7 @@ def teller(host: str, task: str) -> Callable[[Dict[str, Any]], None]:
 
 @contextmanager
 def followed(file: File, tell: Callable[[Dict[str, Any]], None], interval: float) -> Iterator[None]:
-    """While inside, a thread tells what it reads."""
+    """While inside, a thread reports what it reads."""
     stopped = threading.Event()
 
     def follow() -> None:

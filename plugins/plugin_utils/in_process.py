@@ -67,7 +67,7 @@ def _ended_by_signals() -> Iterator[None]:
     """Let a signal end this process at once, as it would end a module's own.
 
     Ansible's handler would run only when psycopg2 returns: after the wait for a lock, or not before
-    a transaction that the operator was told is cut off has been committed.
+    a transaction that was reported to the operator as interrupted has been committed.
     """
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}

@@ -70,7 +70,7 @@ def rate(samples: Sequence[Sample]) -> Tuple[Optional[float], Optional[float]]:
 
 
 def seconds_left(count: Count, speed: Optional[float]) -> Optional[float]:
-    """How long the rest takes at that speed; None when nobody can know."""
+    """How long the rest takes at that speed; None when unknown."""
     work, whole = count.work
     if count.done or not speed or whole is None or whole < work:
         return None
@@ -78,16 +78,16 @@ def seconds_left(count: Count, speed: Optional[float]) -> Optional[float]:
 
 
 class Rates:
-    """Remembers counts for long enough to tell how fast they grow."""
+    """Remembers counts for long enough to compute their rate."""
 
     def __init__(self) -> None:
         self._samples: Dict[Tuple[str, str], Deque[Sample]] = {}
         self._told: Dict[str, Count] = {}
 
     def news(self, now: float, counts: Sequence[Count]) -> Iterator[Dict[str, Any]]:
-        """What is to be told of ``counts``, read at ``now``.
+        """What to report of ``counts``, read at ``now``.
 
-        A table that has begun is told each time, with its rate; one that waits or is done, once.
+        A table in progress is reported each time, with its rate; one that waits or is done, once.
         """
         for count in counts:
             samples = self._samples.setdefault((count.table, count.phase), deque())

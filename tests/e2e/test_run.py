@@ -315,7 +315,7 @@ def test_what_a_check_cannot_check_is_said_and_done(repository: Repository) -> N
     file = repository.folder / "file"
     repository.playbook({"name": "Run", "ansible.builtin.command": f"touch {file}"})
     check = repository.apply("--check")
-    assert "a check cannot tell: Run" in check.stdout
+    assert "a check cannot show what these do: Run" in check.stdout
     assert repository.apply().returncode == 7
     assert not file.exists()
     assert repository.apply("--yes").returncode == 0

@@ -117,7 +117,7 @@ def test_who_works_keeps_it_and_who_fails_gives_it_back(
 
     def others(*_: Any, **__: Any) -> None:
         """Another run, long after the holder was seen last, finds it at work."""
-        with pytest.raises(errors.Locked, match="me, who holds .* is at work"):
+        with pytest.raises(errors.Locked, match="me, who holds .* is running"):
             take(labeller, "you")
         seen.append("locked")
 

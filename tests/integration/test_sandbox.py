@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from sandbox_support import Box, squares
+from waiting import until
 
 from runbook.errors import InvalidInputError, RefusedError
 from runbook.sandbox import checkout, cloud, lifecycle, processes
-from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,7 +215,7 @@ def test_without_its_bucket_it_is_made_anew_and_says_so(here: Box) -> None:
     until(lambda: here.state.dead() == ["aws"])
     said: list[str] = []
     lifecycle.ensure_up(said.append)
-    assert any("made anew" in sentence for sentence in said)
+    assert any("recreated" in sentence for sentence in said)
     assert here.fingerprints() == before
 
 
@@ -230,7 +230,7 @@ def test_one_that_was_killed_half_made_is_remade(tmp_path: Path, seen: str) -> N
     left = processes.of(box.home)
     _, said = box.run("up", "--seed", "3")
     try:
-        assert "made anew" in said
+        assert "recreated" in said
         assert box.state.seed == 3
         assert not [process for process in left if process.alive()]
         assert not box.state.dead()

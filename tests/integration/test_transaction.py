@@ -387,7 +387,7 @@ def test_two_operators_exclude_each_other(
     )
     first.start()
     first.join()
-    assert "another run is at work" in refused[0]
+    assert "another run is changing" in refused[0]
     assert "runbook, user postgres, from 127.0.0.1, since 20" in refused[0]
     assert labeller.sql("SELECT run_id FROM runbook.run_marker") == [(91,)]
 

@@ -106,7 +106,7 @@ class Sandbox:
     def snapshot(self) -> dict[str, Any]:
         """All that a run may change: the database's dump, the bucket, the crontab, config.yaml.
 
-        Of the schema runbook the run marker alone: the lease says only who is at work.
+        Of the schema runbook the run marker alone: the lease only names the running holder.
         """
         status = self.status()
         dump = subprocess.run(

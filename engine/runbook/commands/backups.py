@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 COLUMNS = ("backup_id", "created", "database", "tables", "rows", "size")
-#: Columns that stand right.
+#: Right-aligned columns.
 NUMBERS = ("tables", "rows", "size", "objects", "last value")
 #: The longest time in days that --keep-days takes: a century.
 DAYS = 36_500
@@ -158,7 +158,7 @@ def prune(
     if not check and any(answer["removed"] for answer in answers.values()):
         if not yes:
             _confirm(targets.target(options["target"]).name, answers)
-        # A backup made meanwhile must not push out one that nobody has agreed to.
+        # A backup made meanwhile must not cause the removal of one that was not confirmed.
         planned = {host: answer["kept"] for host, answer in answers.items()}
         answers = _prune(options, wanted, needed, planned, check=False)
     if options["as_json"]:
@@ -250,7 +250,7 @@ def _print_backups(rows: Sequence[Mapping[str, Any]], *, verified: bool) -> None
     lines = _table(rows, columns)
     room = shutil.get_terminal_size().columns
     if is_terminal(sys.stdout) and max(map(len, lines)) + 2 > room:
-        columns.remove("created")  # the id tells it too
+        columns.remove("created")  # the id contains it
         lines = _table(rows, columns)
     click.echo(f"  {lines[0]}")
     for row, line in zip(rows, lines[1:], strict=True):

@@ -34,8 +34,8 @@ _LEARNER = ("cluster_id", "state", "steps", "elapsed", "cost", "hourly_ceiling",
 def status(**options: Any) -> int:
     """Where the run on a target is, its learner, its metrics, and what it waits for.
 
-    Changes nothing. A learner that failed is told; the exit code says only whether it could be
-    found out.
+    Changes nothing. A failed learner is reported; the exit code says only whether the status could
+    be determined.
     """
     found = {host: state(answer) for host, answer in query.ask("status", options).items()}
     if options["as_json"]:

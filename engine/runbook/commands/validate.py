@@ -20,9 +20,9 @@ from runbook.errors import ExitCode
 def validate(paths: tuple[Path, ...], extra_vars: tuple[str, ...], *, as_json: bool) -> ExitCode:
     """Check playbooks and inventories at PATHS, all of them here or packaged by default.
 
-    Every target is held against every playbook that it can be used with, or those that are named.
-    Contacts nothing; vaults stay closed. Each problem is a line: file:line:col: path: what is
-    wrong. Exits 3 if any is more than a warning.
+    Every target is checked with every playbook that it can be used with, or with those at PATHS.
+    Contacts nothing and opens no vault. Each problem is a line: file:line:col: path: what is wrong.
+    Exits 3 if any is more than a warning.
     """
     from runbook.load.checks import check_paths
     from runbook.load.extra_vars import parse_extra_vars

@@ -66,7 +66,7 @@ class Journal:
 
 
 def new_run_id() -> str:
-    """A run's id: its start in UTC, and what tells it from another of the same moment."""
+    """A run's id: its start in UTC, and a suffix that makes it unique."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"
 
 
@@ -143,7 +143,7 @@ def _ended(folder: Path) -> dict[str, Any] | None:
 
 
 def _backups(folder: Path) -> Iterator[tuple[tuple[str, str], str]]:
-    """Playbook and target, and a backup, for every step of a real run that tells of one."""
+    """Playbook and target, and a backup, for every step of a real run that reports one."""
     about = None
     try:
         text = (folder / "events.jsonl").read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
 """What a run consists of: small frozen events, and the one place where they are published.
 
-``Publisher.publish`` redacts every event before anybody sees it; renderers and the journal
-subscribe to it, and none of them knows another.
+``Publisher.publish`` redacts every event before any subscriber sees it; renderers and the journal
+subscribe to it, independently of each other.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Progress(Event):
     """How far a table is in a phase of a step that is still running on a host.
 
     None is unknown; unless ``exact``, the totals are estimates. ``message`` says the same for
-    people. What tells it: plugins/plugin_utils/following.py.
+    people. Source: plugins/plugin_utils/following.py.
     """
 
     host: str

@@ -15,7 +15,7 @@ from runbook.home import home, own_folder
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A new folder of this run, 0700; removed at the end, and with it what killed runs left."""
+    """A new folder of this run, 0700; removed at the end, with leftovers of killed runs."""
     base = own_folder(home() / "private")
     folder = base / f"{os.getpid()}-{time.monotonic_ns()}"
     made = base / f".{folder.name}"

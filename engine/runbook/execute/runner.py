@@ -121,7 +121,7 @@ class Outcome:
 
 
 class Ansible:
-    """An ansible process that has been started for one request, and waits to be told to do it."""
+    """An ansible process that was started for one request, and waits for its arguments."""
 
     def __init__(self, request: Request, redactor: Redactor, folder: Path) -> None:
         self._request = request
@@ -152,7 +152,7 @@ class Ansible:
         return _outcome(self._watch, self._runner.rc)
 
     def end(self) -> None:
-        """End a process that was told nothing, or that is followed no longer."""
+        """End a process that got no arguments, or that is no longer followed."""
         self._watch.kill()
         self._channel.launch(None)
         self._thread.join()
@@ -169,7 +169,7 @@ class Ansible:
 
 @contextlib.contextmanager
 def started(request: Request, redactor: Redactor) -> Iterator[Ansible]:
-    """An ansible process for ``request``; it imports what it needs until it is told to ``run``."""
+    """An ansible process for ``request``; it imports what it needs and waits for ``run``."""
     patches.close_at_once()
     gc.freeze()
     gc.enable()
@@ -240,7 +240,7 @@ def _with_a_terminal(start: Callable[[], object]) -> None:
 
 
 def _answers(request: Request) -> Iterator[tuple[re.Pattern[str], str]]:
-    """What is asked on the run's own terminal, and the answer; nobody else can see it."""
+    """What is asked on the run's own terminal, and the answer."""
     yield re.compile(r"continue connecting \(yes/no[^)]*\)\? ?$", re.MULTILINE), "no"
     if request.become_password is not None:
         yield re.compile(r"BECOME password.*:\s*$", re.MULTILINE), request.become_password

@@ -1,4 +1,4 @@
-"""ansible-runner's event dictionaries as events of ours: pure, no state."""
+"""Translate ansible-runner's event dictionaries into events: pure, no state."""
 
 from __future__ import annotations
 

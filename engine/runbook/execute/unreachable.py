@@ -59,7 +59,7 @@ _ANY = "Check ansible_host, ansible_port, ansible_user and the key in the invent
 
 
 def message(host: str, text: str, reached: Mapping[str, Any]) -> str:
-    """What to tell the operator of a ``host`` that is unreachable.
+    """The message for the operator about an unreachable ``host``.
 
     ``text`` is what Ansible says; ``reached`` how the host was to be reached, as the callback in
     Ansible's process tells it (``callback/runbook_quiet.py``); empty if it could not.

@@ -276,7 +276,7 @@ def ask_vault_passwords(wanted: bool, identities: Sequence[str]) -> dict[str, st
 
 
 def bring_up(target: targets.Target) -> None:
-    """Start the target if it is ours, the sandbox."""
+    """Start the target if it is the sandbox."""
     if is_sandbox(target):
         from runbook.sandbox import lifecycle
 

@@ -234,7 +234,7 @@ def option_schema(option: Mapping[str, Any], *, lenient: bool = False) -> dict[s
     """The schema of one option's value, a template in its place allowed.
 
     ``lenient`` also takes what Ansible converts (text for numbers, booleans and lists), for
-    modules that are not ours.
+    modules of other collections.
     """
     kind = str(option.get("type", "str"))
     if kind == "list":

@@ -40,7 +40,7 @@ class Parameter:
 
     @property
     def differs(self) -> bool:
-        """Whether somebody set it to another value than its default."""
+        """Whether it is set to another value than its default."""
         return self.source not in ("", "default") and (self.secret or self.value != self.default)
 
 

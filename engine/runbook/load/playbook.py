@@ -95,7 +95,7 @@ class Walk:
     """Goes through playbooks and gathers what they are and what is wrong.
 
     ``given`` are the names that are defined before any playbook: parameters, inventory, ``-e``.
-    With ``open_names``, names may exist that nobody can know before the run, and an undefined
+    With ``open_names``, names may exist that cannot be known before the run, and an undefined
     variable is no problem.
     """
 
@@ -104,7 +104,7 @@ class Walk:
     problems: list[Problem] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     tags: set[str] = field(default_factory=set)
-    open_uses: bool = False  # tasks may be there that nobody can know before the run
+    open_uses: bool = False  # tasks may exist that cannot be known before the run
     used: set[str] = field(default_factory=set)
     definitions: dict[str, list[Definition]] = field(default_factory=dict)
     hosts: list[tuple[Document, DocumentPath, str]] = field(default_factory=list)

@@ -326,7 +326,7 @@ def _scalar(event: Any, mark: Mark) -> Any:
         raise _BrokenError(
             mark, f"written as a {name}, which it is not; quote it if it is text"
         ) from None
-    # A date reaches a module as its text, so it is held against schemas as text.
+    # A date reaches a module as its text, so it is validated as text.
     return text if name == "timestamp" else value
 
 

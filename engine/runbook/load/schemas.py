@@ -1,4 +1,4 @@
-"""Documents held against JSON Schemas, with messages for people."""
+"""Validate documents against JSON Schemas, with readable messages."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def check_path(home: Home) -> None:
 
 
 def make(home: Home, state: State) -> str:
-    """Write checkout, configuration and crontab anew; gives the configuration's text."""
+    """Rewrite checkout, configuration and crontab; return the configuration's text."""
     shutil.rmtree(home.labeller, ignore_errors=True)
     shutil.copytree(FILES / "common", home.labeller / "common")
     common = home.labeller / "common"

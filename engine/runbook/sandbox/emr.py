@@ -33,7 +33,7 @@ FAULTS = {
     "bootstrap": "the bootstrap script fails",
     "spot": "the core nodes are lost while the learner runs",
     "step": "the learner's Python ends with an error",
-    "cancelled": "somebody cancels the learner's step",
+    "cancelled": "an operator cancels the learner's step",
     "db": "the learner cannot reach the database, and ends well",
     "no-metrics": "it writes no metrics",
     "no-names": "it writes no names, so that older ones stay",
@@ -76,7 +76,7 @@ def install(home: Home, endpoint_url: str) -> None:
             cluster.asked_to_end = True
             cluster.state = "TERMINATING"
 
-    # moto's own versions jump to the final state; and neither tells code and details.
+    # moto's own versions jump to the final state; and neither returns code and details.
     Cluster.run_bootstrap_actions = begin
     Cluster.terminate = end
     Cluster.status = property(_cluster_status)
@@ -151,7 +151,7 @@ class Runner:
         cluster.state = "STARTING"
 
     def run(self) -> None:
-        """From STARTING to the end; a defect of ours ends the cluster too, and is logged."""
+        """From STARTING to the end; a bug of the sandbox also ends the cluster, and is logged."""
         try:
             self._live()
         except ClusterEnded as end:
@@ -197,7 +197,7 @@ class Runner:
                 )
 
     def _watch(self) -> None:
-        """Raises ClusterEnded when somebody has ended the cluster, or all of AWS was emptied."""
+        """Raises ClusterEnded when the cluster was terminated, or all of AWS was emptied."""
         if self.cluster.emr_backend.clusters.get(self.cluster.id) is not self.cluster:
             raise ClusterEnded("TERMINATED", "USER_REQUEST", "Forgotten")
         if getattr(self.cluster, "asked_to_end", False):
@@ -286,7 +286,7 @@ class Runner:
 
         state = State.load(self.home)
         if state is None:
-            raise ClusterEnded("TERMINATED", "USER_REQUEST", "The sandbox is being made anew")
+            raise ClusterEnded("TERMINATED", "USER_REQUEST", "The sandbox is being recreated")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MALLOC_"))}
         return {
             **kept,

@@ -97,14 +97,14 @@ def up(say: Say = say_aloud, seed: int | None = None, aois: Path | None = None) 
         if state and old != wanted:
             raise RefusedError(
                 f"the sandbox in {home.path} was made from another seed or other areas; "
-                "`runbook sandbox reset` with the same options makes it anew"
+                "`runbook sandbox reset` with the same options recreates it"
             )
         if state and state.dead():
             state = _mend(home, state, say)
         if state:
             return state
         if home.path.exists():
-            say(f"The sandbox in {home.path} cannot go on; it is made anew from its seed.")
+            say(f"The sandbox in {home.path} cannot continue; it is recreated from its seed.")
         return _make(home, wanted, say)
 
 
@@ -326,7 +326,7 @@ def _start_postgres(home: Home) -> PostgresServer:
 
 
 def _start_again(server: PostgresServer) -> PostgresServer:
-    """Start it on its port, or on another one when somebody took that meanwhile."""
+    """Start it on its port, or on another one if that is in use."""
     from runbook.sandbox import postgres
 
     for _ in range(5):

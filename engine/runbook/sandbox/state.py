@@ -118,7 +118,7 @@ def recorded(home: Home, name: str) -> Process | None:
 
 @dataclass(frozen=True)
 class State:
-    """A finished sandbox: everything that somebody needs to use it."""
+    """A finished sandbox: everything that is needed to use it."""
 
     bucket: str
     database: str

@@ -56,7 +56,7 @@ class Done:
 
 
 class Mappers:
-    """People who draw fields, each map by somebody else, all with the same ``quality`` (0 to 1)."""
+    """People who draw fields, each map by another one, all with the same ``quality`` (0 to 1)."""
 
     def __init__(self, landscape: Landscape, quality: float) -> None:
         self.landscape = landscape

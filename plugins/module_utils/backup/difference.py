@@ -94,7 +94,7 @@ def _by_key(
 
 
 def _by_row(staged: Composable, live: Composable, target: Target) -> Composed:
-    """Counts of rows that appear and vanish, by content: there is no key to tell which differ."""
+    """Counts of rows that appear and disappear, by content, for tables without a key."""
     side = sql.SQL("SELECT md5(ROW({})::text) AS row_md5, count(*) AS n FROM ({}) AS q GROUP BY 1")
     sides = [
         side.format(catalog.column_list(names), query)

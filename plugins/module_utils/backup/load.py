@@ -198,7 +198,7 @@ def copy_in(
         try:
             cursor.copy_expert(statement, fetched, PIECE)  # type: ignore[arg-type]
         except psycopg2.Error:
-            if fetched.error is not None:  # psycopg2 tells of it as an error of the server
+            if fetched.error is not None:  # psycopg2 reports it as an error of the server
                 raise fetched.error from None
             raise
     counter.end(cursor.rowcount, parts=0)

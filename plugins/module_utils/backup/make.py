@@ -421,7 +421,7 @@ def fingerprinting(pieces: Sequence[Chunk]) -> Dict[str, progress.Total]:
 def copying(pieces: Sequence[Chunk], known: Mapping[str, TableEntry]) -> Dict[str, progress.Total]:
     """What a copy of all the chunks comes to: rows, exactly for tables whose rows are ``known``.
 
-    How long the rows are as CSV nobody knows before.
+    The size of the rows as CSV is not known before.
     """
     return {
         table: total._replace(

@@ -744,7 +744,7 @@ def _rows(count: int) -> str:
 
 
 def _marked_line(run: Optional[Mapping[str, Any]]) -> str:
-    """A run in words, with the time that tells it from another of the same number."""
+    """A run in words, with the time, which distinguishes it from another of the same number."""
     applied = run.get("applied_at") if run else None
     return "{}{}\n".format(marker.text(run), ", applied {}".format(applied) if applied else "")
 

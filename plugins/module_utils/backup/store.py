@@ -221,7 +221,7 @@ def leftovers(bucket: Bucket, root: str, owner: str, now: datetime) -> Leftovers
 
 
 def remove(bucket: Bucket, found: Leftovers) -> None:
-    """Remove leftovers: parts first, they cost money and nobody sees them."""
+    """Remove leftovers: parts first, which cost money and are invisible."""
     for upload in found.uploads:
         bucket.abort(upload.key, upload.upload_id)
     bucket.delete(found.keys)

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The learner's clusters: started once for an iteration, followed to their end, told apart by tags.
+"""Start the learner's cluster once for an iteration, follow it, find clusters by their tags.
 
 EMR has no token that would make starting a cluster safe to repeat. So each attempt at an iteration
 is claimed first, by an object on S3 that only one caller can create; its cluster carries the

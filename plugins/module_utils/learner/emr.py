@@ -571,7 +571,7 @@ def observe(params: Params) -> State:
             looks.append(lambda: checks.bid(zone))
     looks.append(kept.read)
     with ThreadPoolExecutor(len(looks)) as pool:
-        # in order, so that of several faults always the same is told
+        # in order, so that of several faults always the same is reported
         _, _, _, _, *warnings, text = [
             each.result() for each in [pool.submit(look) for look in looks]
         ]

@@ -166,7 +166,7 @@ def _of_names(tx: Transaction, kept: List[Name], objects: Objects) -> List[str]:
     labels = _labels(tx, objects.labels)
     found = {
         "{names} are not in the pool, s3://{bucket}/{objects.pool}, and the learner would leave "
-        "them out; a new run_id makes pool and static list anew": set(counts) - set(in_pool),
+        "them out; a new run_id recreates pool and static list": set(counts) - set(in_pool),
         "{names} are there more than once in incoming_names and the static list, or in the pool: "
         "they would count more than once, or both train and validate; delete all but one row": {
             name for name, number in in_pool.items() if number > 1 or counts[name] > 1

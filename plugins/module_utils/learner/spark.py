@@ -14,7 +14,7 @@ MEMORY_OVERHEAD = 1
 
 @dataclass(frozen=True)
 class Sizing:
-    """What spark-submit is told. Memory in GB."""
+    """Arguments of spark-submit. Memory in GB."""
 
     executors: int
     executor_cores: int

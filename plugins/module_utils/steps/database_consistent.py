@@ -133,7 +133,7 @@ INVARIANTS: Dict[str, str] = {
 
 #: What to do, where the rows that break an invariant do not say it.
 REMEDIES = {
-    "metrics": "; the consensus daemon does not tell runs apart: clear those of earlier runs "
+    "metrics": "; the consensus daemon does not distinguish runs: clear those of earlier runs "
     "(earlier_metrics=clear), or let iterate.yml decide when to stop (learner_loop=true)",
 }
 

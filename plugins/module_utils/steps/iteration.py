@@ -112,7 +112,7 @@ class Iteration(Step):
         return {"run": self.params["run_id"], "iteration": self.params["iteration"]}
 
     def in_place(self, tx: Transaction) -> bool:
-        """Whether somebody has advanced this iteration already. Raises what ``_current`` does."""
+        """Whether another call has advanced this iteration. Raises what ``_current`` does."""
         self.mode, counter = self._current(tx)
         if not self.mode:
             raise Refused("{}: no run is in place; apply a run mode first".format(tx.database))

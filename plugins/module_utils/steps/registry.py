@@ -40,7 +40,7 @@ STEPS: Dict[str, Type[Step]] = {
     )
 }
 
-#: States of steps' modules that change nothing and tell what they find.
+#: States of steps' modules that only read.
 LOOKING = ("read", "checked", "resumable")
 
 #: ``steps`` of pg_transaction: each element has one step's name and its arguments.

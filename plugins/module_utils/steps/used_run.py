@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Whether a run's number was another run's before: the learner does not tell the two apart."""
+"""Whether a run's number was used before: the learner does not distinguish the two runs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def used(tx: Transaction, run_id: int, names: int, iteration: Optional[int]) -> 
     )
     return (
         "{}: run_id {} was used before: incoming_names has {:,} names of it, and iteration_metrics "
-        "goes to its iteration {}. The learner does not tell two runs of one number apart; choose "
+        "goes to its iteration {}. The learner does not distinguish two runs of one number; choose "
         "a new run_id ({} is free), or delete what earlier runs left: earlier_metrics=clear".format(
             tx.database, run_id, names, iteration or 0, highest + 1
         )

@@ -1,1 +1,1 @@
-"""Renderers of events; none knows another."""
+"""Renderers of events, independent of each other."""

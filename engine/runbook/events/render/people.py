@@ -164,7 +164,7 @@ class Brief:
     """For logs: a line with the time for each step that did or would do something, and for the end.
 
     Of the check run before an apply only what ends the matter: a failure, or nothing to change.
-    A call that another run at work has kept from doing anything is that one line.
+    A call that did nothing because of another running one is that one line.
     """
 
     def __init__(self, *, only_check: bool, stream: TextIO | None = None) -> None:

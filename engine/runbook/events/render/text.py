@@ -147,7 +147,7 @@ def conclusion(finished: RunFinished, results: Sequence[TaskResult]) -> list[str
     if finished.unchecked:
         names = ", ".join(finished.unchecked)
         return [
-            f"{steps} would change something; what these do a check cannot tell: {names}.",
+            f"{steps} would change something; a check cannot show what these do: {names}.",
             "Nothing was changed: this was a check.",
         ]
     if not changed:

@@ -35,7 +35,9 @@ def main() -> None:
         sys.argv[:] = ["ansible-playbook"]
         _warm_up()
         arguments = json.loads(pipe.readline() or "null")
-    if arguments is None or os.getppid() != engine:  # nothing is to be done, or nobody is there
+    if (
+        arguments is None or os.getppid() != engine
+    ):  # nothing is to be done, or the engine has ended
         sys.exit(0)
     _end(_run(arguments))
 
@@ -56,7 +58,7 @@ def _register_children(parent: int) -> None:
             # fails here, and the signal would be lost before the worker's own handler is there.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             die_with_parent()
-            if os.getppid() != parent:  # it died before prctl could tell us
+            if os.getppid() != parent:  # it died before prctl took effect
                 os._exit(1)
 
     os.register_at_fork(before=before, after_in_child=in_child)

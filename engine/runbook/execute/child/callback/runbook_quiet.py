@@ -1,10 +1,10 @@
-"""The stdout callback of a run: prints nothing, and tells the engine what no event says.
+"""The stdout callback of a run: prints nothing, and sends the engine what no event contains.
 
 That is which values are secret, what the public parameters are, which steps a check could not
 check, and how a host was to be reached that is unreachable.
 
 ansible-runner's own callback derives from it and turns what happens into events; the default one
-would besides render every diff as text that nobody reads. It runs inside the ansible process,
+would also render every diff as text that is not used. It runs inside the ansible process,
 where vault, lookups and templates are evaluated as the tasks will see them
 (``runbook.events.redaction``).
 """
