@@ -90,7 +90,7 @@ def aws_endpoint() -> Iterator[str]:
             break
     else:
         pytest.fail("moto's server did not start")
-    # It writes a line a request: a pipe that nobody reads would stop it when full.
+    # It writes a line a request: a pipe that is not read would stop it when full.
     drain = threading.Thread(target=process.stderr.read)
     drain.start()
     yield f"http://127.0.0.1:{port}"

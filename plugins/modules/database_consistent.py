@@ -14,7 +14,7 @@ description:
   - V(settings) - every key that labeller cannot do without is in C(configuration), and every value
     there is one that its readers can use.
   - V(system_data) - C(system_data) has its three keys, each with a number; a run's transaction
-    makes them anew.
+    recreates them.
   - V(statements) - the tables are defined as labeller's own SQL needs them. Tables, columns,
     defaults and admitted values are there; no column makes a join ambiguous, as C(fwts) in
     C(kml_data) would.

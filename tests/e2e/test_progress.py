@@ -82,7 +82,7 @@ def test_a_deep_verification_tells_how_far_it_is(filled: Sandbox, tmp_path: Path
         ending = threading.Timer(PATIENCE, verify.terminate)
         ending.start()
         shown = ""
-        with contextlib.suppress(OSError):  # a terminal's way to say that nobody writes any more
+        with contextlib.suppress(OSError):  # a terminal reports its last writer's exit so
             while part := os.read(terminal, 4096).decode(errors="replace"):
                 shown += part
                 if re.search(r"long_table.*verify: [\d,]+ of 30,000 rows", shown):

@@ -46,7 +46,7 @@ def test_status_from_no_run_to_a_failed_learner(sandbox: Sandbox) -> None:
         assert "nothing to change" in line.lower()
         assert sessions(cursor) == counted + 1
 
-    # Somebody else is starting the cluster: locked, and status says so.
+    # Another caller is starting the cluster: locked, and status says so.
     sandbox.run("sandbox", "work")
     place = "".join(c for c in found["run"]["applied_at"] if c.isalnum())
     claim = {"Bucket": sandbox.status()["bucket"],

@@ -237,7 +237,7 @@ def test_leftovers_of_dead_runs_go_with_the_next_run(
         Key=f"{elsewhere}/hit_data/0000.csv.zst",
         Body=b"of a live run of another database",
     )
-    client.put_object(Bucket=bucket, Key=f"{PREFIX}/notes.txt", Body=b"somebody's")
+    client.put_object(Bucket=bucket, Key=f"{PREFIX}/notes.txt", Body=b"an operator's")
     client.put_object(
         Bucket=bucket, Key="backups/database/host2/20200101T000000000Z-x/t", Body=b"x"
     )

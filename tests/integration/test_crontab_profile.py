@@ -289,7 +289,7 @@ def public() -> Iterator[Path]:
         yield home
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file somebody else's")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change a file's owner")
 def test_what_belongs_to_somebody_else_is_refused_before_it_is_changed(public: Path) -> None:
     """A group may write it, but replaced by a member it would change hands."""
     file, script = public / "crontab", public / "common" / "worker_notification_daemon.py"

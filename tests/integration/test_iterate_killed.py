@@ -50,7 +50,7 @@ while True:
 class Cut:
     """Where a turn is killed: what it then sends to ``server`` for the ``nth`` time.
 
-    That is not carried out or, if ``answered``, is and nobody learns of it. ``claimed``: a caller
+    That is not carried out or, if ``answered``, is, but its answer is lost. ``claimed``: a caller
     that died there holds the claim at the iteration until it is old.
     """
 
@@ -87,7 +87,7 @@ STOPPING = (
     Cut("committed, no answer", "database", rb"UPDATE system_data.+?COMMIT\0", answered=True),
     Cut("a daemon is asked to end", "daemon"),
     Cut("daemons stopped, crontab up", "crontab"),
-    Cut("out of service, nobody told", "mail", rb"POST /slack"),
+    Cut("out of service, not reported", "mail", rb"POST /slack"),
 )
 
 #: How a turn that starts the learner may end: what leads there, and how it is killed on its way.

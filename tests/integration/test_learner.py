@@ -295,7 +295,7 @@ def test_each_iteration_and_each_application_of_a_run_has_its_own(params: dict[s
 
 @pytest.mark.parametrize("tag", ["target", "aoi", "run", "applied", "iteration"])
 def test_fault_a_cluster_of_something_else_is_newer(params: dict[str, Any], tag: str) -> None:
-    """Nobody noted our cluster's id: it is told by its tags from one that differs in one of them."""
+    """The cluster's id was not recorded: its tags distinguish it from one that differs in one of them."""
     made = submit(params)["cluster_id"]
     mine = clusters.Learner(params)
     tags = {**mine.tags, "runbook:attempt": "1", f"runbook:{tag}": "other"}
@@ -321,7 +321,7 @@ def test_fault_a_python_error_is_told_with_its_last_words_and_not_repeated(
         Body=b"labeller:\n  db_password: pw-of-postgis\nlearner:\n  aws_secret: aws/secret\n",
     )  # fmt: skip
     steps(made, "COMPLETED", "FAILED", "CANCELLED")
-    # A check would stop `runbook apply` before anybody is told: it says that there is something to do.
+    # A check would stop `runbook apply` before the report: it says that there is something to do.
     for _ in range(2):
         ahead = submit(params, check=True)
         (told,) = ahead["plan"]
@@ -450,7 +450,7 @@ def test_fault_credentials_that_expire_are_named(params: dict[str, Any], proxy: 
 def test_fault_an_answer_that_gets_lost_is_no_second_cluster(
     params: dict[str, Any], proxy: Proxy
 ) -> None:
-    """EMR has started the cluster, the connection broke, nobody noted the id."""
+    """EMR has started the cluster, the connection broke, the id was not recorded."""
     proxy.faults["RunJobFlow"] = ["lost"]
     with pytest.raises(Unreachable):
         submit(params)

@@ -191,7 +191,7 @@ def test_tables_that_disagree_are_named_and_refused(labeller: Labeller) -> None:
         with pytest.raises(errors.Refused, match="the tables disagree") as refused:
             looked(labeller, state)
         assert line in str(refused.value)
-    # The way out: the run is made anew, and is not taken to be in place.
+    # The way out: the run is recreated, and is not taken to be in place.
     assert not looked(labeller, "checked", replaced_run="91")["in_place"]
     assert not support.check(labeller, *support.regular(91, replaced_run="91"))["in_place"]
 

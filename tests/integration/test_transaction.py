@@ -1,4 +1,4 @@
-"""The chain: check shows what apply does, all or nothing, nobody else is held up."""
+"""The chain: check shows what apply does, all or nothing, no other session is blocked."""
 
 from __future__ import annotations
 

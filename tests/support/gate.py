@@ -15,7 +15,7 @@ class Gate:
     """``url`` stands for the server; ``reached`` is set when the chosen request has come.
 
     ``pattern`` is searched in ``METHOD /path?query``. The request is not handed on, and not
-    answered while the gate is there, unless somebody opens it.
+    answered while the gate is there, unless a test opens it.
     """
 
     def __init__(self, server: ThreadingHTTPServer, pattern: str) -> None:

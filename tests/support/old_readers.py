@@ -20,7 +20,7 @@ LARGEST_INTEGER, LARGEST_BIGINT = 2**31 - 1, 2**63 - 1
 
 
 class UselessError(Exception):
-    """The reader lives, and does nothing that anybody could want."""
+    """The reader survives, and does nothing useful."""
 
 
 class DatabaseError(Exception):

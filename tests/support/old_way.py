@@ -1,4 +1,4 @@
-"""The old scripts' statements, in their order, as they were: what our steps are held against.
+"""The old scripts' statements, in their order, unchanged: what the steps are compared with.
 
 Written from docs/labeller.md 2.2 to 2.6: clear_db.sh, update_db.R, create_f_pool.R,
 initial_f_sites.py, register_f_sites.py. Every statement commits by itself, rows go in one committed

@@ -73,7 +73,7 @@ def test_the_engine_is_told_a_line_or_nothing(tmp_path: Path) -> None:
     channel = tmp_path / "channel"
     following._tell(str(channel), {"x": 1})
     os.mkfifo(channel)
-    following._tell(str(channel), {"x": 1})  # nobody reads
+    following._tell(str(channel), {"x": 1})  # without a reader
     pipe = os.open(channel, os.O_RDWR | os.O_NONBLOCK)
     try:
         following._tell(str(channel), {"x": "y" * select.PIPE_BUF})

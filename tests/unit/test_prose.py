@@ -18,7 +18,13 @@ UNCLEAR = {
     r"\bNothing but\b": "only",
     r"\btells more\b": "for details",
     r"\bwithout a word\b": "without an error message",
-    r"\bheld against each other\b": "cross-checked, compared",
+    r"\bheld against\b": "validated, compared, cross-checked",
+    r"\bout of step\b": "out of date",
+    r"\bstands? right\b": "right-aligned",
+    r"\b(?:somebody|anybody)\b": "the operator, another session",
+    r"\bnobody (?:else )?(?:is|has|can|may|knows|reads|gives|sees|hears|asked|becomes)\b": "the actor",
+    r"\btold apart\b|\btells? (?:two )?\w+ apart\b": "distinguished",
+    r"\bmade anew\b|\bmakes? \w+ anew\b": "recreated",
     r"\bbears (?:a |an |files|the )": "tolerates, has",
 }
 PATTERN = re.compile("|".join(f"({pattern})" for pattern in UNCLEAR), re.IGNORECASE)

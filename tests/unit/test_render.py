@@ -1,4 +1,4 @@
-"""What people and programs see of a run, held against files (RENEW=1 writes them)."""
+"""What people and programs see of a run, compared with files (RENEW=1 writes them)."""
 
 from __future__ import annotations
 

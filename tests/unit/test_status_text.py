@@ -1,4 +1,4 @@
-"""What ``runbook status`` shows, held against files (RENEW=1 writes them) and its schema."""
+"""What ``runbook status`` shows, compared with files (RENEW=1 writes them) and its schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files that the consensus daemon would apply, held against a run."""
+"""The files that the consensus daemon would apply, compared with a run."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def check_paths(paths: Sequence[Path], extra: ExtraVars | None = None) -> list[P
     """Everything that is wrong in the playbooks and inventories at ``paths``.
 
     Without paths: those of the working directory, or the packaged ones if it has neither. Each
-    target is held against each playbook that changes a host of it: those at ``paths``, or, when no
+    target is checked with each playbook that changes a host of it: those at ``paths``, or, when no
     playbook is named, all that ``apply`` knows by name.
     """
     found = _Found()
