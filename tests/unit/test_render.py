@@ -120,6 +120,7 @@ PLANNED: list[Event] = [
         warnings=["beware"],
     ),
     *changes("Configure", ("/config.yaml", "write", "a\nb\n", "a\nc\nd\n"), ("s3://b/config.yaml", "write", "", "a\n")),
+    *changes("Define", ("s3://b/learner/sandbox/request.json", "write", "", "a\n"), ("/home/labeller/a.sh", "write", "", "a\n")),
     *changes("Make it executable", ("/daemon.py", "modify", "mode: 0644\n", "mode: 0755\n")),
     *step("Foreign", Status.CHANGED, changed=True, message="restarted"),
     *step("Skip", Status.SKIPPED),

@@ -28,7 +28,7 @@ DESTRUCTIVE = frozenset({"clear", "delete", "drop", "remove", "replace", "restor
 WIDTH = 80
 
 #: Characters of a parameter's value that are shown unless ``full``.
-VALUE = 32
+VALUE = 24
 
 #: A blank that no line is broken at.
 _FIRM = "\N{NO-BREAK SPACE}"
@@ -104,7 +104,7 @@ class Summary:
         alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
         for host in dict.fromkeys(result.host for result in changed):
             of_host = [result for result in changed if result.host == host]
-            alike[tuple(_losses(of_host)), tuple(_made(of_host))].append(host)
+            alike[tuple(_losses(of_host)), tuple(_made(of_host, full=self.full))].append(host)
         for (losses, made), hosts in alike.items():
             on = f" on {', '.join(hosts)}" if several else ""
             if losses:
@@ -121,7 +121,7 @@ class Summary:
             deep = indent + len(line) - len(line.lstrip())
             folded = wrap(
                 line.lstrip(" "), width, initial_indent=" " * deep,
-                subsequent_indent=" " * (deep + 4), break_long_words=False, break_on_hyphens=False,
+                subsequent_indent=" " * (deep + 2), break_long_words=False, break_on_hyphens=False,
             )  # fmt: skip
             yield from (each.replace(_FIRM, " ") for each in folded)
 
@@ -171,7 +171,7 @@ def _lost(entry: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def _made(results: Iterable[TaskResult]) -> Iterator[str]:
+def _made(results: Iterable[TaskResult], *, full: bool) -> Iterator[str]:
     """What is made or changed on a host: a line for each task, or each step of a transaction."""
     for result in results:
         by_step: dict[str, list[str]] = defaultdict(list)
@@ -179,7 +179,8 @@ def _made(results: Iterable[TaskResult]) -> Iterator[str]:
             step, what = _what(entry)
             if said := _new(result, entry):
                 same = what.replace(" ", "_") == step
-                by_step[step].append(said if same else f"{what}: {said}")
+                name = what if full else _shortened(what)
+                by_step[step].append(said if same else f"{name}: {said}")
         if not by_step and not text.real(result.plan):
             by_step[""] = [_foreign(result)]
         if "" in by_step:
@@ -232,8 +233,10 @@ def _replaced(diff: Mapping[str, Any]) -> str:
     removed, added = text.removed_and_added(diff)
     if added and not diff.get("before"):
         return f"new, {text.number(added, 'line')}"
+    if added and removed:
+        return f"{text.number(added, 'line')} added, {removed:,} removed"
     numbers = {"added": added, "removed": removed}
-    return ", ".join(f"{text.number(n, 'line')} {verb}" for verb, n in numbers.items() if n)
+    return "".join(f"{text.number(n, 'line')} {verb}" for verb, n in numbers.items() if n)
 
 
 def _diff(result: TaskResult, entry: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -253,6 +256,14 @@ def _what(entry: Mapping[str, Any]) -> tuple[str, str]:
         return "", resource
     step, what = found["step"] or "", found["what"]
     return step, what.rpartition("/")[2] if step else what
+
+
+def _shortened(what: str) -> str:
+    """A path or an address without its folders."""
+    scheme, separator, _ = what.rpartition("://")
+    name = what.rpartition("/")[2]
+    plain = not name or " " in what or what.count("/") < 2
+    return what if plain else f"{scheme}{separator}…/{name}"
 
 
 def _parameters(values: Mapping[str, Any], width: int, *, full: bool) -> Iterator[Line]:
