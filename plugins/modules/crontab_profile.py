@@ -104,7 +104,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Take the crontab down
+- name: Remove the crontab
   labeller.runbook.crontab_profile:
     state: absent
     home: "{{ labeller_home }}"

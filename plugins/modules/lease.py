@@ -55,14 +55,14 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Take the target
+- name: Take the lease
   labeller.runbook.lease:
     login_password: "{{ db_pwd }}"
     state: taken
     holder: olli@laptop
   register: lease
 
-- name: Give the target back
+- name: Release the lease
   labeller.runbook.lease:
     login_password: "{{ db_pwd }}"
     state: released

@@ -82,7 +82,7 @@ def test_the_restores_that_the_documentation_names(sandbox: Sandbox, tmp_path: P
     for output in (newest, named, other, undo):
         assert ("table assignment_data" in output) == (output is undo)
     assert f"+{changed} rows differ" in undo
-    assert "Put the crontab up" in service
+    assert "Install the crontab" in service
 
 
 @pytest.mark.parametrize("command", [("backups", "list"), ("status",)])

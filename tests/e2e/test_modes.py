@@ -150,7 +150,7 @@ def test_settings_follow_the_inventory_also_while_a_run_is_in_place(sandbox: San
     given = json.dumps({**json.loads(given), "labeller_settings": {"Hit_StandAlone": True}})
     run = steps(apply(sandbox, "regular.yml", "-e", given, "--tags", "configuration")[-1])
     assert "Set labeller's settings" in run
-    assert "Put the crontab up" not in run
+    assert "Install the crontab" not in run
     before = sandbox.snapshot()
     for tags in (("--tags", "crontab"), ("--skip-tags", "backup")):
         for check in ((), ("--check",)):

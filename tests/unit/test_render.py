@@ -105,7 +105,7 @@ PLANNED: list[Event] = [
     ),
     PlayStarted("Regular production", at=AT),
     *step("Read the run marker", Status.OK, headline="Another run: regular run 1 replaces regular run 0"),
-    *changes("Take the crontab down", ("/var/crontab", "write", "a\nb\nc\n", "a\n")),
+    *changes("Remove the crontab", ("/var/crontab", "write", "a\nb\nc\n", "a\n")),
     *changes("Stop the daemons", {"resource": "daemons of /home/labeller", "action": "stop", "counts": {"processes": 3}}),
     *changes("Back up", {"resource": "s3://b/backups/", "action": "back up", "counts": {"tables": 2, "rows": 1500}}),
     *changes(

@@ -24,11 +24,11 @@ def said(mode: str, **selection: str | tuple[str, ...]) -> str:
     ("start", "message"),
     [
         ("Nope", "no task of"),
-        ("Take the crontab dwn", "did you mean Take the crontab down?"),
+        ("Remove the crontb", "did you mean Remove the crontab?"),
         ("Reset the database for the run", "Safe to start at: Read the run marker"),
         ("Set labeller's settings", "would leave out what must run before it: Read the run marker"),
-        ("Put the crontab*", "would leave out"),
-        ("Take the target", "would leave out"),
+        ("Install the crontab*", "would leave out"),
+        ("Take the lease", "would leave out"),
     ],
 )
 def test_a_step_behind_the_gates_is_no_start(mode: str, start: str, message: str) -> None:
