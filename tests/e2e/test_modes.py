@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import module_examples
 import pytest
 import yaml
 from command_line import PROJECT, Sandbox
 
-import module_examples
 from runbook import collection
 
 Steps = dict[str, tuple[Any, Any]]

@@ -7,10 +7,10 @@ import io
 import re
 from typing import TYPE_CHECKING
 
+import learner_filter
 import yaml
 from command_line import Sandbox
 
-import learner_filter
 from runbook.sandbox import processes
 from runbook.sandbox.state import Home
 

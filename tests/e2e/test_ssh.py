@@ -14,9 +14,9 @@ import pytest
 import sshd
 from command_line import PROJECT, RUNBOOK, Sandbox, playbook
 from held import UPLOAD, fill, halfway, play, until_told
+from waiting import until
 
 from runbook.execute.unreachable import LOST
-from waiting import until
 
 
 @pytest.fixture(scope="module")

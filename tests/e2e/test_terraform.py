@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from command_line import Sandbox, events
-
 import terraform_files
+from command_line import Sandbox, events
 
 WITHOUT_LOOP = ("-i", "sandbox", "-e", "learner_loop=false", "--json")
 

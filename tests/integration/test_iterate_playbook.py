@@ -11,7 +11,6 @@ import iterate_support as support
 import pytest
 from iterate_support import Instance, Mailbox
 from labeller_support import Labeller, client
-
 from waiting import until
 
 if TYPE_CHECKING:

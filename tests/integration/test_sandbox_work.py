@@ -15,13 +15,13 @@ import pytest
 import tifffile
 from botocore.exceptions import ClientError
 from sandbox_support import Box, squares
+from waiting import until
 
 from runbook.errors import InvalidInputError
 from runbook.sandbox import cloud, emr, processes, work
 from runbook.sandbox.grid import CELL, NORTH, WEST
 from runbook.sandbox.landscape import Landscape, mask
 from runbook.sandbox.learner import images, iteration, model, storage
-from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

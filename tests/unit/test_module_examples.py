@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import module_examples
 import yaml
 
-import module_examples
 from runbook.load import targets
 from runbook.load.run_input import examined
 from runbook.load.source import Source
