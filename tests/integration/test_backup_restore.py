@@ -14,6 +14,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils.backup import (
     make,
     restore,
     store,
+    swap,
     verify,
 )
 from backup_support import PREFIX, SCHEMA, TABLES, content, execute, keys, parameters, s3, url
@@ -181,8 +182,8 @@ def test_a_failure_in_the_swap_changes_nothing(
     def fails(*_: Any) -> None:
         raise errors.ModuleFailure("after all was swapped")
 
-    original = restore._Restore.swap
-    monkeypatch.setattr(restore._Restore, "swap", lambda self: (original(self), fails()))
+    original = swap.Swap.apply
+    monkeypatch.setattr(swap.Swap, "apply", lambda self: (original(self), fails()))
     with pytest.raises(errors.ModuleFailure, match="after all"):
         restore.restored(params, False)
     assert everything(database) == spoilt
@@ -629,7 +630,7 @@ GRID = """
 def test_indexes_are_made_again_as_they_were(
     params: dict[str, Any], database: Any, monkeypatch: pytest.MonkeyPatch, emptied: str
 ) -> None:
-    monkeypatch.setattr(restore, "_REBUILD_ROWS", 100)
+    monkeypatch.setattr(swap, "_REBUILD_ROWS", 100)
     execute(database, GRID)
     params["tables"] = ["grid", "child"]
     before, rows = (
@@ -653,7 +654,7 @@ def test_indexes_are_made_again_as_they_were(
 def test_rows_that_an_index_forbids_are_refused(
     params: dict[str, Any], database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restore, "_REBUILD_ROWS", 100)
+    monkeypatch.setattr(swap, "_REBUILD_ROWS", 100)
     execute(database, "CREATE TABLE twice AS SELECT i % 200 AS n FROM generate_series(1, 300) AS i")
     params["tables"] = ["twice"]
     make.present(params, False)

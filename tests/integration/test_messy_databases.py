@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import errors, held
-from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore, swap
 from backup_support import parameters
 from labeller_support import Labeller, admin, copied
 
@@ -531,7 +531,7 @@ _restores = {
 def test_check_and_apply_of_a_restore_agree(
     owned: Labeller, mess: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restore, "_REBUILD_ROWS", 100)
+    monkeypatch.setattr(swap, "_REBUILD_ROWS", 100)
     tables = [table for table in support.TABLES if table != "worker_data"]
     params = parameters(owned.login, owned.aws, owned.bucket, tables=tables)
     make.present(params, False)

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg2
 import pytest
 from ansible_collections.labeller.runbook.plugins.module_utils import errors, held
-from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore, swap
 from backup_support import SCHEMA, execute, parameters, s3, url
 from faulty import Proxy
 
@@ -228,18 +228,18 @@ def test_objects_of_unchanged_tables_are_not_read(
 def test_memory_for_indexes_is_raised_only(
     params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restore, "_REBUILD_ROWS", 100)
+    monkeypatch.setattr(swap, "_REBUILD_ROWS", 100)
     execute(params, "CREATE TABLE noted (memory text)")
     make.present(params, False)
     seen = []
-    rebuild = restore._Restore._rebuild
+    rebuild = swap.Swap._rebuild
 
     def noted(self: Any, indexes: Any) -> None:
         rebuild(self, indexes)
         self.cursor.execute("SHOW maintenance_work_mem")
         seen.append(self.cursor.fetchone()[0])
 
-    monkeypatch.setattr(restore._Restore, "_rebuild", noted)
+    monkeypatch.setattr(swap.Swap, "_rebuild", noted)
     for setting in ("16MB", "1GB"):
         execute(
             params,

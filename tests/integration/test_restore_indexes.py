@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore, swap
 from backup_support import execute, parameters, url
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ INDEXES = """
 def params(
     database: dict[str, Any], aws: dict[str, Any], bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
-    monkeypatch.setattr(restore, "_REBUILD_ROWS", 100)
+    monkeypatch.setattr(swap, "_REBUILD_ROWS", 100)
     execute(
         database,
         """CREATE TABLE grid (id int PRIMARY KEY, name text NOT NULL, n int);

@@ -105,3 +105,8 @@ def _by_row(staged: Composable, live: Composable, target: Target) -> Composed:
         " coalesce(sum(greatest(coalesce(l.n, 0) - coalesce(s.n, 0), 0)), 0), 0"
         " FROM ({}) AS s FULL JOIN ({}) AS l USING (row_md5)"
     ).format(*sides)
+
+
+def rows_text(count: int) -> str:
+    """A number of rows in words."""
+    return "{} {}".format(count, "row" if count == 1 else "rows")

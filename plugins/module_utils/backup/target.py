@@ -11,6 +11,8 @@ from ..fingerprint import Column
 from . import catalog
 
 if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
     from .manifest import TableEntry
 
 
@@ -103,3 +105,11 @@ def pairs(
             )
         )
     return found
+
+
+def oids(cursor: Cursor, targets: Sequence[Target]) -> List[int]:
+    """The oids of live tables and of all that hold their rows."""
+    places = [target.place for target in targets]
+    relations = catalog.relations_all(cursor, places)
+    own = [oid for oid, _, _ in catalog.oids_of(cursor, places)]
+    return own + [relation.oid for found in relations.values() for relation in found]
