@@ -29,7 +29,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -61,7 +60,11 @@ RESTORED = (
     '["incoming_names", "iteration_metrics", "kml_data"]',
 )  # fmt: skip
 
-#: What a person at psql does, well or badly.
+#: What a person at psql does, well or badly, after correcting what would have all refused.
+REPAIR = (
+    "UPDATE configuration SET value = '10' WHERE key = 'Hit_AvailTarget';"
+    "DELETE FROM kml_data_static WHERE hint = 'by hand'"
+)
 STATEMENTS = (
     "UPDATE configuration SET value = '5' WHERE key = 'Hit_AvailTarget'",
     "UPDATE configuration SET value = 'many' WHERE key = 'Hit_AvailTarget'",
@@ -89,7 +92,10 @@ STATEMENTS = (
     ),
     "UPDATE master_grid SET avail = 'F' WHERE gid = (SELECT min(gid) FROM master_grid)",
     "DELETE FROM system_data WHERE key = 'IterationCounter'",
-    "INSERT INTO kml_data_static (kml_type, name) SELECT 'N', max(name) FROM master_grid",
+    (
+        "INSERT INTO kml_data_static (kml_type, name, hint)"
+        " SELECT 'N', max(name), 'by hand' FROM master_grid"
+    ),
 )
 
 
@@ -117,7 +123,6 @@ class Operations(RuleBasedStateMachine):
     def begin(self, number: int) -> None:
         assume(number)  # the simplest example is the first rule over and over
         self.box.run("sandbox", "reset")
-        self.noted: str | None = None
         self.faulty = False
         self.by_hand = 0
         self.model = sequences.Model(self.box)
@@ -127,6 +132,7 @@ class Operations(RuleBasedStateMachine):
     def nothing_is_lost(self) -> None:
         self.model.nothing_is_lost()
         type(self).steps += 1
+        print(f"{self.steps} steps", flush=True)
 
     def teardown(self) -> None:
         if hasattr(self, "model"):
@@ -198,7 +204,7 @@ class Operations(RuleBasedStateMachine):
     def edit_rows(self, statement: str) -> None:
         before = self.box.rows()
         with contextlib.suppress(psycopg2.Error), self.box.database() as cursor:
-            cursor.execute(statement)
+            cursor.execute(f"{REPAIR}; {statement}")
         after = self.box.rows()
         self.model.forget({table: rows - after[table] for table, rows in before.items()})
 
@@ -228,31 +234,27 @@ class Operations(RuleBasedStateMachine):
         self.model.lose_backup(chosen)
 
     @rule(
-        schema=st.sampled_from(["public", "archive"]),
+        schema=st.sampled_from(["public", "archive", None]),
         table=st.sampled_from(["kml_data (name)", "hit_data (hit_id)", "assignment_data (assignment_id)"]),
         action=st.sampled_from(["CASCADE", "SET NULL", "NO ACTION"]),
     )  # fmt: skip
-    def add_referring_table(self, schema: str, table: str, action: str) -> None:
+    def refer_to_rows(self, schema: str | None, table: str, action: str) -> None:
+        """Another table with a foreign key to labeller's, in place of the one before; or none."""
         referred, column = table.removesuffix(")").split(" (")
         with self.box.database() as cursor:
             cursor.execute(
-                f"""
-                CREATE SCHEMA IF NOT EXISTS archive;
-                DROP TABLE IF EXISTS public.noted, archive.noted;
-                CREATE TABLE {schema}.noted AS
-                    SELECT {column} AS noted FROM public.{referred} LIMIT 5;
-                ALTER TABLE {schema}.noted
-                    ADD FOREIGN KEY (noted) REFERENCES public.{table} ON DELETE {action}
-                """
+                "CREATE SCHEMA IF NOT EXISTS archive;"
+                "DROP TABLE IF EXISTS public.noted, archive.noted"
             )
-        self.noted = schema
-
-    @precondition(lambda self: self.noted)
-    @rule()
-    def drop_referring_table(self) -> None:
-        with self.box.database() as cursor:
-            cursor.execute(f"DROP TABLE {self.noted}.noted")
-        self.noted = None
+            if schema:
+                cursor.execute(
+                    f"""
+                    CREATE TABLE {schema}.noted AS
+                        SELECT {column} AS noted FROM public.{referred} LIMIT 5;
+                    ALTER TABLE {schema}.noted
+                        ADD FOREIGN KEY (noted) REFERENCES public.{table} ON DELETE {action}
+                    """
+                )
 
     @rule(name=st.sampled_from(["create_hit_daemon", "worker_notification_daemon"]))
     def a_daemon_by_hand(self, name: str) -> None:
@@ -405,6 +407,8 @@ class Operations(RuleBasedStateMachine):
 
     def understood(self, arguments: list[str], code: int, text: str) -> None:
         """A command ends well, refuses, or has met a learner's cluster that failed."""
+        why = (text.strip().splitlines() or [""])[-1] if code else ""
+        print(f"exit {code}: runbook apply {' '.join(arguments)}\n  {why[-600:]}", flush=True)
         failing = {1} if arguments[0] == "iterate.yml" and self.faulty else set()
         assert code in {0, *REFUSED, *failing}, f"{arguments}: {code}\n{text[-3000:]}"
         assert "Traceback" not in text
@@ -419,10 +423,7 @@ class Operations(RuleBasedStateMachine):
         )  # fmt: skip
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        begun = time.monotonic()
         done = self.box.run(*arguments, exit_code=None)
-        took = time.monotonic() - begun
-        print(f"{took:5.1f} s  exit {done.returncode}  runbook {' '.join(arguments)}", flush=True)
         self.understood(list(arguments[1:]), done.returncode, done.stdout + done.stderr)
         return done
 
