@@ -78,6 +78,6 @@ def test_the_collection_holds_what_its_users_need(tmp_path: Path) -> None:
     with tarfile.open(tarball) as packed:
         tops = {name.split("/")[0] for name in packed.getnames()}
     assert tops == {
-        "CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md",
-        "docs", "inventories", "meta", "playbooks", "plugins", "roles", "schemas",
+        "CHANGELOG.md", "CONTRIBUTING.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md",
+        "changelogs", "docs", "inventories", "meta", "playbooks", "plugins", "roles", "schemas",
     }  # fmt: skip
