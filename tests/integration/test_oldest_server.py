@@ -225,7 +225,11 @@ def test_what_a_sequence_needs_is_checked(old: Labeller) -> None:
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("module", ["transaction", "steps", "pg_clear", "mode_steps", "iteration"])
+@pytest.mark.parametrize(
+    "module",
+    ["transaction", "steps", "pg_clear", "mode_steps", "iteration", "held", "run_in_place",
+     "learner_input", "lease"],
+)  # fmt: skip
 def test_the_tests_of_steps_pass_on_it(oldest: embedded.PostgresServer, module: str) -> None:
     """As they are, in a pytest of their own whose server is this one's kind."""
     done = subprocess.run(
