@@ -8,9 +8,11 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import interpreters
 import module_examples
 import pytest
 import yaml
@@ -296,12 +298,31 @@ def test_another_geography(togo: Sandbox) -> None:
     }
 
 
+#: What a target needs besides Python (docs/operations.md).
+LIBRARIES = ("boto3", "psycopg2-binary", "PyYAML", "zstandard")
+#: The oldest Python of a target, where it is there and this ansible-core supports it.
+OLDEST = interpreters.found("3.8") if metadata.version("ansible-core") < "2.20" else None
+
+
 @pytest.mark.campaign
-def test_the_examples_of_every_module_run_as_they_stand(togo: Sandbox, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "python",
+    [
+        pytest.param(None, id="this Python"),
+        *([pytest.param(OLDEST, id="Python 3.8")] if OLDEST else []),
+    ],
+)
+def test_the_examples_of_every_module_run_as_they_stand(
+    togo: Sandbox, tmp_path: Path, python: Path | None
+) -> None:
+    options = []
+    if python:
+        made = interpreters.environment(python, tmp_path / "venv", *LIBRARIES)
+        options = ["-e", f"ansible_python_interpreter={made}"]
     playbook = tmp_path / "examples.yml"
     playbook.write_text(yaml.safe_dump(module_examples.play(), sort_keys=False))
     done = subprocess.run(
-        [Path(sys.executable).parent / "ansible-playbook", "-i", "inventories/sandbox", playbook],
+        [Path(sys.executable).parent / "ansible-playbook", "-i", "inventories/sandbox", playbook, *options],
         env={**togo.environment, "ANSIBLE_COLLECTIONS_PATH": str(collection.link(tmp_path)), "ANSIBLE_NOCOLOR": "1"},
         cwd=PROJECT, text=True, capture_output=True,
     )  # fmt: skip

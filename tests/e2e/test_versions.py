@@ -1,0 +1,68 @@
+"""The newest Python and ansible-core that the machine has: every module, every command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+import interpreters
+import pytest
+
+PROJECT = interpreters.PROJECT
+
+SUBSET = (
+    "unit/test_in_process.py",
+    "unit/test_translate.py",
+    "unit/test_core_versions.py",
+    "unit/test_module_examples.py",
+    "e2e/test_modes.py::test_the_examples_of_every_module_run_as_they_stand",
+    "e2e/test_regular.py::test_check_shows_what_apply_then_does_and_writes_nothing",
+    "e2e/test_regular.py::test_second_apply_changes_nothing",
+    "e2e/test_regular.py::test_no_secret_is_shown_or_kept",
+    "e2e/test_run.py::test_no_secret_is_shown_or_stays_on_disk",
+    "e2e/test_run.py::test_a_vault_opens_by_a_prompt_or_nothing_is_done",
+    "e2e/test_run.py::test_an_unreachable_host_exits_4",
+    "e2e/test_status.py",
+    "e2e/test_backups.py::test_backups_are_listed_verified_and_pruned",
+)
+
+
+@pytest.mark.campaign
+def test_modules_and_commands_with_the_newest_versions(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    newest = [found for minor in (14, 13, 12) if (found := interpreters.found(f"3.{minor}"))]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    (core,) = (need for need in project["dependencies"] if need.startswith("ansible-core"))
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text(
+        "".join(
+            line
+            for line in (PROJECT / "constraints.txt").read_text().splitlines(keepends=True)
+            if not line.startswith("ansible-core")
+        )
+    )
+    python = interpreters.environment(
+        next(iter(newest), Path(sys.executable)),
+        tmp_path / "newest",
+        *("--constraint", str(constraints), "--editable", f"{PROJECT}[sandbox,mitogen]"),
+        *("pytest", "pytest-xdist", "hypothesis", f"{core},>=2.19.0rc0"),  # candidates too
+    )
+    # Short, for the sockets of ansible-core 2.22 (execute/environment.py).
+    folder = tempfile.mkdtemp(prefix="v", dir="/tmp")
+    request.addfinalizer(lambda: shutil.rmtree(folder, ignore_errors=True))
+    done = subprocess.run(
+        [
+            *(python, "-m", "pytest", "-q", "-n", "2", f"--basetemp={folder}/t"),
+            *(f"tests/{name}" for name in SUBSET),
+        ],
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+        cwd=PROJECT, text=True, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
