@@ -458,12 +458,14 @@ LONG = settings(
 
 
 def test_the_same_sequences_each_time(operations: type[Operations]) -> None:
+    operations.steps = 0
     run_state_machine_as_test(operations, settings=settings(LONG, derandomize=True))
-    assert operations.steps >= 250
+    assert operations.steps >= EXAMPLES * STEPS
 
 
 def test_other_sequences_each_time(operations: type[Operations]) -> None:
     number = random.randrange(2**32)
     print(f"seed {number}")
+    operations.steps = 0
     run_state_machine_as_test(seed(number)(operations), settings=LONG)
-    assert operations.steps >= 250
+    assert operations.steps >= EXAMPLES * STEPS
