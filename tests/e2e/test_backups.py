@@ -72,7 +72,7 @@ def test_the_restores_that_the_documentation_names(sandbox: Sandbox, tmp_path: P
     assert len(json.loads(kept.stdout)["backups"]) == 1
     for command in commands:
         words = shlex.split(re.sub(r"ID$|labeller\d", lambda name: ids[name[0]], command))
-        done = sandbox.run(*words[1:], *(["--check"] if "--check" not in words else []))
+        done = sandbox.run(*words[1:], "--diff", *(["--check"] if "--check" not in words else []))
         shown.append(done.stdout)
     newest, named, some, other, undo, service = shown
     assert "table hit_data" in newest
