@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -57,3 +58,13 @@ def is_folder(path: Path) -> bool:
 def expanded(path: str) -> Path:
     """A path with ``~`` and ``~USER`` expanded; an unknown user's stays as it is written."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's fails of an unknown user
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the exclusive lock on ``path``; OSError if it is not there."""
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

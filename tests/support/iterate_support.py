@@ -47,7 +47,8 @@ request = runner.Request(
     Path(sys.argv[1]), "labeller3,", extra_vars=("@" + sys.argv[2],), local=True,
     check=sys.argv[3:] == ["--check"],
 )
-done = runner.run(request, show, Redactor())
+with runner.started(request, Redactor()) as ansible:
+    done = ansible.run(show)
 print(done.message)
 for result in done.results:
     print(result.status.value, result.task)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from runbook.errors import ExitCode, InvalidInputError
 from runbook.events.model import Event, Progress, Result
-from runbook.home import home, own_folder
+from runbook.home import home, is_locked, own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,13 +107,9 @@ _RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
 
 def _running(folder: Path) -> bool:
     try:
-        with (folder / "events.jsonl").open() as events:
-            fcntl.flock(events, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return is_locked(folder / "events.jsonl")
     except FileNotFoundError:
         return False
-    return False
 
 
 def needed_backups() -> dict[str, str]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from runbook.home import home, own_folder
+from runbook.home import home, is_locked, own_folder
 
 
 @contextlib.contextmanager
@@ -37,10 +37,6 @@ def _alive(folder: Path) -> bool:
     if folder.name.startswith("."):
         return Path(f"/proc/{folder.name[1:].split('-')[0]}").exists()
     try:
-        with (folder / "alive").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return is_locked(folder / "alive")
     except OSError:
         return False  # its run is just removing it
-    return False

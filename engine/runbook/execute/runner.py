@@ -182,12 +182,6 @@ def started(request: Request, redactor: Redactor) -> Iterator[Ansible]:
             ansible.end()
 
 
-def run(request: Request, publish: Callable[[Event], None], redactor: Redactor) -> Outcome:
-    """Start ansible and run ``request``."""
-    with started(request, redactor) as ansible:
-        return ansible.run(publish)
-
-
 def _runner(request: Request, watch: Watch, folder: Path) -> tuple[Any, dict[str, str]]:
     """ansible-runner's runner, and the whole environment for ansible's process."""
     from ansible_runner import Runner, RunnerConfig
