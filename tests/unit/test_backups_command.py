@@ -138,10 +138,10 @@ def test_prune_asks_before_it_removes(
     with pytest.raises(RefusedError):  # there is no terminal
         call("prune", "--keep", "2")
     assert all(question["check"] for question in asked)
-    monkeypatch.setattr("runbook.flow.apply.ask", lambda _question: "another")
+    monkeypatch.setattr("runbook.flow.confirm.ask", lambda _question: "another")
     with pytest.raises(RefusedError, match="Not confirmed"):
         call("prune", "--keep", "2")
-    monkeypatch.setattr("runbook.flow.apply.ask", lambda _question: "t")
+    monkeypatch.setattr("runbook.flow.confirm.ask", lambda _question: "t")
     assert "OLD removed" in call("prune", "--keep", "2")[1]
     agreed = {"needed": [], "planned": {"host1": ["NEW"]}}
     assert asked[-1] == {"check": False, "prune": {**wanted, **agreed}}
@@ -232,7 +232,7 @@ def test_prune_asks_for_the_name_of_a_target_that_is_given_as_a_path(
 ) -> None:
     inventory = tmp_path / "labeller9.yml"
     inventory.touch()
-    monkeypatch.setattr("runbook.flow.apply.ask", lambda _question: "labeller9")
+    monkeypatch.setattr("runbook.flow.confirm.ask", lambda _question: "labeller9")
     assert "OLD removed" in call("prune", "--keep", "2", target=str(inventory))[1]
 
 

@@ -213,7 +213,7 @@ def _unknown(backup_id: str, answers: Mapping[str, Any]) -> str:
 
 
 def _confirm(target: str, answers: Mapping[str, Any]) -> None:
-    from runbook.flow.apply import ask
+    from runbook.flow.confirm import ask
 
     click.echo("This removes for good:", err=True)
     for host, answer in answers.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +22,10 @@ from runbook.events.model import (
     Subscriber,
 )
 from runbook.events.redaction import Redactor
-from runbook.events.render import text
 from runbook.events.render.people import Detail
-from runbook.events.render.summary import Summary, destructive
+from runbook.events.render.summary import Summary
 from runbook.execute import runner
+from runbook.flow.confirm import Passwords, ask_passwords, ask_step, confirm
 from runbook.load import targets, vault
 from runbook.load.run_input import RunInput, load
 from runbook.load.source import Selection, Source
@@ -132,7 +131,9 @@ class _Apply:
             raise RefusedError("--step asks before each step, and there is no terminal to ask on.")
         source = Source.named(options.playbook, options.target, options.extra_vars)
         self._redactor.learn(source.extra.secrets())
-        passwords = ask_passwords(options)
+        passwords = ask_passwords(
+            options.vault_id, become=options.ask_become_pass, vaults=options.ask_vault_password
+        )
         self._redactor.learn([passwords.become, passwords.vaults])
         if options.validate:
             self._load(source, passwords)
@@ -251,30 +252,6 @@ class _Apply:
         )
 
 
-@dataclass(frozen=True)
-class Passwords:
-    """The passwords that were typed: for privilege escalation, and of vaults by option."""
-
-    become: str | None
-    vaults: Mapping[str, str]
-
-
-def ask_passwords(options: Options) -> Passwords:
-    """What ``options`` ask for."""
-    become = ask("Become password", hidden=True) if options.ask_become_pass else None
-    vaults = ask_vault_passwords(options.ask_vault_password, options.vault_id)
-    return Passwords(become, vaults)
-
-
-def ask_vault_passwords(wanted: bool, identities: Sequence[str]) -> dict[str, str]:  # noqa: FBT001
-    """The passwords of ``-J`` and of ``--vault-id ID@prompt``, typed at the terminal."""
-    names = [vault.ASKED] if wanted else []
-    return {
-        name: ask("Vault password" + (f" ({name})" if name != vault.ASKED else ""), hidden=True)
-        for name in [*names, *vault.prompts(identities)]
-    }
-
-
 def bring_up(target: targets.Target) -> None:
     """Start the target if it is the sandbox."""
     if is_sandbox(target):
@@ -290,46 +267,3 @@ def is_sandbox(target: targets.Target) -> bool:
 
 def _same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
-
-
-def confirm(plan: Sequence[Mapping[str, Any]], target: str, summary: Summary | None) -> None:
-    """Ask whether to go on; RefusedError unless the answer is the right one.
-
-    What takes something away needs the target's name typed; the rest needs ``y``. ``summary``: said
-    first, where the check's own does not stand on the same terminal.
-    """
-    if summary:
-        say("\n".join(line.text for line in summary.lines()))
-    if any(map(destructive, text.real(plan))):
-        if ask(f"Type the target's name ({target}) to go on").strip() != target:
-            raise RefusedError("Not confirmed: nothing was changed.")
-    elif ask(f"Make these changes on {target}? (y/N)").strip().lower() not in ("y", "yes"):
-        raise RefusedError("Not confirmed: nothing was changed.")
-
-
-def ask_step(question: str) -> str:
-    """Ansible's question before a step (``--step``)."""
-    return ask(question.strip().removesuffix(":"))
-
-
-def say(line: str) -> None:
-    """Tell the person at the terminal; stdout may be for a program."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
-
-
-def ask(question: str, *, hidden: bool = False) -> str:
-    """The answer typed at the terminal; RefusedError when there is none."""
-    import click
-
-    if not sys.stdin.isatty():
-        raise RefusedError(
-            f"Refused: there is no terminal to ask on ({question}); nothing was changed.\n"
-            "Give --yes to go on without being asked, or --check to only look."
-        )
-    try:
-        answer: str = click.prompt(
-            question, hide_input=hidden, err=True, default="", show_default=False
-        )
-    except click.Abort:
-        raise KeyboardInterrupt from None
-    return answer

@@ -34,7 +34,8 @@ def ask(
     from runbook import collection
     from runbook.events.redaction import Redactor
     from runbook.execute import runner
-    from runbook.flow.apply import ask_vault_passwords, bring_up
+    from runbook.flow.apply import bring_up
+    from runbook.flow.confirm import ask_vault_passwords
     from runbook.load import targets, vault
     from runbook.load.run_input import load
     from runbook.load.source import Selection, Source
@@ -46,7 +47,7 @@ def ask(
         given = (*options["extra_vars"], json.dumps({**(variables or {}), "answers": answers}))
         source = Source.of(playbook, target, given)
         redactor.learn(source.extra.secrets())
-        asked = ask_vault_passwords(options["ask_vault_password"], options["vault_id"])
+        asked = ask_vault_passwords(options["vault_id"], wanted=options["ask_vault_password"])
         redactor.learn(asked.values())
         files, identities = options["vault_password_file"], options["vault_id"]
         request = runner.Request(

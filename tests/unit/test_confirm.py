@@ -12,7 +12,7 @@ import pytest
 from runbook.errors import ExitCode, RefusedError
 from runbook.events.render.summary import Summary, destructive
 from runbook.execute import runner
-from runbook.flow import apply
+from runbook.flow.confirm import confirm
 
 HARMLESS = {"resource": "s3://b/k", "action": "create", "counts": {"bytes": 9}}
 LOSS = {"resource": "hit_data", "action": "clear", "counts": {"rows_deleted": 1234}}
@@ -65,24 +65,22 @@ def test_a_loss_needs_the_targets_name_and_shows_the_rows(
     for wrong in ("y", "yes", "", "labeller"):
         answer(monkeypatch, wrong)
         with pytest.raises(RefusedError):
-            apply.confirm([HARMLESS, LOSS], "labeller3", None)
+            confirm([HARMLESS, LOSS], "labeller3", None)
     assert capsys.readouterr().err == "", "the check's own summary stands there"
     answer(monkeypatch, "labeller3")
-    apply.confirm(
-        [HARMLESS, LOSS], "labeller3", Summary(results=[*planned(HARMLESS, LOSS).results])
-    )
+    confirm([HARMLESS, LOSS], "labeller3", Summary(results=[*planned(HARMLESS, LOSS).results]))
     assert "hit_data 1,234 rows deleted" in capsys.readouterr().err
 
 
 def test_a_harmless_plan_needs_y(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "n")
     with pytest.raises(RefusedError):
-        apply.confirm([HARMLESS], "labeller3", None)
+        confirm([HARMLESS], "labeller3", None)
     answer(monkeypatch, "y")
-    apply.confirm([HARMLESS], "labeller3", None)
+    confirm([HARMLESS], "labeller3", None)
 
 
 def test_without_a_terminal_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("labeller3\ny\n"))
     with pytest.raises(RefusedError, match="no terminal"):
-        apply.confirm([LOSS], "labeller3", None)
+        confirm([LOSS], "labeller3", None)
