@@ -133,9 +133,12 @@ def test_pool_holds_the_aoi_and_nothing_else(sandbox: Sandbox) -> None:
     assert names == inside | (static & outside)
 
 
-def test_no_secret_is_shown_or_kept(sandbox: Sandbox) -> None:
-    done = sandbox.apply("-vvv", "--diff")
-    printed = done.stdout + done.stderr
+def test_no_secret_is_shown_or_kept(sandbox: Sandbox, tmp_path: Path) -> None:
+    reports = [tmp_path / "report.html", tmp_path / "report.md"]
+    done = sandbox.apply("-vvv", "--diff", *(f"--report={file}" for file in reports))
+    written = [file.read_text() for file in reports]
+    assert all("hit_data" in text and "f_pool" in text for text in written)
+    printed = done.stdout + done.stderr + "".join(written)
     state = json.loads((sandbox.home / "sandbox" / "state.json").read_text())
     secrets = {value for value in _leaves(state.get("secrets", {})) if len(value) >= 8}
     assert len(secrets) >= 5

@@ -35,6 +35,8 @@ from runbook.commands.options import SETTINGS, one_target
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object a line; does not mean --yes."
 )
+@click.option("--report", "reports", multiple=True, metavar="FILE",
+              help="Write a report: .html to look at, .md for a pull request.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="A line for each change and the end; for logs.")
 @click.option("--detailed-exitcode", is_flag=True, help="--check exits 2 when there are changes.")
 @click.option("-v", "--verbose", count=True, help="Show every step; -vvv adds Ansible's messages.")

@@ -25,7 +25,8 @@ from runbook.events.redaction import Redactor
 from runbook.events.render.people import Detail
 from runbook.events.render.summary import Summary
 from runbook.execute import runner
-from runbook.flow.confirm import Passwords, ask_passwords, ask_step, confirm
+from runbook.flow.confirm import Passwords, ask_passwords, ask_step, confirm, say
+from runbook.home import expanded
 from runbook.load import targets, vault
 from runbook.load.run_input import RunInput, load
 from runbook.load.source import Selection, Source
@@ -58,6 +59,7 @@ class Options:
     vault_id: tuple[str, ...] = ()
     strategy: str = ""
     as_json: bool = False
+    reports: tuple[str, ...] = ()
     quiet: bool = False
     detailed_exitcode: bool = False
     verbose: int = 0
@@ -67,7 +69,8 @@ def apply(options: Options) -> ExitCode:
     """Do what ``options`` say; gives the exit code. Errors become a result, and are raised."""
     redactor = Redactor()
     summary = _detail(options).summary()
-    publisher = Publisher(redactor, [_outliving_its_reader(_renderer(options)), summary])
+    shown: list[Subscriber] = [_outliving_its_reader(_renderer(options)), summary]
+    publisher = Publisher(redactor, [*shown, *_reports(options)])
     flow = _Apply(options, redactor, publisher, summary)
     try:
         code = flow.run()
@@ -77,6 +80,15 @@ def apply(options: Options) -> ExitCode:
         raise type(error)(redactor.text(str(error))) from error
     publisher.publish(flow.result(code))
     return code
+
+
+def _reports(options: Options) -> list[Subscriber]:
+    """The files to be written; InvalidInputError for one that cannot be."""
+    if not options.reports:
+        return []
+    from runbook.events.render.report.file import ReportFile
+
+    return [ReportFile(expanded(file), say) for file in options.reports]
 
 
 def _renderer(options: Options) -> Subscriber:

@@ -49,6 +49,28 @@ class Line(NamedTuple):
     style: str = ""
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a run takes away and makes on hosts where it does the same.
+
+    ``rows``: lost rows by table, most first, below the words for the loss; ``others``: what else
+    is lost; ``made``: a line for each task, or for each step of a transaction.
+    """
+
+    hosts: tuple[str, ...]
+    rows: Mapping[str, Mapping[str, int]]
+    others: tuple[str, ...]
+    made: tuple[str, ...]
+
+    def losses(self) -> Iterator[str]:
+        """The losses, one line for each kind."""
+        for label, by_table in self.rows.items():
+            each = ", ".join(f"{name}{_FIRM}{rows:,}" for name, rows in by_table.items())
+            several = len(by_table) > 1
+            yield f"{sum(by_table.values()):,} {label}: {each}" if several else f"{each} {label}"
+        yield from self.others
+
+
 @dataclass
 class Summary:
     """What the events of a check run come to.
@@ -98,22 +120,33 @@ class Summary:
         said = [*self.notices, *(each for result in self.results for each in result.warnings)]
         return [Line(f"warning: {' '.join(x.split())}", "yellow") for x in dict.fromkeys(said)]
 
-    def _changes(self, width: int) -> Iterator[Line]:
+    def found(self) -> list[Found]:
+        """The changes so far, hosts with the same ones together."""
         changed = [result for result in self.results if result.changed]
-        several = len({result.host for result in self.results}) > 1
-        alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
+        alike: dict[str, Found] = {}
         for host in dict.fromkeys(result.host for result in changed):
             of_host = [result for result in changed if result.host == host]
-            alike[tuple(_losses(of_host)), tuple(_made(of_host, full=self.full))].append(host)
-        for (losses, made), hosts in alike.items():
-            on = f" on {', '.join(hosts)}" if several else ""
-            if losses:
-                yield Line(f"Deleted, replaced or stopped{on}:", "bold red")
+            rows, others = _losses(of_host)
+            made = tuple(_made(of_host, full=self.full))
+            key = repr((rows, others, made))
+            hosts = alike[key].hosts if key in alike else ()
+            alike[key] = Found((*hosts, host), rows, others, made)
+        return list(alike.values())
+
+    def on(self, found: Found) -> str:
+        """`` on HOST, ...`` where not all hosts are meant."""
+        several = len({result.host for result in self.results}) > 1
+        return f" on {', '.join(found.hosts)}" if several else ""
+
+    def _changes(self, width: int) -> Iterator[Line]:
+        for each in self.found():
+            if losses := list(each.losses()):
+                yield Line(f"Deleted, replaced or stopped{self.on(each)}:", "bold red")
                 yield from (Line(line, "red") for line in self._wrapped(losses, width, 2))
-            if made:
+            if each.made:
                 hint = "" if self.diff else " (--diff shows each line)"
-                yield Line(f"Made or changed{on}{hint}:", "bold green")
-                yield from (Line(line) for line in self._wrapped(made, width, 2))
+                yield Line(f"Made or changed{self.on(each)}{hint}:", "bold green")
+                yield from (Line(line) for line in self._wrapped(each.made, width, 2))
 
     @staticmethod
     def _wrapped(lines: Iterable[str], width: int, indent: int = 0) -> Iterator[str]:
@@ -137,8 +170,10 @@ def _ends(entry: Mapping[str, Any]) -> bool:
     return entry.get("action") in DESTRUCTIVE - {"replace", "restore"}
 
 
-def _losses(results: Iterable[TaskResult]) -> Iterator[str]:
-    """What is lost on a host, the rows by table, most first."""
+def _losses(
+    results: Iterable[TaskResult],
+) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
+    """What is lost on a host: the rows by table, most first, and the rest."""
     rows: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     others = []
     for result in results:
@@ -155,11 +190,11 @@ def _losses(results: Iterable[TaskResult]) -> Iterator[str]:
                 others.append(f"{what}: {entry['action']}{said and f' ({said})'}")
             elif removed and not (added or entry.get("counts")):
                 others.append(f"{what}: {text.number(removed, 'line')} removed")
-    for label, by_table in rows.items():
-        names = sorted(by_table, key=lambda name: -by_table[name])
-        each = ", ".join(f"{name}{_FIRM}{by_table[name]:,}" for name in names)
-        yield f"{sum(by_table.values()):,} {label}: {each}" if len(names) > 1 else f"{each} {label}"
-    yield from others
+    ordered = {
+        label: dict(sorted(by_table.items(), key=lambda each: -each[1]))
+        for label, by_table in rows.items()
+    }
+    return ordered, tuple(others)
 
 
 def _lost(entry: Mapping[str, Any]) -> dict[str, int]:

@@ -1,0 +1,241 @@
+"""The content of a report, made of a run's events, in the order in which a reader needs it."""
+
+from __future__ import annotations
+
+import html
+import json
+import unicodedata
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from runbook.errors import ExitCode
+from runbook.events.model import (
+    Event,
+    Recap,
+    Result,
+    RunFinished,
+    RunStarted,
+    Status,
+    TaskResult,
+)
+from runbook.events.render import text
+from runbook.events.render.summary import Found, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+#: How much a report shows: characters of a line, lines of a list and of a step's diff, and
+#: characters of all diffs as HTML.
+CHARACTERS, LINES, DIFFS = 400, 300, 250_000
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that ended on a host; ``left_out`` lines of its diff are not in ``diff``."""
+
+    name: str
+    host: str
+    module: str
+    status: Status
+    seconds: float
+    said: str
+    failure: Sequence[str]
+    diff: Sequence[str]
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a report says; every text is shown as it is, without line ends or control characters.
+
+    ``check``: nothing was changed. ``counts`` are the numbers that a reader looks for first, by
+    name; ``kept`` the backups of the run, each with its step. ``steps_left`` are not in ``steps``.
+    ``several``: there is more than one host.
+    """
+
+    title: str
+    playbook: str
+    target: str
+    check: bool
+    exit_code: ExitCode
+    verdict: str
+    following: Sequence[str]
+    facts: Sequence[tuple[str, str]]
+    headlines: Sequence[str]
+    counts: Mapping[str, int]
+    found: Sequence[Found]
+    kept: Sequence[tuple[str, str]]
+    warnings: Sequence[str]
+    steps: Sequence[Step]
+    steps_left: int
+    parameters: Sequence[tuple[str, str]]
+    several: bool
+
+
+@dataclass
+class Gathered:
+    """The events of a command that a report is made of: those of its last run, and its result."""
+
+    summary: Summary = field(default_factory=lambda: Summary(full=True, diff=True))
+    started: RunStarted | None = None
+    finished: RunFinished | None = None
+    recap: Recap | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Take in one event."""
+        self.summary(event)
+        match event:
+            case RunStarted():
+                self.started, self.finished = event, None
+            case RunFinished():
+                self.finished = event
+            case Recap():
+                self.recap = event
+            case _:
+                pass
+
+    def content(self, result: Result) -> Content:
+        """The content, when the command came to ``result``."""
+        results = self.summary.results
+        check = self.started.check if self.started else True
+        shown = _notable(results)
+        first, *following = _conclusion(self.finished, result, results)
+        found = [_shown(each) for each in self.summary.found()]
+        warnings = [line.text.removeprefix("warning: ") for line in self.summary.warnings()]
+        return Content(
+            title=visible(text.title(self.started) if self.started else result.playbook),
+            playbook=visible(result.playbook),
+            target=visible(result.target),
+            check=check,
+            exit_code=result.exit_code,
+            verdict=visible(first),
+            following=[visible(line) for line in following],
+            facts=[(name, visible(value)) for name, value in self._facts(result) if value],
+            headlines=[visible(line) for line in text.headlines(results)],
+            counts=_counts(results, found, warnings),
+            found=found,
+            kept=[
+                (visible(each.backup_id), visible(each.task)) for each in results if each.backup_id
+            ],
+            warnings=_list(warnings),
+            steps=list(_steps(shown)),
+            steps_left=len(results) - len(shown),
+            parameters=[
+                (visible(name), visible(_value(value)))
+                for name, value in self.summary.parameters.items()
+            ],
+            several=len({each.host for each in results}) > 1,
+        )
+
+    def _facts(self, result: Result) -> Iterator[tuple[str, str]]:
+        yield "Target", result.target
+        yield "Playbook", result.playbook
+        yield "Run", result.run_id
+        if self.started:
+            yield "Began", f"{self.started.at[:19].replace('T', ' ')} UTC"
+        if self.finished:
+            yield "Took", f"{self.finished.seconds:.1f} s"
+        code = result.exit_code
+        yield "Exit code", f"{code.value} ({code.name.lower().replace('_', ' ')})"
+
+
+def visible(given: str, characters: int = CHARACTERS) -> str:
+    """Text in one line, control and direction characters spelled out, cut at ``characters``."""
+    if len(given) > characters:
+        given = given[: characters - 1] + "…"
+    return "".join(_spelled(each) for each in given)
+
+
+def _spelled(character: str) -> str:
+    if character in "\t ":
+        return " "
+    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return f"\\u{ord(character):04x}"
+    return character
+
+
+def _list(lines: Iterable[str]) -> list[str]:
+    """As many lines of a list as a report shows, and how many there are more."""
+    lines = list(lines)
+    more = [f"and {len(lines) - LINES:,} more"] if len(lines) > LINES else []
+    return [visible(line) for line in lines[:LINES]] + more
+
+
+def _shown(found: Found) -> Found:
+    """Changes with texts that can be shown."""
+    rows = {label: dict(list(by_table.items())[:LINES]) for label, by_table in found.rows.items()}
+    return Found(
+        tuple(map(visible, found.hosts)),
+        {
+            label: {visible(name): number for name, number in by_table.items()}
+            for label, by_table in rows.items()
+        },
+        tuple(_list(found.others)),
+        tuple(_list(found.made)),
+    )
+
+
+def _conclusion(
+    finished: RunFinished | None, result: Result, results: Sequence[TaskResult]
+) -> list[str]:
+    """The verdict and what comes next."""
+    said = text.conclusion(finished, results) if finished else ["Nothing was changed."]
+    if result.exit_code in (ExitCode.OK, ExitCode.CHANGES) or not result.message:
+        return said
+    problems = [
+        f"{each.get('file', '')}:{each.get('line', '')}: {each.get('message', '')}"
+        for each in result.problems
+    ]
+    return [*result.message.splitlines(), *problems, *said]
+
+
+def _counts(
+    results: Sequence[TaskResult], found: Sequence[Found], warnings: Sequence[str]
+) -> dict[str, int]:
+    rows: dict[str, int] = {}
+    for each in found:
+        for label, by_table in each.rows.items():
+            rows[label] = rows.get(label, 0) + sum(by_table.values()) * len(each.hosts)
+    return {
+        "steps with changes": sum(result.changed for result in results),
+        **(rows or {"rows lost": 0}),
+        "other losses": sum(len(each.others) * len(each.hosts) for each in found),
+        "warnings": len(warnings),
+    }
+
+
+def _notable(results: Sequence[TaskResult]) -> Sequence[TaskResult]:
+    """The results that a report shows: all of a usual run, else those that did something."""
+    if len(results) <= LINES:
+        return results
+    return [each for each in results if each.status not in (Status.OK, Status.SKIPPED)][:LINES]
+
+
+def _steps(results: Iterable[TaskResult]) -> Iterator[Step]:
+    left = DIFFS
+    for result in results:
+        lines = [line for diff in result.diff for line in text.diff_lines(diff)]
+        shown: list[str] = []
+        for line in lines[:LINES] if result.changed else []:
+            left -= len(html.escape(said := visible(line)))
+            if left < 0:
+                break
+            shown.append(said)
+        bad = result.status in (Status.FAILED, Status.UNREACHABLE, Status.IGNORED)
+        failure = [*result.message.splitlines(), *result.output.splitlines()] if bad else []
+        yield Step(
+            visible(result.task),
+            visible(result.host),
+            visible(result.module),
+            result.status,
+            result.seconds,
+            visible(text.summary(result)),
+            _list(failure),
+            shown,
+            len(lines) - len(shown) if result.changed else 0,
+        )
+
+
+def _value(value: Any) -> str:
+    said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return said or "''"

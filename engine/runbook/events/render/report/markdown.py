@@ -1,0 +1,146 @@
+"""A report as Markdown: a comment on a pull request, as GitHub, GitLab and Bitbucket render it."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runbook.events.render.report.content import Content, Step
+    from runbook.events.render.summary import Found
+
+#: The longest comment that GitHub takes, in characters.
+LIMIT = 65_536
+#: Characters of one section but for the steps, and for what ends the report.
+_SECTION, _END = 9_000, 400
+
+_SPECIAL = re.compile(r"([\\`*_\[\]|~])")
+#: Texts that GitHub turns into a mention or a link to an issue.
+_REFERENCE = re.compile(r"(?<!\w)([@#])(?=\w)")
+
+
+def markdown(content: Content) -> str:
+    """The report: counts first, then losses; as many steps, folded, as ``LIMIT`` has room for."""
+    parts = [
+        f"<!-- runbook: {_comment(content.playbook)} on {_comment(content.target)} -->",
+        f"## {_text(content.title)}",
+        f"**{_text(content.verdict)}**",
+        *(_text(line) for line in content.following),
+        *(f"> {_text(line)}" for line in content.headlines),
+        _counts(content),
+        *(_cut(section) for section in _sections(content)),
+    ]
+    done = _cut("\n\n".join(parts), LIMIT * 3 // 4)
+    steps = list(_steps(content))
+    for number, step in enumerate(steps):
+        if len(done) + len(step) + 2 > LIMIT - _END:
+            left = len(steps) - number + content.steps_left
+            return f"{done}\n\n{left:,} more steps: see the HTML report or the run's journal.\n"
+        done += f"\n\n{step}"
+    if content.steps_left:
+        done += f"\n\n{content.steps_left:,} more steps: see the run's journal."
+    return done + "\n"
+
+
+def _sections(content: Content) -> Iterator[str]:
+    for found in content.found:
+        on = f" on {', '.join(map(_text, found.hosts))}" if content.several else ""
+        if found.rows or found.others:
+            yield f"### Deleted, replaced or stopped{on}\n\n{_losses(found)}"
+    if content.kept:
+        kept = "\n".join(
+            f"- backup `{_code(backup)}` ({_text(task)})" for backup, task in content.kept
+        )
+        yield f"### Where it is kept\n\n{kept}"
+    for found in content.found:
+        on = f" on {', '.join(map(_text, found.hosts))}" if content.several else ""
+        if found.made:
+            made = "\n".join(_bullet(line) for line in found.made)
+            yield f"### Made or changed{on}\n\n{made}"
+    if content.warnings:
+        lines = "\n".join(f"- {_text(line)}" for line in content.warnings)
+        yield f"### Warnings\n\n{lines}"
+    if content.parameters:
+        pairs = [f"| `{_code(name)}` | `{_code(value)}` |" for name, value in content.parameters]
+        table = "\n".join(["| name | value |", "|---|---|", *pairs])
+        yield _folded("Parameters that differ from their defaults", table)
+
+
+def _counts(content: Content) -> str:
+    names = " | ".join(content.counts)
+    numbers = " | ".join(f"{number:,}" for number in content.counts.values())
+    return f"| {names} |\n|{'--:|' * len(content.counts)}\n| {numbers} |"
+
+
+def _losses(found: Found) -> str:
+    rows = [
+        f"| `{_code(table)}` | {number:,} | {label} |"
+        for label, by_table in found.rows.items()
+        for table, number in by_table.items()
+    ]
+    table = ["| table | rows | what |\n|---|--:|---|\n" + "\n".join(rows)] if rows else []
+    others = ["\n".join(f"- {_text(line)}" for line in found.others)] if found.others else []
+    return "\n\n".join(table + others)
+
+
+def _steps(content: Content) -> Iterator[str]:
+    """Each step that did something or failed, what it changed folded below it."""
+    for step in content.steps:
+        if not (step.diff or step.said or step.failure):
+            continue
+        where = f" [{step.host}]" if content.several else ""
+        title = _text(f"{step.status}: {step.name}{where}")
+        yield _folded(title, _body(step))
+
+
+def _folded(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
+
+
+def _body(step: Step) -> str:
+    said = [_text(step.said)] if step.said else []
+    lines = [*step.failure, *step.diff]
+    if step.left_out:
+        lines.append(f"… {step.left_out:,} more lines")
+    runs = [len(run) for line in lines for run in re.findall("`+", line)]
+    fence = "`" * (3 + max(runs, default=0))
+    code = [f"{fence}diff\n" + "\n".join(lines) + f"\n{fence}"] if lines else []
+    return "\n\n".join(said + code)
+
+
+def _bullet(line: str) -> str:
+    indent = len(line) - len(line.lstrip())
+    return f"{' ' * indent}- {_text(line.strip())}"
+
+
+def _text(given: str) -> str:
+    """Text without markup and without mentions of people or issues."""
+    escaped = html.escape(_SPECIAL.sub(r"\\\1", given), quote=False)
+    return _REFERENCE.sub("\\1\N{WORD JOINER}", escaped)
+
+
+def _code(given: str) -> str:
+    """Text between backticks, in a table."""
+    return given.replace("`", "'").replace("|", "\\|")
+
+
+def _comment(given: str) -> str:
+    """Text in an HTML comment, which ``--`` would end."""
+    return re.sub(r"[^\w./ -]|--", "?", given)[:200]
+
+
+def _cut(section: str, characters: int = _SECTION) -> str:
+    """A section without the lines that are too many."""
+    if len(section) <= characters:
+        return section
+    lines, kept, room = section.split("\n"), [], characters
+    for line in lines:
+        room -= len(line) + 1
+        if room < 0:
+            break
+        kept.append(line)
+    closing = "\n\n</details>" if section.startswith("<details>") else ""
+    return "\n".join(kept) + f"\n\n… {len(lines) - len(kept):,} more lines" + closing
