@@ -242,7 +242,8 @@ def test_at_a_terminal_it_asks(repository: Repository) -> None:
         }
     )
     _, *summary = repository.apply("--check").stdout.splitlines()
-    summary = summary[: summary.index("  bucket=here-b") + 1]
+    summary = summary[: next(n for n, line in enumerate(summary) if line.startswith("here "))]
+    assert "  bucket=here-b" in summary
     assert "new, 1 line" in " ".join(summary)
     code, shown = at_terminal(repository, repository.command(), "n\n")
     assert code == 7
@@ -262,6 +263,30 @@ def test_at_a_terminal_it_asks(repository: Repository) -> None:
     assert code == 0, shown
     assert "\x1b[32m" in shown
     assert file.exists()
+
+
+def test_losses_are_directly_above_the_question_and_shown_once(repository: Repository) -> None:
+    crontab, file = repository.folder / "crontab", repository.folder / "file"
+    crontab.write_text("# BEGIN labeller.runbook\n0 0 * * * true\n# END labeller.runbook\n")
+    remove = {
+        "name": "Remove the crontab",
+        "labeller.runbook.crontab_profile": {
+            "state": "absent",
+            "home": str(repository.folder),
+            "crontab_file": str(crontab),
+        },
+    }
+    repository.playbook(remove, touch(file))
+    command = shlex.join(repository.command())
+    piped = ["/bin/bash", "-o", "pipefail", "-c", f"{command} | tee out"]
+    for each in (repository.command(), piped):
+        code, shown = at_terminal(repository, each, "n\r")
+        shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", shown)
+        assert code == 7, shown
+        losses = r"\nDeleted, replaced or stopped:\n  /\S+/crontab: 3 lines\s+removed\n"
+        assert re.search(losses + r"Make these changes on here\? \(y/N\): ", shown), shown
+        assert shown.count("Made or changed") == shown.count("Deleted, replaced") == 1, shown
+    assert "Made or changed" not in (repository.folder / "out").read_text()
 
 
 def at_terminal(repository: Repository, command: list[str], *typed: str) -> tuple[int, str]:

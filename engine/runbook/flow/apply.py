@@ -107,7 +107,13 @@ def _renderer(options: Options) -> Subscriber:
 
 
 def _detail(options: Options) -> Detail:
-    return Detail(options.diff, options.verbose)
+    return Detail(options.diff, options.verbose, asked=_asked(options))
+
+
+def _asked(options: Options) -> bool:
+    """Whether a question follows the check, and has to show its summary: stdout is elsewhere."""
+    seen = sys.stdout.isatty() and not (options.as_json or options.quiet)
+    return sys.stdin.isatty() and not (seen or options.yes or options.check)
 
 
 def _outliving_its_reader(show: Subscriber) -> Subscriber:
@@ -165,8 +171,7 @@ class _Apply:
             pending = options.detailed_exitcode and planned.changed
             return ExitCode.CHANGES if pending else ExitCode.OK
         if not options.yes:
-            seen = sys.stdout.isatty() and not (options.as_json or options.quiet)
-            confirm(planned.plan, source.target.name, None if seen else self._summary)
+            confirm(planned.plan, source.target.name, self._summary if _asked(options) else None)
         ask = ask_step if options.step else None
         held = replace(request, check=False, ask=ask, planned=planned.planned)
         begun, self._check = time.monotonic(), False

@@ -33,15 +33,16 @@ class Detail:
     """How much is shown besides a check's summary and a real run's steps.
 
     ``diff``: what each step changes, line by line. ``verbosity``, the number of ``-v``: that too,
-    and every step of a check.
+    and every step of a check. ``asked``: not the summary of a check, which the question shows.
     """
 
     diff: bool = False
     verbosity: int = 0
+    asked: bool = False
 
     def summary(self) -> Summary:
         """What keeps the summary of a check, as detailed."""
-        return Summary(full=self.verbosity > 0, diff=self.lines)
+        return Summary(full=self.verbosity > 0, diff=self.lines, asked=self.asked)
 
     @property
     def lines(self) -> bool:
@@ -117,15 +118,14 @@ class Plain:
                 pass
 
     def _finished(self, event: RunFinished) -> None:
-        for line in self._found.of(event):
-            self._say(line.text)
-        if not event.check:
-            self._say("")
-        for host, counts in self._recap.hosts.items():
-            self._say(text.recap(host, counts))
-        for conclusion in text.conclusion(event, self._found.results):
-            self._say(conclusion)
-        self._say("")
+        above, below = self._found.around(event)
+        lines = [line.text for line in above]
+        lines += [] if event.check else [""]
+        lines += (text.recap(host, counts) for host, counts in self._recap.hosts.items())
+        lines += text.conclusion(event, self._found.results)
+        lines += (line.text for line in below)
+        for line in [*lines, ""]:
+            self._say(line)
         self._found = self._detail.summary()
 
     def _progress(self, event: TaskStarted | Progress) -> None:
@@ -325,11 +325,16 @@ class Terminal:
 
     def _finished(self, event: RunFinished) -> None:
         width = min(self._console.width, WIDEST)
-        lines = self._found.of(event, width)
+        above, below = self._found.around(event, width)
         first, *others = text.conclusion(event, self._found.results)
         space = [] if event.check else [("", "")]
         self._print(
-            *lines, *space, *self._recap_lines(), (first, "bold"), *((line, "") for line in others)
+            *above,
+            *space,
+            *self._recap_lines(),
+            (first, "bold"),
+            *((x, "") for x in others),
+            *below,
         )
         self._found = self._detail.summary()
 

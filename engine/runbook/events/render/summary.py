@@ -1,7 +1,7 @@
-"""A plan in one screen: what a check run found, in the order in which it matters to the operator.
+"""A plan in short: what a check run found, with what matters most to the operator last.
 
-Which run replaces which, what would be lost, what would be made, warnings, and the parameters that
-differ from their defaults. A check ends with it, and the question before a real run shows it too.
+Parameters that differ from their defaults, what would be made, warnings; then which run replaces
+which, and what would be lost. So a small terminal shows the losses, directly above the question.
 """
 
 from __future__ import annotations
@@ -76,10 +76,12 @@ class Summary:
     """What the events of a check run come to.
 
     ``full``: no value is shortened. ``diff``: what changes is shown elsewhere, line by line.
+    ``asked``: the question that follows shows it, so that the run's own end does not.
     """
 
     full: bool = False
     diff: bool = False
+    asked: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
     results: list[TaskResult] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -96,27 +98,24 @@ class Summary:
             case _:
                 pass
 
-    def of(self, finished: RunFinished, width: int = WIDTH) -> list[Line]:
-        """What is to be said of a run at its end: the summary of a check that found changes.
+    def around(self, finished: RunFinished, width: int = WIDTH) -> tuple[list[Line], list[Line]]:
+        """The lines above and below a run's conclusion: a check's summary, if it found changes.
 
-        Of one that found none, or failed, the warnings; of a real run nothing.
+        Of a check that found none, or failed, the warnings; of a real run none.
         """
         if not finished.check:
-            return []
+            return [], []
         found = finished.exit_code == ExitCode.OK and (finished.changed or finished.unchecked)
-        return self.lines(width) if found else self.warnings()
+        if not found:
+            return self.warnings(), []
+        return ([], []) if self.asked else (self._beginning(width), self._ending(width))
 
     def lines(self, width: int = WIDTH) -> list[Line]:
         """The summary, lists folded at ``width`` columns; a sentence is one line, to be found."""
-        return [
-            *(Line(line, "bold yellow") for line in text.headlines(self.results)),
-            *self._changes(width),
-            *self.warnings(),
-            *_parameters(self.parameters, width, full=self.full),
-        ]
+        return [*self._beginning(width), *self._ending(width)]
 
     def warnings(self) -> list[Line]:
-        """What is to be known besides."""
+        """The warnings of the input and of the steps, each once."""
         said = [*self.notices, *(each for result in self.results for each in result.warnings)]
         return [Line(f"warning: {' '.join(x.split())}", "yellow") for x in dict.fromkeys(said)]
 
@@ -138,15 +137,22 @@ class Summary:
         several = len({result.host for result in self.results}) > 1
         return f" on {', '.join(found.hosts)}" if several else ""
 
-    def _changes(self, width: int) -> Iterator[Line]:
+    def _beginning(self, width: int) -> list[Line]:
+        lines = list(_parameters(self.parameters, width, full=self.full))
+        hint = "" if self.diff else " (--diff shows each line)"
+        for each in self.found():
+            if each.made:
+                lines.append(Line(f"Made or changed{self.on(each)}{hint}:", "bold green"))
+                lines += (Line(line) for line in self._wrapped(each.made, width, 2))
+        return lines + self.warnings()
+
+    def _ending(self, width: int) -> list[Line]:
+        lines = [Line(line, "bold yellow") for line in text.headlines(self.results)]
         for each in self.found():
             if losses := list(each.losses()):
-                yield Line(f"Deleted, replaced or stopped{self.on(each)}:", "bold red")
-                yield from (Line(line, "red") for line in self._wrapped(losses, width, 2))
-            if each.made:
-                hint = "" if self.diff else " (--diff shows each line)"
-                yield Line(f"Made or changed{self.on(each)}{hint}:", "bold green")
-                yield from (Line(line) for line in self._wrapped(each.made, width, 2))
+                lines.append(Line(f"Deleted, replaced or stopped{self.on(each)}:", "bold red"))
+                lines += (Line(line, "red") for line in self._wrapped(losses, width, 2))
+        return lines
 
     @staticmethod
     def _wrapped(lines: Iterable[str], width: int, indent: int = 0) -> Iterator[str]:
