@@ -24,6 +24,8 @@ from runbook.events.render.summary import Found, Summary
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+#: The id of a backup that a check has not made (plugins/module_utils/backup/manifest.py).
+PLANNED = "planned"
 #: How much a report shows: characters of a line, lines of a list and of a step's diff, and
 #: characters of all diffs as HTML.
 CHARACTERS, LINES, DIFFS = 400, 300, 250_000
@@ -114,9 +116,7 @@ class Gathered:
             headlines=[visible(line) for line in text.headlines(results)],
             counts=_counts(results, found, warnings),
             found=found,
-            kept=[
-                (visible(each.backup_id), visible(each.task)) for each in results if each.backup_id
-            ],
+            kept=list(_kept(results)),
             warnings=_list(warnings),
             steps=list(_steps(shown)),
             steps_left=len(results) - len(shown),
@@ -152,6 +152,15 @@ def _spelled(character: str) -> str:
     if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
         return f"\\u{ord(character):04x}"
     return character
+
+
+def _kept(results: Iterable[TaskResult]) -> Iterator[tuple[str, str]]:
+    """The backups of a run; that of a check has no id yet."""
+    for each in results:
+        if each.backup_id and each.changed and each.backup_id == PLANNED:
+            yield "a new backup, made before anything is deleted", visible(each.task)
+        elif each.backup_id:
+            yield f"backup {visible(each.backup_id)}", visible(each.task)
 
 
 def _list(lines: Iterable[str]) -> list[str]:
