@@ -7,15 +7,22 @@ from typing import Any
 
 import click
 
-from runbook.commands.options import SETTINGS, one_target
+from runbook.commands.options import (
+    SETTINGS,
+    complete_extra_vars,
+    complete_playbooks,
+    complete_targets,
+    one_target,
+)
 
 
 @click.command(context_settings=SETTINGS)
-@click.argument("playbook")
+@click.argument("playbook", shell_complete=complete_playbooks)
 @click.option("-i", "--inventory", "target", required=True, metavar="TARGET",
-                 multiple=True, callback=one_target,
+                 multiple=True, callback=one_target, shell_complete=complete_targets,
               help="A name below inventories/, a path, or 'host,'.")  # fmt: skip
-@click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.")
+@click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.",
+              shell_complete=complete_extra_vars)  # fmt: skip
 @click.option("-C", "--check", is_flag=True, help="Stop after the plan; change nothing.")
 @click.option("--validate", is_flag=True, help="Stop after the input was read; contact nothing.")
 @click.option("-D", "--diff", is_flag=True, help="Show each changed step, line by line.")

@@ -21,11 +21,34 @@ def one_target(_ctx: click.Context, _param: click.Parameter, given: tuple[str, .
     return given[0] if given else None
 
 
+def complete_targets(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    """The targets that a shell offers for ``-i``."""
+    from runbook.load import targets as known
+
+    return [name for name in known.target_names() if name.startswith(begun)]
+
+
+def complete_playbooks(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    """The playbooks that a shell offers."""
+    from runbook.load import targets as known
+
+    return [f"{name}.yml" for name in known.playbook_names() if name.startswith(begun)]
+
+
+def complete_extra_vars(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    """The parameters that a shell offers for ``-e``, but not the secret ones."""
+    from runbook.load import schemas
+
+    names = sorted(schemas.parameters().keys() - schemas.secret_names())
+    return [f"{name}=" for name in names if name.startswith(begun)]
+
+
 _QUERY = [
     click.option("-i", "--inventory", "target", required=True, metavar="TARGET",
-                 multiple=True, callback=one_target,
+                 multiple=True, callback=one_target, shell_complete=complete_targets,
                  help="A name below inventories/, a path, or 'host,'."),
-    click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters."),
+    click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.",
+                 shell_complete=complete_extra_vars),
     click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts."),
     click.option("-J", "--ask-vault-password", is_flag=True, help="Ask for the vault's password."),
     click.option("--vault-password-file", multiple=True, metavar="FILE",

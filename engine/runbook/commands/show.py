@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.commands.options import SETTINGS
+from runbook.commands.options import (
+    SETTINGS,
+    complete_extra_vars,
+    complete_playbooks,
+    complete_targets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,9 +49,11 @@ def list_(*, as_json: bool) -> None:
 
 
 @click.command("show", context_settings=SETTINGS)
-@click.argument("playbook")
-@click.option("-i", "--inventory", "target", metavar="TARGET", help="Show this target's values.")
-@click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.")
+@click.argument("playbook", shell_complete=complete_playbooks)
+@click.option("-i", "--inventory", "target", metavar="TARGET", help="Show this target's values.",
+              shell_complete=complete_targets)  # fmt: skip
+@click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.",
+              shell_complete=complete_extra_vars)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def show(playbook: str, target: str | None, extra_vars: tuple[str, ...], *, as_json: bool) -> None:
     """The steps of PLAYBOOK, and its parameters: type, allowed values, default, meaning.
