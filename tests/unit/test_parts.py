@@ -10,7 +10,7 @@ from ansible.playbook.play import Play
 from ansible_collections.labeller.runbook.plugins.filter.parts import skipped_parts
 
 from runbook import collection
-from runbook.load.playbook import Walk
+from runbook.load.walk.playbook import Walk
 
 RUN_MODE = ["shutdown", "backup", "database", "configuration", "crontab"]
 PARTS = {

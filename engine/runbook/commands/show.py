@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runbook.load.parameters import Parameter
-    from runbook.load.playbook import Step
+    from runbook.load.walk.tasks import Step
 
 
 @click.command("list", context_settings=SETTINGS)

@@ -22,8 +22,10 @@ from runbook.load.targets import Target
 from . import documentation, schemas
 from .extra_vars import ExtraVars
 from .inventory import Inventory, read
-from .playbook import MAGIC, Definition, Walk, known_tags
 from .source import Selection, Source
+from .walk.node import Node
+from .walk.playbook import Walk
+from .walk.variables import MAGIC
 
 if TYPE_CHECKING:
     from runbook.load.vault import Passwords
@@ -64,7 +66,7 @@ def check(
         problems += _unused_extra(walk, playbook, extra)
     if inventory:
         problems += inventory.all_problems()
-        problems += [] if walk.open_uses else _unknown(inventory, walk.used)
+        problems += [] if walk.open_uses else _unknown(inventory, walk.variables.used)
         problems += _host_problems(walk, inventory, selection.limit)
         if playbook and not walk.open_names:
             for missing in _missing(inventory, walked):
@@ -81,26 +83,24 @@ def _walked(source: Source, limit: str = "") -> Walked:
         frozenset(given | set(extra.values)),
         open_names=bool(inventory and inventory.open) or extra.sealed,
     )
+    variables = walk.variables
     if source.playbook:
         walk.playbook(source.playbook)
-    written = frozenset(walk.definitions)
+    written = frozenset(variables.definitions)
     walk.problems += extra.problems
-    for name, value in extra.values.items():
-        walk.definitions.setdefault(name, []).append(
-            Definition(extra.documents[name], (name,), value)
-        )
-    layers = inventory.layers if inventory else []
-    for layer in layers:
-        walk.define(layer.document, layer.path, layer.values)
-    walk.finish()
-    needed = frozenset(walk.used | (written & extra.values.keys()))
+    values = [Node(extra.documents[name], (name,), value) for name, value in extra.values.items()]
+    for name, node in zip(extra.values, values, strict=True):
+        variables.definitions.setdefault(name, []).append(node)
+    for layer in inventory.layers if inventory else []:
+        values.append(Node(layer.document, layer.path, layer.values))
+        variables.define(values[-1])
+    variables.finish()
+    needed = frozenset(variables.used | (written & extra.values.keys()))
     # What the playbook does not use can be wrong as well; others have the role.
-    walk.given |= schemas.from_role()
-    for name, value in extra.values.items():
-        walk.expressions(extra.documents[name], (name,), value)
-    for layer in layers:
-        walk.expressions(layer.document, layer.path, layer.values)
-    walk.finish()
+    variables.given |= schemas.from_role()
+    for node in values:
+        variables.check_anywhere(node)
+    variables.finish()
     hosts = frozenset(_hosts(walk, inventory, limit) if inventory else ())
     return Walked(walk, written | extra.values.keys(), needed, hosts)
 
@@ -134,7 +134,7 @@ def check_paths(paths: Sequence[Path], extra: ExtraVars | None = None) -> list[P
         walk = _walked(Source(None, inventory, ExtraVars())).walk
         problems += [*walk.problems, *_types(walk)] if inventory.target not in uses.targets else []
         problems += inventory.all_problems()
-        problems += [] if uses.open else _unknown(inventory, uses.names | walk.used)
+        problems += [] if uses.open else _unknown(inventory, uses.names | walk.variables.used)
     return ordered([*problems, *uses.missing()])
 
 
@@ -172,8 +172,8 @@ def _on_each(
         )
         walk = Walk(frozenset(names), open_names=any(inventory.open for inventory in inventories))
         walk.playbook(playbook)
-        walk.finish()
-        uses.names |= walk.used
+        walk.variables.finish()
+        uses.names |= walk.variables.used
         uses.open = uses.open or walk.open_uses
         return [*walk.problems, *_types(walk)]
     places: dict[Problem, list[str]] = {}
@@ -181,7 +181,7 @@ def _on_each(
     for target, (inventory, walked) in fitting.items():
         walk = walked.walk
         uses.targets.add(target)
-        uses.names |= walk.used
+        uses.names |= walk.variables.used
         uses.open = uses.open or walk.open_uses
         files |= {document.file for document in inventory.documents}
         for problem in {*walk.problems, *_types(walk)}:
@@ -261,9 +261,9 @@ def _imports(entry: dict[object, object]) -> bool:
 def _types(walk: Walk) -> Iterable[Problem]:
     """Values of parameters, wherever they are set, that are not of the parameter's type."""
     for name in schemas.parameters():
-        for place in walk.definitions.get(name, ()):
-            for path, message in schemas.check_parameter(name, place.value):
-                yield place.document.problem((*place.path, *path), message)
+        for node in walk.variables.definitions.get(name, ()):
+            for path, message in schemas.check_parameter(name, node.value):
+                yield node.document.problem((*node.path, *path), message)
 
 
 def _tag_problems(
@@ -271,7 +271,7 @@ def _tag_problems(
 ) -> Iterable[Problem]:
     for option, entries in given.items():
         for tag in (tag.strip() for entry in entries for tag in entry.split(",")):
-            if tag not in known_tags(walk) and not walk.open_uses:
+            if tag not in walk.known_tags and not walk.open_uses:
                 message = f"no task of {playbook.name} has the tag {tag!r}"
                 yield Problem(option, 0, 0, tag, message, suggest(tag, walk.tags))
             elif option == "--skip-tags" and tag == "always":
@@ -306,7 +306,7 @@ def _unused_extra(walk: Walk, playbook: Path, extra: ExtraVars) -> Iterable[Prob
     if walk.open_uses:
         return
     for name in extra.values:
-        if name in walk.used or name in MAGIC or _is_ansibles(name):
+        if name in walk.variables.used or name in MAGIC or _is_ansibles(name):
             continue
         document = extra.documents[name]
         if name in schemas.parameters():
@@ -318,7 +318,7 @@ def _unused_extra(walk: Walk, playbook: Path, extra: ExtraVars) -> Iterable[Prob
             )
             yield document.problem((name,), message, key=True)
         else:
-            yield _unknown_parameter(document, (name,), walk.used)
+            yield _unknown_parameter(document, (name,), walk.variables.used)
 
 
 def _unknown_parameter(
@@ -362,14 +362,14 @@ def _used_by_all() -> set[str]:
     for path in [path for root in targets.roots() for path in targets.playbooks(root)]:
         walk = Walk(frozenset(), open_names=True)
         walk.playbook(path)
-        walk.finish()
-        used |= walk.used
+        walk.variables.finish()
+        used |= walk.variables.used
     return used
 
 
 def _hosts(walk: Walk, inventory: Inventory, limit: str) -> set[str]:
     """The hosts that the plays change."""
-    patterns = [pattern if "{{" not in pattern else "all" for _, _, pattern in walk.hosts]
+    patterns = ["all" if "{{" in hosts.value else hosts.value for hosts in walk.hosts]
     hosts = set().union(*(inventory.match(pattern) for pattern in patterns))
     return hosts & inventory.match(limit) if limit else hosts
 
@@ -378,10 +378,10 @@ def _host_problems(walk: Walk, inventory: Inventory, limit: str) -> Iterable[Pro
     if not inventory.static:
         return
     known = {*inventory.hosts, *inventory.groups}
-    for document, path, pattern in walk.hosts:
-        if "{{" not in pattern and not inventory.match(pattern):
-            message = f"{pattern!r} matches no host of {inventory.target.name}"
-            yield document.problem(path, message, suggest(pattern, known))
+    for hosts in walk.hosts:
+        if "{{" not in hosts.value and not inventory.match(hosts.value):
+            message = f"{hosts.value!r} matches no host of {inventory.target.name}"
+            yield hosts.problem(message, suggest(hosts.value, known))
     if limit and not limit.startswith("@") and not inventory.match(limit):
         message = f"matches no host of {inventory.target.name}"
         yield Problem("--limit", 0, 0, limit, message, suggest(limit, known))
@@ -390,7 +390,7 @@ def _host_problems(walk: Walk, inventory: Inventory, limit: str) -> Iterable[Pro
 def _closed_vaults(walked: Walked, source: Source, passwords: Passwords) -> Iterable[Problem]:
     """What the run reads and no password opens: whole files, and variables that it uses."""
     walk, inventory = walked.walk, source.inventory
-    read = [*walk.documents.values(), *source.extra.read]
+    read = [*walk.files.documents.values(), *source.extra.read]
     places: list[tuple[Document, DocumentPath, bool]] = [(each, (), False) for each in read]
     if inventory:
         used = {id(layer) for host in walked.hosts for layer in inventory.of_host(host)}
@@ -402,7 +402,7 @@ def _closed_vaults(walked: Walked, source: Source, passwords: Passwords) -> Iter
         for path, text in document.vaults.items():
             inside = path[: len(start)] == start
             name = path[len(start)] if len(path) > len(start) else None
-            if inside and (name is None or not only_used or name in walk.used):
+            if inside and (name is None or not only_used or name in walk.variables.used):
                 problem = passwords.problem(text)
                 if problem:
                     yield document.problem(path, problem)
@@ -432,7 +432,7 @@ def _missing(inventory: Inventory, walked: Walked) -> Iterable[_Missing]:
     """Parameters without a default that a host of the target does not have."""
     hosts = sorted(walked.hosts)
     for name, schema in schemas.parameters().items():
-        if not schema.get("x-required") or name not in walked.walk.used - walked.own:
+        if not schema.get("x-required") or name not in walked.walk.variables.used - walked.own:
             continue
         lacking = [
             host

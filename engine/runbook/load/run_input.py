@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from runbook.load.parameters import Parameter
-    from runbook.load.playbook import Step
     from runbook.load.vault import Passwords
+    from runbook.load.walk.tasks import Step
 
 
 @dataclass(frozen=True)
