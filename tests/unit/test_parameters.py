@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,9 @@ from hypothesis import strategies as st
 from runbook.cli import cli
 from runbook.events.redaction import MASK
 from runbook.load import modes, targets
-from runbook.load.checks import check_paths
 from runbook.load.extra_vars import ExtraVars, parse_extra_vars
 from runbook.load.parameters import LATER, Parameter, differing
+from runbook.load.paths import check_paths
 from runbook.load.run_input import examined
 from runbook.load.source import Source
 
@@ -200,6 +201,20 @@ def test_nothing_is_evaluated_or_run(operations: Path) -> None:
     assert check_paths([operations]) == []
     resolved()
     assert not touched.exists()
+
+
+def test_each_file_is_read_once_for_all_playbooks_and_targets(
+    operations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(operations / "inventories" / "t", operations / "inventories" / "other")
+    for name in ("q", "r"):
+        shutil.copy(operations / "playbooks" / "p.yml", operations / "playbooks" / f"{name}.yml")
+    read: list[Path] = []
+    original = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or original(path))
+    check_paths([operations])
+    assert {path.parent.name for path in read} >= {"group_vars", "t", "playbooks", "defaults"}
+    assert [str(path) for path, times in Counter(read).items() if times > 1] == []
 
 
 @settings(max_examples=300, deadline=None)

@@ -24,8 +24,8 @@ def validate(paths: tuple[Path, ...], extra_vars: tuple[str, ...], *, as_json: b
     Contacts nothing and opens no vault. Each problem is a line: file:line:col: path: what is wrong.
     Exits 3 if any is more than a warning.
     """
-    from runbook.load.checks import check_paths
     from runbook.load.extra_vars import parse_extra_vars
+    from runbook.load.paths import check_paths
 
     problems = check_paths(paths, parse_extra_vars(extra_vars) if extra_vars else None)
     for problem in problems:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runbook import collection
-from runbook.errors import InvalidInputError
-from runbook.home import is_file, is_folder
-from runbook.load import positions, targets
+from runbook.load import targets
 from runbook.load.diagnostics import Path as DocumentPath
 from runbook.load.diagnostics import Problem, ordered, suggest
-from runbook.load.positions import Document
-from runbook.load.targets import Target
+from runbook.load.positions import Document, Reader
 
 from . import documentation, schemas
 from .extra_vars import ExtraVars
-from .inventory import Inventory, read
+from .inventory import Inventory
 from .source import Selection, Source
 from .walk.node import Node
 from .walk.playbook import Walk
@@ -54,9 +49,9 @@ def check(
     (``Problem.warning``); they do not stop a run.
     """
     playbook, inventory, extra = source.playbook, source.inventory, source.extra
-    walked = _walked(source, selection.limit)
+    walked = walk_input(source, selection.limit)
     walk = walked.walk
-    problems = [*walk.problems, *_types(walk)]
+    problems = [*walk.problems, *type_problems(walk)]
     if passwords is not None:
         problems += _closed_vaults(walked, source, passwords)
     if playbook:
@@ -66,15 +61,16 @@ def check(
         problems += _unused_extra(walk, playbook, extra)
     if inventory:
         problems += inventory.all_problems()
-        problems += [] if walk.open_uses else _unknown(inventory, walk.variables.used)
+        problems += [] if walk.open_uses else unknown_variables(inventory, walk.variables.used)
         problems += _host_problems(walk, inventory, selection.limit)
         if playbook and not walk.open_names:
-            for missing in _missing(inventory, walked):
+            for missing in missing_parameters(inventory, walked):
                 problems.append(missing.problem([playbook.name]))
     return walked, ordered(problems)
 
 
-def _walked(source: Source, limit: str = "") -> Walked:
+def walk_input(source: Source, limit: str = "", load: Reader | None = None) -> Walked:
+    """Walk through a run's input; files that ``load`` has read are not read again."""
     inventory, extra = source.inventory, source.extra
     # Without a playbook no play says whether it has the role that gives the others.
     parameters = schemas.without_default() if source.playbook else set(schemas.parameters())
@@ -82,6 +78,7 @@ def _walked(source: Source, limit: str = "") -> Walked:
     walk = Walk(
         frozenset(given | set(extra.values)),
         open_names=bool(inventory and inventory.open) or extra.sealed,
+        read=load,
     )
     variables = walk.variables
     if source.playbook:
@@ -105,160 +102,7 @@ def _walked(source: Source, limit: str = "") -> Walked:
     return Walked(walk, written | extra.values.keys(), needed, hosts)
 
 
-def check_paths(paths: Sequence[Path], extra: ExtraVars | None = None) -> list[Problem]:
-    """Everything that is wrong in the playbooks and inventories at ``paths``.
-
-    Without paths: those of the working directory, or the packaged ones if it has neither. Each
-    target is checked with each playbook that changes a host of it: those at ``paths``, or, when no
-    playbook is named, all that ``apply`` knows by name.
-    """
-    found = _Found()
-    for path in paths or [_default_root()]:
-        found.sort(path)
-    playbooks = found.playbooks
-    if found.inventories and not found.named:
-        known = {
-            path.name: path for root in targets.roots()[::-1] for path in targets.playbooks(root)
-        }
-        known |= {path.name: path for path in playbooks}
-        playbooks = list(known.values())
-    problems = found.problems
-    uses = _Uses()
-    for playbook in playbooks:
-        problems += _on_each(playbook, found.inventories, extra or ExtraVars(), uses)
-    for file in found.tasks:
-        walk = Walk(frozenset(schemas.parameters()), open_names=True)
-        walk.tasks_file(file)
-        problems += walk.problems
-    for inventory in map(read, found.inventories):
-        walk = _walked(Source(None, inventory, ExtraVars())).walk
-        problems += [*walk.problems, *_types(walk)] if inventory.target not in uses.targets else []
-        problems += inventory.all_problems()
-        problems += [] if uses.open else _unknown(inventory, uses.names | walk.variables.used)
-    return ordered([*problems, *uses.missing()])
-
-
-@dataclass
-class _Uses:
-    """What playbooks use of targets."""
-
-    names: set[str] = field(default_factory=set)
-    open: bool = False
-    targets: set[Target] = field(default_factory=set)
-    lacking: dict[Problem, tuple[_Missing, list[str]]] = field(default_factory=dict)
-
-    def missing(self) -> Iterable[Problem]:
-        """Parameters that targets lack, each once, with the playbooks that need it."""
-        return (missing.problem(names) for missing, names in self.lacking.values())
-
-
-def _on_each(
-    playbook: Path, where: Sequence[Target], extra: ExtraVars, uses: _Uses
-) -> Iterable[Problem]:
-    """What is wrong with a playbook; what is so on some targets only, names them."""
-    inventories = [read(target, playbook.parent) for target in where]
-    walks = {
-        inventory.target: (inventory, _walked(Source(playbook, inventory, extra)))
-        for inventory in inventories
-    }
-    fitting = {
-        target: (inventory, walked)
-        for target, (inventory, walked) in walks.items()
-        if not inventory.static or walked.hosts
-    }
-    if not fitting:  # for hosts of none of them: looked at by itself
-        names = set(schemas.without_default()).union(
-            *(inventory.names() for inventory in inventories)
-        )
-        walk = Walk(frozenset(names), open_names=any(inventory.open for inventory in inventories))
-        walk.playbook(playbook)
-        walk.variables.finish()
-        uses.names |= walk.variables.used
-        uses.open = uses.open or walk.open_uses
-        return [*walk.problems, *_types(walk)]
-    places: dict[Problem, list[str]] = {}
-    files: set[str] = set()
-    for target, (inventory, walked) in fitting.items():
-        walk = walked.walk
-        uses.targets.add(target)
-        uses.names |= walk.variables.used
-        uses.open = uses.open or walk.open_uses
-        files |= {document.file for document in inventory.documents}
-        for problem in {*walk.problems, *_types(walk)}:
-            places.setdefault(problem, []).append(target.name)
-        if not walk.open_names:
-            for missing in _missing(inventory, walked):
-                entry = uses.lacking.setdefault(missing.problem([""]), (missing, []))
-                entry[1].append(playbook.name)
-    return [
-        problem
-        if problem.file in files or len(names) == len(fitting)
-        else replace(problem, message=f"{problem.message} (on {', '.join(names)})")
-        for problem, names in places.items()
-    ]
-
-
-def _default_root() -> Path:
-    here = Path.cwd()
-    own = (here / "playbooks").is_dir() or (here / "inventories").is_dir()
-    return here if own else collection.root()
-
-
-@dataclass
-class _Found:
-    """What lies at paths; ``named``: a playbook was named itself."""
-
-    playbooks: list[Path] = field(default_factory=list)
-    inventories: list[Target] = field(default_factory=list)
-    tasks: list[Path] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    named: bool = False
-
-    def sort(self, path: Path) -> None:
-        """Say what ``path`` is: a repository, an inventory, a playbook, a file of tasks, a name."""
-        path = path if is_file(path) or is_folder(path) else _by_name(path)
-        path = path.absolute()
-        if path.is_dir():
-            repository = path.parent if path.name in ("playbooks", "inventories") else path
-            if path.name != "inventories" and (repository / "playbooks").is_dir():
-                self.playbooks += targets.playbooks(repository)
-                self.named = self.named or path.name == "playbooks"
-            if path.name == "playbooks":
-                return
-            if (repository / "inventories").is_dir():
-                self.inventories += map(_target, targets.inventories(repository))
-            elif not (repository / "playbooks").is_dir():
-                self.inventories.append(_target(path))
-            return
-        document = positions.load(path, targets.shown(path))
-        if document.problems and document.value is None:
-            self.problems += document.problems
-        elif not isinstance(document.value, list):
-            self.inventories.append(_target(path))
-        elif any(isinstance(p, dict) and ("hosts" in p or _imports(p)) for p in document.value):
-            self.playbooks.append(path)
-            self.named = True
-        else:
-            self.tasks.append(path)
-
-
-def _target(path: Path) -> Target:
-    return Target(path.stem if path.is_file() else path.name, str(path), path)
-
-
-def _by_name(path: Path) -> Path:
-    """The playbook or target that ``apply`` knows by this name; else the path as it is."""
-    for find in (targets.playbook, lambda name: targets.target(name).path):
-        with suppress(InvalidInputError):
-            return find(str(path)) or path
-    return path
-
-
-def _imports(entry: dict[object, object]) -> bool:
-    return any(str(key).endswith("import_playbook") for key in entry)
-
-
-def _types(walk: Walk) -> Iterable[Problem]:
+def type_problems(walk: Walk) -> Iterable[Problem]:
     """Values of parameters, wherever they are set, that are not of the parameter's type."""
     for name in schemas.parameters():
         for node in walk.variables.definitions.get(name, ()):
@@ -332,7 +176,7 @@ def _unknown_parameter(
     return document.problem(path, f"unknown parameter {name!r}", guess, key=True)
 
 
-def _unknown(inventory: Inventory, used: set[str]) -> Iterable[Problem]:
+def unknown_variables(inventory: Inventory, used: set[str]) -> Iterable[Problem]:
     """Variables of the inventory that are no parameters and that nothing uses."""
     candidates = [
         (layer, name)
@@ -409,7 +253,7 @@ def _closed_vaults(walked: Walked, source: Source, passwords: Passwords) -> Iter
 
 
 @dataclass(frozen=True)
-class _Missing:
+class Missing:
     """A required parameter that hosts of a target lack."""
 
     document: Document
@@ -428,7 +272,7 @@ class _Missing:
         )
 
 
-def _missing(inventory: Inventory, walked: Walked) -> Iterable[_Missing]:
+def missing_parameters(inventory: Inventory, walked: Walked) -> Iterable[Missing]:
     """Parameters without a default that a host of the target does not have."""
     hosts = sorted(walked.hosts)
     for name, schema in schemas.parameters().items():
@@ -443,4 +287,4 @@ def _missing(inventory: Inventory, walked: Walked) -> Iterable[_Missing]:
             document, path = inventory.place(lacking[0])
             several = f" (and {len(lacking) - 1} more hosts)" if len(lacking) > 1 else ""
             place = (*path, name) if path else (lacking[0], name)
-            yield _Missing(document, place, name, f"{lacking[0]}{several}")
+            yield Missing(document, place, name, f"{lacking[0]}{several}")

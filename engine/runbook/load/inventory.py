@@ -13,7 +13,7 @@ from typing import Any
 from runbook.load import positions, targets
 from runbook.load.diagnostics import Path as DocumentPath
 from runbook.load.diagnostics import Problem, suggest
-from runbook.load.positions import Document
+from runbook.load.positions import Document, Reader
 from runbook.load.targets import Target
 
 from . import schemas
@@ -178,21 +178,27 @@ class Inventory:
         return self.places.get(host, (Document(f"-i {self.target.name}"), ()))
 
 
-def read(target: Target, playbook_folder: Path | None = None) -> Inventory:
+def read(
+    target: Target, playbook_folder: Path | None = None, load: Reader | None = None
+) -> Inventory:
     """The inventory of ``target`` with the group_vars and host_vars beside it and the playbook."""
+    load = load or Reader()
     inventory = Inventory(target)
     for host in target.hosts:
         inventory.hosts.add(host)
     path = target.path
     if path is not None:
         for file in _inventory_files(path):
-            _read_hosts(inventory, file)
+            if file.suffix in _YAML:
+                _read_hosts(inventory, load(file, targets.shown(file)))
+            else:
+                inventory.static = False
     _spread(inventory)
     folders = [(path if path.is_dir() else path.parent)] if path is not None else []
     if playbook_folder is not None and playbook_folder not in folders:
         folders.append(playbook_folder)
     for number, folder in enumerate(folders):
-        _read_vars(inventory, folder, number)
+        _read_vars(inventory, folder, number, load)
     return inventory
 
 
@@ -207,11 +213,7 @@ def _inventory_files(path: Path) -> Iterator[Path]:
         yield from _inventory_files(entry)
 
 
-def _read_hosts(inventory: Inventory, file: Path) -> None:
-    if file.suffix not in _YAML:
-        inventory.static = False
-        return
-    document = positions.load(file, targets.shown(file))
+def _read_hosts(inventory: Inventory, document: Document) -> None:
     inventory.documents.append(document)
     inventory.problems += document.problems
     if document.problems and document.value is None:
@@ -291,7 +293,7 @@ def _spread(inventory: Inventory) -> None:
     inventory.groups["ungrouped"] |= inventory.groups["all"] - grouped
 
 
-def _read_vars(inventory: Inventory, folder: Path, number: int) -> None:
+def _read_vars(inventory: Inventory, folder: Path, number: int, load: Reader) -> None:
     known = {"group_vars": set(inventory.groups), "host_vars": set(inventory.hosts)}
     for kind, names in known.items():
         if not (folder / kind).is_dir():
@@ -301,7 +303,8 @@ def _read_vars(inventory: Inventory, folder: Path, number: int) -> None:
             if entry.name.startswith(".") or entry.name.endswith(_IGNORED):
                 continue
             files = list(_vars_files(entry))
-            _add_vars(inventory, files, kind, name, number)
+            documents = [load(file, targets.shown(file)) for file in files]
+            _add_vars(inventory, documents, kind, name, number)
             if name not in names and inventory.static and files and number == 0:
                 what = kind.removesuffix("_vars")
                 message = f"the inventory has no {what} {name!r}, so nothing reads this file"
@@ -325,9 +328,10 @@ def _vars_files(entry: Path) -> Iterator[Path]:
             yield from _vars_files(path)
 
 
-def _add_vars(inventory: Inventory, files: list[Path], kind: str, name: str, number: int) -> None:
-    for file in files:
-        document = positions.load(file, targets.shown(file))
+def _add_vars(
+    inventory: Inventory, documents: list[Document], kind: str, name: str, number: int
+) -> None:
+    for document in documents:
         inventory.documents.append(document)
         inventory.problems += document.problems
         if document.value is not None and not isinstance(document.value, dict | positions.Vault):

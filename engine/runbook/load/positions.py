@@ -125,6 +125,19 @@ def load(path: FilePath, shown: str | None = None) -> Document:
     return load_bytes(data, file)
 
 
+class Reader:
+    """The documents of files, each file read once."""
+
+    def __init__(self) -> None:
+        self._documents: dict[FilePath, Document] = {}
+
+    def __call__(self, path: FilePath, shown: str) -> Document:
+        """The document in the file ``path``; problems name it ``shown``."""
+        if path not in self._documents:
+            self._documents[path] = load(path, shown)
+        return self._documents[path]
+
+
 def load_bytes(data: bytes, file: str) -> Document:
     """The document that the UTF-8 ``data`` hold; ``file`` is the name to show."""
     if len(data) > MAX_BYTES:

@@ -8,26 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 from runbook import collection
 from runbook.home import is_file, is_folder
-from runbook.load import documentation, positions, schemas, targets
+from runbook.load import documentation, schemas, targets
 from runbook.load.walk.arguments import OURS, unknown_keyword
 from runbook.load.walk.node import Node
 
 if TYPE_CHECKING:
     from runbook.load.diagnostics import Problem
-    from runbook.load.positions import Document
+    from runbook.load.positions import Document, Reader
 
 
 class Files:
-    """The documents that a walk has read, by path; their own problems go into ``problems``."""
+    """The documents of a walk, by path; their own problems go into ``problems``."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[Problem], read: Reader) -> None:
         self.documents: dict[Path, Document] = {}
         self._problems = problems
+        self._read = read
 
     def load(self, path: Path) -> Node:
         """The content of a file."""
         if path not in self.documents:
-            document = self.documents[path] = positions.load(path, targets.shown(path))
+            document = self.documents[path] = self._read(path, targets.shown(path))
             self._problems += document.problems
         document = self.documents[path]
         return Node(document, (), document.value)

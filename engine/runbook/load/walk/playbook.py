@@ -7,6 +7,7 @@ from pathlib import Path
 
 from runbook.home import is_file
 from runbook.load.diagnostics import Problem, suggest
+from runbook.load.positions import Reader
 from runbook.load.walk import files
 from runbook.load.walk.arguments import BUILTIN, OURS
 from runbook.load.walk.files import Files
@@ -26,13 +27,15 @@ class Walk(Found):
 
     ``given`` are the names that are defined before any playbook: parameters, inventory, ``-e``.
     With ``open_names``, names may exist that cannot be known before the run, and an undefined
-    variable is no problem.
+    variable is no problem. Walks with the same ``read`` read a file once.
     """
 
-    def __init__(self, given: frozenset[str], *, open_names: bool = False) -> None:
+    def __init__(
+        self, given: frozenset[str], *, open_names: bool = False, read: Reader | None = None
+    ) -> None:
         super().__init__()
         self.variables = Variables(given | {ANY} if open_names else given, self.problems)
-        self.files = Files(self.problems)
+        self.files = Files(self.problems, read or Reader())
         self._tasks = Tasks(self, self.files, self.variables)
 
     @property
