@@ -30,6 +30,7 @@ COMMANDS = {
     "show": ("runbook.commands.show:show", "One run mode: its steps and its parameters."),
     "status": ("runbook.commands.status:status", "Where a target's run and its learner are."),
     "backups": ("runbook.commands.backups:group", "A target's backups: list, verify, show, prune."),
+    "init": ("runbook.commands.init:init", "Make an operations repository."),
     "comment": ("runbook.commands.comment:comment", "Reports as comments of a pull request."),
     "sandbox": ("runbook.commands.sandbox:group", "The embedded target: up, down, status, reset."),
 }  # fmt: skip

@@ -6,6 +6,7 @@ import html
 import json
 import unicodedata
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from runbook.errors import ExitCode
@@ -100,14 +101,17 @@ class Gathered:
         """The content, when the command came to ``result``."""
         results = self.summary.results
         check = self.started.check if self.started else True
+        # As typed, a path, when it was not read.
+        playbook = self.started.playbook if self.started else PurePath(result.playbook).name
+        target = self.started.target if self.started else result.target
         shown = _notable(results)
         first, *following = _conclusion(self.finished, result, results)
         found = [_shown(each) for each in self.summary.found()]
         warnings = [line.text.removeprefix("warning: ") for line in self.summary.warnings()]
         return Content(
-            title=visible(text.title(self.started) if self.started else result.playbook),
-            playbook=visible(result.playbook),
-            target=visible(result.target),
+            title=visible(text.title(self.started) if self.started else playbook),
+            playbook=visible(playbook),
+            target=visible(target),
             check=check,
             exit_code=result.exit_code,
             verdict=visible(first),

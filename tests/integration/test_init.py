@@ -1,0 +1,141 @@
+"""``runbook init``: an operations repository that validates, and that a second call leaves alone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
+
+from runbook.load import schemas
+
+REQUIRED = ("-e", "security_group_id=sg-0a8bbc91697d6a76b")
+VAULT = "inventories/labeller7/group_vars/all/vault.yml"
+PARAMETERS = "inventories/labeller7/group_vars/all/parameters.yml"
+
+
+def run(folder: Path, *arguments: str, exit_code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "runbook", *arguments],
+        cwd=folder, stdin=subprocess.DEVNULL, text=True, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == exit_code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> Path:
+    file = tmp_path / "password"
+    file.write_text("of-the-vault\n")
+    return file
+
+
+def made(folder: Path, password: Path) -> str:
+    return run(
+        folder, "init", "ops", "--target", "labeller7", "--host", "l7.example.org",
+        *REQUIRED, f"--vault-password-file={password}",
+    )  # fmt: skip
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_what_is_made_is_valid(tmp_path: Path, password: Path) -> None:
+    made(tmp_path, password)
+    operations = tmp_path / "ops"
+    assert run(operations, "validate") == "No problems found.\n"
+    assert "labeller.runbook.pg_transaction" in run(
+        operations, "show", "labeller7.yml", "-i", "labeller7"
+    )
+    hosts = yaml.safe_load((operations / "inventories/labeller7/hosts.yml").read_text())
+    assert hosts["all"]["hosts"]["labeller7"]["ansible_host"] == "l7.example.org"
+    workflow = yaml.safe_load((operations / ".github/workflows/plan.yml").read_text())
+    assert workflow["on"] == {"pull_request": None}
+
+
+def test_every_default_is_one_that_validates(tmp_path: Path, password: Path) -> None:
+    made(tmp_path, password)
+    text = (tmp_path / "ops" / PARAMETERS).read_text()
+    names = schemas.parameters().keys() - schemas.secret_names()
+    lines = rf"^# ((?:{'|'.join(names)}): )"
+    values = yaml.safe_load(re.sub(lines, r"\1", text, flags=re.MULTILINE))
+    assert values.keys() == names
+    defaults = {
+        name: value for name, value in values.items() if "default" in schemas.parameters()[name]
+    }
+    for name, value in defaults.items():
+        assert value == schemas.parameters()[name]["default"]
+    (tmp_path / "ops" / PARAMETERS).write_text(yaml.safe_dump({**values, "cleanup": True, "hits": True,
+        "consensus": True, "notify": True, "nsites": True}))  # fmt: skip
+    run(tmp_path / "ops", "validate")
+
+
+def test_the_vault_is_encrypted_and_names_each_secret(tmp_path: Path, password: Path) -> None:
+    made(tmp_path, password)
+    text = (tmp_path / "ops" / VAULT).read_text()
+    opened = VaultLib([("default", VaultSecret(b"of-the-vault"))]).decrypt(text).decode()
+    assert set(re.findall(r"^(?:# )?(\w+): ", opened, re.MULTILINE)) == schemas.secret_names()
+
+
+def test_files_that_are_there_stay(tmp_path: Path, password: Path) -> None:
+    made(tmp_path, password)
+    operations = tmp_path / "ops"
+    (operations / "README.md").write_text("ours\n")
+    (operations / ".schemas/parameters.schema.json").write_text("{}")
+    before = content(operations)
+    assert "kept  ops/README.md" in run(tmp_path, "init", "ops", "--target", "labeller7", *REQUIRED)
+    after = content(operations)
+    assert [name for name in before if before[name] != after[name]] == [
+        ".schemas/parameters.schema.json"
+    ]
+    assert before.keys() == after.keys()
+    assert "additionalProperties" in after[".schemas/parameters.schema.json"]
+
+
+def test_a_second_instance_joins_the_first(tmp_path: Path, password: Path) -> None:
+    made(tmp_path, password)
+    run(
+        tmp_path,
+        "init",
+        "ops",
+        "--target",
+        "labeller8",
+        *REQUIRED,
+        f"--vault-password-file={password}",
+    )
+    assert "labeller7, labeller8" in run(tmp_path / "ops", "list")
+    run(tmp_path / "ops", "validate")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "Name of the instance: there is no terminal to ask on; give it as --target NAME"),
+        (("--target", "../x"), "'../x' is no name"),
+        (("--target", "l", "--mode", "regulr"), "did you mean regular?"),
+        (("--target", "l"), "give it as -e security_group_id=VALUE"),
+        (("--target", "l", *REQUIRED), "give it as --vault-password-file FILE"),
+        (
+            ("--target", "l", *REQUIRED, "-e", "db_pwd=x"),
+            "-e db_pwd: a secret belongs into the vault",
+        ),
+        (("--target", "l", *REQUIRED, "-e", "aoi=x"), "-e aoi: there is no such parameter"),
+        (("--target", "l", *REQUIRED, "-e", "worker_count=0"), "worker_count: "),
+        (("--target", "l", *REQUIRED, "--vault-password-file", "none"), "none: cannot be read"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_first(
+    tmp_path: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    assert expected in run(tmp_path, "init", "ops", *arguments, exit_code=3)
+    assert not (tmp_path / "ops").exists()
