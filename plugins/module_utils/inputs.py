@@ -3,7 +3,8 @@
 """S3 objects that database steps read: CSV files straight into temporary tables, small ones whole.
 
 The rows of a CSV are never handled one by one, and never become SQL: they stream from S3 into COPY.
-Columns may stand in any order; other columns are ignored.
+A large object of which a run needs few rows is kept as a compressed temporary file until it is
+known which (``Csv.fetch``). Columns may stand in any order; other columns are ignored.
 """
 
 from __future__ import annotations
@@ -11,15 +12,21 @@ from __future__ import annotations
 import csv
 import io
 import re
+import tempfile
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Iterator, List, Mapping, Optional, Sequence, cast
+from typing import IO, TYPE_CHECKING, Iterator, List, Mapping, Optional, Sequence, Tuple, cast
 
-from . import aws, geography
-from .errors import InvalidInput
+from . import aws, geography, server
+from .errors import InvalidInput, ModuleFailure
 
 with suppress(ImportError):  # postgres.connect says what to install
     import psycopg2
     from psycopg2 import sql as _sql
+
+try:
+    import zstandard
+except ImportError:
+    zstandard = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from psycopg2.sql import Composable
@@ -37,6 +44,9 @@ _NAMES = {"name": "text", "usage": "text", "label": "text"}
 
 # What COPY is given at a time; psycopg2 would read 8 KiB, which takes twice the CPU time here.
 _CHUNK = 256 * 1024
+
+# Numbers are near when they differ in so many of their last bits only.
+_NEAR_BITS = 6
 
 
 class _Stream:
@@ -74,65 +84,146 @@ def csv_table(
     optional: Sequence[str] = (),
     if_none: str = "",
 ) -> None:
-    """Load columns of a CSV object into a new temporary table ``table``.
+    """Load columns of a CSV object into a new temporary table ``table``; see ``Csv``."""
+    Csv(tx, key, table, columns, optional, if_none).load()
+
+
+class Csv:
+    """A CSV object that is being read, and the new, empty temporary table for its rows.
 
     ``columns`` gives each wanted column's PostgreSQL type, the one that joins use first; one of
     ``optional`` that the file lacks is NULL. ``if_none`` says what to do when there is nothing to
     load. Raises InvalidInput, naming the object and where possible the line, for an object that
     is missing, empty, without rows, without a column or not a CSV of these types.
     """
-    name = "s3://{}/{}".format(tx.bucket, key)
-    with aws.translated("read {}".format(name)):
-        body = tx.s3.get_object(Bucket=tx.bucket, Key=key)["Body"]
-        head = body.read(_HEADER_SIZE)
-    header = _header(head, name, [column for column in columns if column not in optional])
-    twice = [column for column in columns if header.count(column) > 1]
-    if twice:
-        raise InvalidInput("{}: column {} is there twice".format(name, ", ".join(twice)))
-    copied = [
-        column if column in columns else "ignored_{}".format(number)
-        for number, column in enumerate(header)
-    ]
-    wanted = {column: columns.get(column, "text") for column in [*copied, *optional]}
-    tx.execute(
-        _sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP").format(
-            _sql.Identifier(table),
-            _sql.SQL(", ").join(
-                _sql.SQL("{} {}").format(_sql.Identifier(column), _sql.SQL(kind))
-                for column, kind in wanted.items()
-            ),
+
+    def __init__(
+        self,
+        tx: Transaction,
+        key: str,
+        table: str,
+        columns: Mapping[str, str],
+        optional: Sequence[str] = (),
+        if_none: str = "",
+    ) -> None:
+        self.name = "s3://{}/{}".format(tx.bucket, key)
+        self._tx = tx
+        self._table = _sql.Identifier(table)
+        self._first = _sql.Identifier(next(iter(columns)))
+        with aws.translated("read {}".format(self.name)):
+            body = tx.s3.get_object(Bucket=tx.bucket, Key=key)["Body"]
+            head = body.read(_HEADER_SIZE)
+        header, more = _header(head, self.name, [name for name in columns if name not in optional])
+        twice = [column for column in columns if header.count(column) > 1]
+        if twice:
+            raise InvalidInput("{}: column {} is there twice".format(self.name, ", ".join(twice)))
+        if not more:
+            raise InvalidInput("{} has a header and no rows{}".format(self.name, if_none))
+        self._columns = [
+            column if column in columns else "ignored_{}".format(number)
+            for number, column in enumerate(header)
+        ]
+        self._stream = _Stream(head, body)
+        self._loaded = False
+        types = {column: columns.get(column, "text") for column in [*self._columns, *optional]}
+        tx.execute(
+            _sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP").format(
+                self._table,
+                _sql.SQL(", ").join(
+                    _sql.SQL("{} {}").format(_sql.Identifier(column), _sql.SQL(kind))
+                    for column, kind in types.items()
+                ),
+            )
         )
-    )
-    _copy(tx, name, table, copied, _Stream(head, body))
-    if tx.cursor.rowcount == 0:
-        raise InvalidInput("{} has a header and no rows{}".format(name, if_none))
-    # Wide texts need no statistics, and gathering them takes a sixth of the load's time.
-    statement = _sql.SQL("ANALYZE {} ({})")
-    tx.execute(statement.format(_sql.Identifier(table), _sql.Identifier(next(iter(columns)))))
+
+    def fetch(self) -> None:
+        """Read the object to its end, before it is known which rows ``load`` is to copy.
+
+        It stays in a compressed temporary file without a name. A server that cannot choose rows
+        (before PostgreSQL 12) gets them all now, and so does any when zstandard is missing.
+        """
+        if zstandard is None or server.version(self._tx.cursor.connection) < 120000:
+            self.load()
+            return
+        with aws.translated("read {}".format(self.name)):
+            self._stream = _Stream(b"", _compressed(self._stream))
+
+    def load(self, where: Optional[Composable] = None) -> None:
+        """Copy the rows, or those alone for which ``where`` holds; a second call does nothing.
+
+        The other rows are held to the types too.
+        """
+        if self._loaded:
+            return
+        self._loaded = True
+        statement = _sql.SQL(
+            "COPY {} ({}) FROM STDIN WITH (FORMAT csv, HEADER, ENCODING 'UTF8') {}"
+        ).format(
+            self._table,
+            _sql.SQL(", ").join(map(_sql.Identifier, self._columns)),
+            _sql.SQL("WHERE {}").format(where) if where else _sql.SQL(""),
+        )
+        try:
+            self._tx.cursor.copy_expert(statement, cast("IO[bytes]", self._stream), _CHUNK)
+        except psycopg2.Error as error:
+            if self._stream.error is not None:
+                with aws.translated("read {}".format(self.name)):
+                    raise self._stream.error from error
+            if isinstance(error, psycopg2.DataError) or (error.pgcode or "").startswith("22"):
+                raise InvalidInput("{}{}".format(self.name, _place(error))) from error
+            raise
+        # Wide texts need no statistics, and gathering them takes a sixth of the load's time.
+        self._tx.execute(_sql.SQL("ANALYZE {} ({})").format(self._table, self._first))
 
 
-def _copy(tx: Transaction, name: str, table: str, columns: Sequence[str], stream: _Stream) -> None:
-    """Copy the CSV object ``name`` into ``columns`` of ``table``."""
-    statement = _sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT csv, HEADER, ENCODING 'UTF8')")
+def _compressed(stream: _Stream) -> IO[bytes]:
+    """A file that gives a stream's bytes once more. Raises ModuleFailure on a full disk."""
     try:
-        tx.cursor.copy_expert(
-            statement.format(
-                _sql.Identifier(table), _sql.SQL(", ").join(map(_sql.Identifier, columns))
-            ),
-            cast("IO[bytes]", stream),
-            _CHUNK,
-        )
-    except psycopg2.Error as error:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - it is read later
+        with zstandard.ZstdCompressor(level=1).stream_writer(file, closefd=False) as writer:
+            while piece := stream.read(_CHUNK):
+                writer.write(piece)
+        file.seek(0)
+    except OSError as error:
         if stream.error is not None:
-            with aws.translated("read {}".format(name)):
-                raise stream.error from error
-        if isinstance(error, psycopg2.DataError) or (error.pgcode or "").startswith("22"):
-            raise InvalidInput("{}{}".format(name, _place(error))) from error
-        raise
+            raise
+        raise ModuleFailure(
+            "cannot write a temporary file in {}: {}".format(tempfile.gettempdir(), error)
+        ) from error
+    return cast("IO[bytes]", zstandard.ZstdDecompressor().stream_reader(file))
 
 
-def _header(head: bytes, name: str, needed: Sequence[str]) -> List[str]:
-    """The columns of a CSV from its first bytes."""
+def near(tx: Transaction, column: str, numbers: Composable) -> Composable:
+    """A condition on ``column`` for COPY that holds for all ``numbers`` and for some near them.
+
+    ``numbers`` is a query of integers. The condition has a bit for each 64 possible ones, at most
+    8 MB. The cells of an area are numbered along the rows of the grid, so few others pass.
+    """
+    query = _sql.SQL(
+        "SELECT DISTINCT number >> {} AS block FROM ({}) AS n (number)"
+        " WHERE number IS NOT NULL ORDER BY block"
+    )
+    blocks = [block for (block,) in tx.rows(query.format(_sql.Literal(_NEAR_BITS), numbers))]
+    if not blocks:
+        return _sql.SQL("false")
+    first, last = blocks[0], blocks[-1]
+    bits = bytearray((last - first) // 8 + 1)
+    for block in blocks:
+        bits[(block - first) // 8] |= 1 << (block - first) % 8
+    return _sql.SQL(
+        "CASE WHEN {column} >> {shift} BETWEEN {first} AND {last}"
+        " THEN get_bit({bits}::bytea, ({column} >> {shift}) - ({first})) = 1 END"
+    ).format(
+        column=_sql.Identifier(column),
+        shift=_sql.Literal(_NEAR_BITS),
+        first=_sql.Literal(first),
+        last=_sql.Literal(last),
+        bits=_sql.Literal("\\x" + bits.hex()),
+    )
+
+
+def _header(head: bytes, name: str, needed: Sequence[str]) -> Tuple[List[str], bool]:
+    """The columns of a CSV from its first bytes, and whether more follows."""
     if not head.strip():
         raise InvalidInput(
             "{} is empty; expected a CSV with the columns {}".format(name, ", ".join(needed))
@@ -143,7 +234,8 @@ def _header(head: bytes, name: str, needed: Sequence[str]) -> List[str]:
         header = next(csv.reader(lines, strict=True))
     except (csv.Error, StopIteration) as error:
         raise InvalidInput("{} is no CSV: {}".format(name, error)) from error
-    cut = len(head) == _HEADER_SIZE and not lines.read(1)
+    more = lines.read(1)
+    cut = len(head) == _HEADER_SIZE and not more
     if cut or len(header) > _MOST_COLUMNS:
         raise InvalidInput(
             "{}: the header has {}{:,} columns, at most {:,} are read; expected a CSV with the "
@@ -158,7 +250,7 @@ def _header(head: bytes, name: str, needed: Sequence[str]) -> List[str]:
                 name, ", ".join(missing), ", ".join(header)[:300]
             )
         )
-    return header
+    return header, bool(more)
 
 
 def _place(error: psycopg2.Error) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -491,3 +492,11 @@ def test_a_deadlock_that_the_daemon_loses(
     daemon.let_go()
     assert run.result()["changed"]
     assert support.apply(labeller, *support.regular())["in_place"]
+
+
+def test_a_catalogue_that_cannot_be_kept_is_named(
+    labeller: Labeller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(errors.ModuleFailure, match="cannot write a temporary file in .*gone: "):
+        support.check(labeller, support.scene_catalog())

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import transaction_support as support
-from ansible_collections.labeller.runbook.plugins.module_utils import errors
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, inputs, server
 from ansible_collections.labeller.runbook.plugins.module_utils.steps.f_sites import split
+from psycopg2 import sql
 
 if TYPE_CHECKING:
     from labeller_support import Labeller
@@ -212,6 +213,54 @@ def test_a_value_that_scenes_data_cannot_take_is_named(
     labeller.sql("DELETE FROM scenes_data")
     replace(labeller, support.FULL, old, new, count=-1)
     refused(labeller, support.scene_catalog(), f"planet/full.csv.*{problem}")
+
+
+def test_of_a_large_catalogue_the_rows_near_wanted_cells_are_loaded(
+    labeller: Labeller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without zstandard, and on a server that cannot choose rows, all are; the rest is the same."""
+    loaded: list[set[int]] = []
+
+    def checked() -> dict[str, Any]:
+        return support.check(labeller, support.scene_catalog(), observe=look)
+
+    def look(tx: Any) -> None:
+        loaded.append({cell for (cell,) in tx.rows("SELECT cell_id FROM runbook_catalog")})
+        seen.update(cell for (cell,) in tx.rows("SELECT cell_id FROM runbook_wanted"))
+        chooses.append(server.version(tx.cursor.connection) >= 120000)
+
+    seen: set[int] = set()
+    chooses: list[bool] = []
+    results = [checked()]
+    with monkeypatch.context() as patched:
+        patched.setattr(inputs, "zstandard", None)
+        results.append(checked())
+    with monkeypatch.context() as patched:
+        patched.setattr(server, "assumed", server.OLDEST)
+        results.append(checked())
+    assert results[0] == results[1] == results[2]
+    every = {int(row["cell_id"]) for row in read(labeller.get(support.FULL))}
+    near = {cell for cell in every if cell >> 6 in {other >> 6 for other in seen}}
+    assert seen & every < near < every
+    assert loaded == [near if chooses[0] else every, every, every]
+
+
+@pytest.mark.parametrize("numbers", [[], [7], [-65, -1, 0, 63, 64, 4097], [-(2**31), 2**31 - 1]])
+def test_numbers_near_others(labeller: Labeller, numbers: list[int]) -> None:
+    """The condition holds for those alone that share all but the last 6 bits with a number."""
+    tried = [m for n in (*numbers, 1000) for m in range(n - 130, n + 130) if -(2**31) <= m < 2**31]
+
+    def look(tx: Any) -> None:
+        query = sql.SQL("SELECT unnest({}::integer[])")
+        condition = inputs.near(tx, "n", query.format(sql.Literal(numbers)))
+        found = tx.rows(
+            sql.SQL("SELECT n FROM ({}) AS tried (n) WHERE {}").format(
+                query.format(sql.Literal([*tried, None])), condition
+            )
+        )
+        assert [n for (n,) in found] == [n for n in tried if n >> 6 in {m >> 6 for m in numbers}]
+
+    support.check(labeller, support.step("grid_availability"), observe=look)
 
 
 def test_a_catalogue_that_is_not_there_is_named(labeller: Labeller) -> None:

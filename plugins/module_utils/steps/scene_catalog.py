@@ -75,7 +75,8 @@ class SceneCatalog(Step):
         self.area = inputs.area(tx, params["aoi"], params["aoi_index"]) if params["aoi"] else None
         self.static = inputs.names(tx, params["static_names"])
         self.catalog = "s3://{}/{}".format(tx.bucket, params["catalog"])
-        inputs.csv_table(tx, params["catalog"], "runbook_catalog", CATALOG, ["provider"])
+        self.rows = inputs.Csv(tx, params["catalog"], "runbook_catalog", CATALOG, ["provider"])
+        self.rows.fetch()
         tx.execute("CREATE TEMPORARY TABLE runbook_wanted (cell_id integer) ON COMMIT DROP")
         tx.execute(
             "CREATE TEMPORARY TABLE runbook_scenes ({}) ON COMMIT DROP".format(
@@ -122,6 +123,7 @@ class SceneCatalog(Step):
             ).format(area=self._area(), static=self.static)
         )
         tx.execute("ANALYZE runbook_wanted")
+        self.rows.load(inputs.near(tx, "cell_id", _sql.SQL("TABLE runbook_wanted")))
         tx.execute(
             "INSERT INTO runbook_scenes ({0}) SELECT {1}, coalesce(provider, 'planet')"
             " FROM runbook_catalog JOIN runbook_wanted USING (cell_id)".format(
