@@ -10,6 +10,7 @@ run, has done what its check showed, and has nothing to do when repeated.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import random
 import signal
@@ -123,6 +124,10 @@ class Operations(RuleBasedStateMachine):
     def begin(self, number: int) -> None:
         assume(number)  # the simplest example is the first rule over and over
         self.box.run("sandbox", "reset")
+        with self.box.database() as cursor:
+            self.geography = {
+                key: copied_out(cursor, query) for key, query in sequences.GEOGRAPHY.items()
+            }
         self.faulty = False
         self.by_hand = 0
         self.model = sequences.Model(self.box)
@@ -161,6 +166,26 @@ class Operations(RuleBasedStateMachine):
         if kind == "shutdown":
             assert "daemonNanny" not in self.box.crontab.read_text()
             assert not processes.daemons(Home(self.box.home / "sandbox"))
+
+    @rule(hint=st.sampled_from(["", "as surveyed"]))
+    def another_geography(self, hint: str) -> None:
+        """The same grid, with hints on the static sites or without."""
+        for key, text in self.geography.items():
+            body = text.replace("HINT", hint).encode()
+            self.box.s3().put_object(Bucket=self.box.status()["bucket"], Key=key, Body=body)
+        self.applied("geography.yml")
+
+    @rule(keep=st.integers(0, 8))
+    def prune(self, keep: int) -> None:
+        """Remove backups but the newest, and with them rows that only they have."""
+        self.model.nothing_is_lost()
+        before = self.manifests()
+        done = self.run("backups", "prune", "--keep", str(keep), "-i", "sandbox", "--yes")
+        assert done.returncode == 0
+        gone = sorted({*before} - {*self.manifests()})
+        assert len(gone) <= max(0, len(before) - keep)
+        for manifest in gone:
+            self.model.lose_backup(manifest)
 
     @rule(mapped=st.booleans())
     def iterate(self, mapped: bool) -> None:
@@ -408,7 +433,7 @@ class Operations(RuleBasedStateMachine):
     def understood(self, arguments: list[str], code: int, text: str) -> None:
         """A command ends well, refuses, or has met a learner's cluster that failed."""
         why = (text.strip().splitlines() or [""])[-1] if code else ""
-        print(f"exit {code}: runbook apply {' '.join(arguments)}\n  {why[-600:]}", flush=True)
+        print(f"exit {code}: runbook ... {' '.join(arguments)}\n  {why[-600:]}", flush=True)
         failing = {1} if arguments[0] == "iterate.yml" and self.faulty else set()
         assert code in {0, *REFUSED, *failing}, f"{arguments}: {code}\n{text[-3000:]}"
         assert "Traceback" not in text
@@ -426,6 +451,13 @@ class Operations(RuleBasedStateMachine):
         done = self.box.run(*arguments, exit_code=None)
         self.understood(list(arguments[1:]), done.returncode, done.stdout + done.stderr)
         return done
+
+
+def copied_out(cursor: Any, query: str) -> str:
+    """The rows of a query as a CSV with a header."""
+    written = io.StringIO()
+    cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER)", written)
+    return written.getvalue()
 
 
 def wait_for_end(pids: list[int]) -> None:

@@ -31,6 +31,22 @@ ROWS = {
 Row = tuple[str, ...]
 Rows = dict[str, set[Row]]
 
+#: The objects of geography.yml, from the tables of a new sandbox; HINT stands for a hint.
+GEOGRAPHY = {
+    "grid/master_grid.csv": (
+        "SELECT id, x, y, name, fwts, 'T' AS avail, date FROM master_grid"
+        " WHERE name::text NOT IN (SELECT name FROM kml_data_static)"
+    ),
+    "training_reference/reference_grid.csv": (
+        "SELECT id, x, y, g.name, fwts, s.kml_type AS avail, date"
+        " FROM master_grid g JOIN kml_data_static s ON s.name = g.name::text"
+    ),
+    "training_reference/kml_data_static.csv": (
+        "SELECT kml_type, name, 'HINT' AS hint FROM kml_data_static"
+    ),
+    "training_reference/qaqcfields.csv": "SELECT name, category, geom_clean FROM qaqcfields",
+}
+
 STATIC_NAMES = "planet/incoming_names_static_cluster1.csv"
 
 
