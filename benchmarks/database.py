@@ -416,9 +416,9 @@ def large(bench: Country, cells: int) -> None:
             f"| {name} | {run.seconds:.1f} | {run.memory:.0f} | {run.space:.0f} | {run.scans:.0f} |"
         )
     print(
-        f"\ncheck: {check.seconds / apply.seconds:.2f} of the apply (held to 2), {check.space:.0f} MB "
-        f"of temporary space (held to 200), {max(check.memory, apply.memory):.0f} MB of memory "
-        "(held to 300)"
+        f"\ncheck: {check.seconds / apply.seconds:.2f} of the apply (held to 2), "
+        f"{check.space:.0f} MB of temporary space (held to 200), "
+        f"{max(check.memory, apply.memory):.0f} MB of memory (held to 300)"
     )
 
 
