@@ -5,9 +5,19 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Check mode and diff are full in every module of the collection."""
+    """What every module has: check mode and diff in full, and the plan that it is held to."""
 
     DOCUMENTATION = r"""
+options:
+  planned:
+    description:
+      - The changes that the check run returned, each an entry of RV(plan), with the texts C(before)
+        and C(after) of its diff where it changes something. Set by the engine, not by playbooks.
+      - If the module is about to make other changes, it makes none, and the task fails with
+        C(error_kind) C(stale), naming planned and found. A database transaction compares before its
+        commit. Which daemons run is not compared. Without the option nothing is.
+    type: list
+    elements: dict
 attributes:
   check_mode:
     description: Can run in check mode and says exactly what it would do, changing nothing.

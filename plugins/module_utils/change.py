@@ -17,6 +17,9 @@ class Change:
     is real exactly when ``changed`` says so. ``counts`` holds numbers by meaning (``rows_deleted``,
     ``bytes``). ``fingerprint`` identifies what was read, for saved plans; it is derived from
     ``before`` unless given. Never put a secret into any of them.
+
+    ``volatile``: what is there comes and goes by itself, as processes do. A real run may find
+    another state of it than its check did; only resource and fingerprint must be the planned ones.
     """
 
     resource: str
@@ -25,6 +28,7 @@ class Change:
     after: str
     counts: Mapping[str, int] = field(default_factory=dict)
     fingerprint: str = ""
+    volatile: bool = False
 
     @property
     def changed(self) -> bool:

@@ -347,17 +347,23 @@ def plan(state: State, params: Params) -> Plan:
             "the loop needs labels, and the profile {} does not run "
             "generate_consensus_daemon".format(title(names))
         )
-    content = edited.encode("utf-8", "surrogateescape") if change.changed else None
-    return Plan([*state.modes, change], warnings=warnings, work=content)
+    return Plan([*state.modes, change], warnings=warnings, work=(state.text, edited))
 
 
 def apply(decided: Plan, params: Params) -> None:
-    """Make the scripts executable, then write the crontab."""
-    *modes, _ = decided.changes
+    """Make the scripts executable, then write the crontab.
+
+    It is read again: between reading and writing the loop's command was tried, for seconds.
+    """
+    *modes, change = decided.changes
+    if change.changed:
+        tab = _tab(params)
+        before, after = (text.encode("utf-8", "surrogateescape") for text in decided.work)
+        files.require_same(tab.name, before, tab.read())
     for mode in modes:
         files.make_executable(mode.resource)
-    if decided.work is not None:
-        _tab(params).write(decided.work)
+    if change.changed:
+        tab.write(after)
 
 
 #: The module crontab_profile.

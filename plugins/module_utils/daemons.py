@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import Any, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from . import files
 from .change import Change
@@ -142,7 +143,7 @@ def start(home: str, name: str, settle: float) -> None:
     ends within ``settle`` seconds.
     """
     output = os.path.join(home, "log", name + ".oe.log")
-    script = os.path.join(home, "common", name + ".py")
+    script = _script(home, name)
     try:
         with open(output, "ab") as log:
             process = subprocess.Popen(
@@ -177,27 +178,36 @@ def _interpreter(script: str) -> list[str]:
 
 @dataclass(frozen=True)
 class State:
-    """What runs, without what earlier steps of a check stop, and the pid files that are there."""
+    """What runs, without what earlier steps of a check stop, and the pid files that are there.
+
+    ``scripts``: SHA-256 of those that are to run.
+    """
 
     running: Sequence[Process]
     pid_files: Sequence[str]
+    scripts: Mapping[str, str]
 
 
 def observe(params: Params) -> State:
     """Find the daemons. Raises InvalidInput for those that could not be started."""
     home = _home(params)
+    scripts: Dict[str, str] = {}
     if params["state"] == "started":
         _require_startable(home, params["names"])
+        for name in sorted(set(params["names"])):
+            content = files.read(_script(home, name)) or b""
+            scripts[name] = hashlib.sha256(content).hexdigest()
     names = sorted(set(params["names"] or NAMES).difference(params["stopped_in_check"] or ()))
     pid_files = [_pid_file(home, name) for name in names]
-    return State(find(home, names), [path for path in pid_files if os.path.exists(path)])
+    there = [path for path in pid_files if os.path.exists(path)]
+    return State(find(home, names), there, scripts)
 
 
 def _require_startable(home: str, names: Optional[Sequence[str]]) -> None:
     if not names:
         raise InvalidInput("names is missing; name the daemons to start")
     for name in sorted(set(names)):
-        script = os.path.join(home, "common", name + ".py")
+        script = _script(home, name)
         if not os.path.isfile(script):
             raise InvalidInput("there is no {}; home must be labeller's checkout".format(script))
     if not os.path.isdir(os.path.join(home, "log")):
@@ -205,7 +215,11 @@ def _require_startable(home: str, names: Optional[Sequence[str]]) -> None:
 
 
 def plan(state: State, params: Params) -> Plan:
-    """Which daemons are stopped, or which ones started."""
+    """Which daemons are stopped, or which ones started.
+
+    Cron starts them and they end without runbook, so what runs is volatile; what must be as planned
+    are the scripts that are to run.
+    """
     daemons = [each.name for each in state.running if each.role == "daemon"]
     if params["state"] == "stopped":
         return Plan([_stopping(state, _home(params))], {"stopped": daemons})
@@ -218,21 +232,22 @@ def plan(state: State, params: Params) -> Plan:
         "".join(line(name) for name in names if name in daemons),
         "".join(line(name) for name in names),
         {"processes": len(starting)},
+        json.dumps(state.scripts, sort_keys=True),
+        volatile=True,
     )
     return Plan([change], {"started": starting})
 
 
 def _stopping(state: State, home: str) -> Change:
     lines = [str(process) for process in state.running] + list(state.pid_files)
-    kinds = [(each.name, each.role) for each in state.running]
     return Change(
         "daemons of {}".format(home),
         "stop",
         "".join(line + "\n" for line in lines),
         "",
         {"processes": len(state.running)},
-        # Pids differ from one start to the next; a plan is not stale because of that.
-        hashlib.sha256(repr(kinds).encode()).hexdigest(),
+        "any processes",
+        volatile=True,
     )
 
 
@@ -265,6 +280,10 @@ def _remove(path: str) -> None:
         return
     except OSError as error:
         raise ModuleFailure("cannot remove {}: {}".format(path, error.strerror)) from error
+
+
+def _script(home: str, name: str) -> str:
+    return os.path.join(home, "common", name + ".py")
 
 
 def _pid_file(home: str, name: str) -> str:

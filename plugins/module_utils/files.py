@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Sequence
 
 from .change import Change
-from .errors import ModuleFailure
+from .errors import ModuleFailure, Stale
 
 
 def read(path: str) -> bytes | None:
@@ -72,6 +72,15 @@ def _owner(found: os.stat_result) -> str:
     with suppress(KeyError):
         group = grp.getgrgid(found.st_gid).gr_name
     return "{}:{}".format(user, group)
+
+
+def require_same(name: str, before: bytes | None, now: bytes | None) -> None:
+    """Raise Stale when the content was changed after it was read for a decision."""
+    if before != now:
+        raise Stale(
+            "{}: another process changed it while this step worked; nothing was changed by this "
+            "step. Run the same command again".format(name)
+        )
 
 
 def replace(path: str, content: bytes, mode: int | None = None) -> None:

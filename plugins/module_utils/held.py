@@ -3,14 +3,15 @@
 """Hold a real run to its plan: what a step is about to do must be what its check run returned.
 
 The engine keeps the result of each step of the check run, and the action plugin gives it to the
-same step of the real run, as its option ``planned`` (``of_result``). A step compares its changes
-(``require``) at the last moment at which it has changed nothing: a transaction before its commit.
-Without a plan, as under ansible-playbook, nothing is compared. A Change holds no volatile value.
+same step of the real run, as its option ``planned`` (``of_result``), which every module has. A step
+compares its changes (``require``) at the last moment at which it has changed nothing: a transaction
+before its commit. Without a plan, as under ansible-playbook, nothing is compared.
 """
 
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
 from .change import result
@@ -19,11 +20,14 @@ from .errors import Stale
 if TYPE_CHECKING:
     from .change import Change
 
-#: The option of every module that holds itself to a plan.
+#: The option of every module (``module.Module`` adds it).
 ARGUMENT: Dict[str, Any] = {"planned": {"type": "list", "elements": "dict"}}
 
 #: What Ansible puts in the place of a value that a no_log option has.
 _MASK = "********"
+#: What is compared of a change that is ``volatile``.
+_OF_VOLATILE = frozenset({"resource", "before_fingerprint"})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 #: How much of a text a message shows.
 _SHOWN = 300
 
@@ -43,9 +47,12 @@ def of_result(done: Mapping[str, Any]) -> List[Dict[str, Any]]:
 
 
 def require(
-    planned: Optional[Sequence[Mapping[str, Any]]], changes: Sequence[Change], where: str
+    planned: Optional[Sequence[Mapping[str, Any]]], changes: Sequence[Change], where: str = ""
 ) -> None:
-    """Raise Stale unless the changes are the planned ones; None as a plan compares nothing."""
+    """Raise Stale unless the changes are the planned ones; None as a plan compares nothing.
+
+    ``where`` begins the message, for changes whose names do not say it.
+    """
     if planned is None:
         return
     found = of_result(result(changes))
@@ -53,13 +60,21 @@ def require(
     for number in range(max(len(planned), len(found))):
         wanted = planned[number] if number < len(planned) else {}
         done = found[number] if number < len(found) else {}
-        differs = [key for key in wanted or done if not _same(wanted.get(key), done.get(key))]
+        volatile = number < len(changes) and changes[number].volatile
+        differs = [
+            key
+            for key in wanted or done
+            if not (volatile and key not in _OF_VOLATILE)
+            and not _same(wanted.get(key), done.get(key))
+        ]
         if differs:
             problems.append(_problem(wanted, done, differs))
     if problems:
         raise Stale(
-            "{}: this is not what was planned: {}; nothing was changed. Something has changed "
-            "since the check; run it again to make a new plan".format(where, "; ".join(problems))
+            "{}this is not what was planned: {}; nothing was changed. Something has changed "
+            "since the check; run it again to make a new plan".format(
+                where and where + ": ", "; ".join(problems)
+            )
         )
 
 
@@ -78,8 +93,9 @@ def _problem(wanted: Mapping[str, Any], done: Mapping[str, Any], differs: Sequen
     shown = [key for key in ("counts", "action", "before", "after") if key in differs]
     if not shown:
         return "{}: its content is not what the check read".format(done["resource"])
+    sides = [(wanted, done), (done, wanted)]
     return "{}: planned {}, found {}".format(
-        done["resource"], *(_values(entry, shown[0]) for entry in (wanted, done))
+        done["resource"], *(_values(one, shown[0], other) for one, other in sides)
     )
 
 
@@ -87,10 +103,12 @@ def _named(entry: Mapping[str, Any]) -> str:
     return "{} ({})".format(entry["resource"], _values(entry, "counts")) if entry else "nothing"
 
 
-def _values(entry: Mapping[str, Any], key: str) -> str:
-    """What an entry says under a key, on one line."""
+def _values(entry: Mapping[str, Any], key: str, other: Mapping[str, Any] = _NOTHING) -> str:
+    """What an entry says under a key, on one line; of a text the lines that another has not."""
     if key == "counts":
         counts = ["{} {:,}".format(name, number) for name, number in entry[key].items()]
         return ", ".join(counts) or str(entry["action"])
-    text = " / ".join(str(entry.get(key, "no change")).split("\n")).rstrip(" /") or "nothing"
+    known = set(str(other.get(key, "")).split("\n"))
+    lines = [line for line in str(entry.get(key, "no change")).split("\n") if line not in known]
+    text = " / ".join(lines).rstrip(" /") or "nothing"
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

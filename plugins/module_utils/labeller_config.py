@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import os
 import re
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Iterable, Mapping, Optional
 
 from . import aws, ec2, files
@@ -383,6 +385,16 @@ class State:
     restart_pending: bool
 
 
+def fingerprint(params: Params, content: Optional[bytes]) -> str:
+    """Identifies a configuration with its secrets, for plans, which must not hold them.
+
+    Keyed by all secrets of the run: who knows some of them can try out no other one.
+    """
+    options = ARGUMENTS["parameters"]["options"]
+    secrets = [str(params["parameters"][name]) for name in options if options[name].get("no_log")]
+    return hmac.new(json.dumps(secrets).encode(), content or b"", hashlib.sha256).hexdigest()
+
+
 def observe(params: Params) -> State:
     """Read configuration, template, copy and EC2. Raises for parameters that cannot be used."""
     _require_yaml()
@@ -420,6 +432,7 @@ def plan(state: State, params: Params) -> Plan:
         "write",
         "" if state.mode is None else mode_line(state.mode) + before,
         mode_line(MODE) + after,
+        fingerprint=fingerprint(params, state.content),
     )
     keep = state.content is not None and before == after
     facts = {
@@ -429,8 +442,10 @@ def plan(state: State, params: Params) -> Plan:
         "subnet_id": state.instance.subnet_id,
         "web_changed": state.restart_pending or _web_differs(state.on_host, config),
     }
-    changes = [local, state.copy.change(config)]
-    return Plan(changes, facts, work=state.content if keep else render(config))
+    copy = state.copy.change(config)
+    changes = [local, replace(copy, fingerprint=fingerprint(params, state.copy.content))]
+    new = state.content if keep else render(config)
+    return Plan(changes, facts, work=(state.content, new))
 
 
 def _web_differs(before: Optional[Config], after: Config) -> bool:
@@ -442,14 +457,16 @@ def _web_differs(before: Optional[Config], after: Config) -> bool:
 def apply(decided: Plan, params: Params) -> None:
     """Write the file, then the copy."""
     local, remote = decided.changes
+    before, content = decided.work
+    files.require_same(local.resource, before, files.read(local.resource))
     pending = params["restart_file"]
     if pending and decided.facts["web_changed"] and not os.path.exists(pending):
         # Before the configuration: a kill in between leads to a restart too many, never to none.
         files.replace(pending, b"The web server must be restarted: config.yaml changed.\n", MODE)
     if local.changed:
-        files.replace(local.resource, decided.work, MODE)
+        files.replace(local.resource, content, MODE)
     if remote.changed:
-        _copy(params).write(decided.work)
+        _copy(params).write(content)
 
 
 def observe_to_verify(params: Params) -> Mapping[str, Config]:
@@ -516,6 +533,7 @@ class Found:
     there: bool = False
     cipher: Optional[str] = None
     config: Optional[Config] = None
+    content: bytes = b""
 
     def change(self, config: Config) -> Change:
         """What writing ``config`` changes."""
@@ -559,8 +577,8 @@ class _Copy:
                 return Found(self.name)
             content, cipher = response["Body"].read(), response.get("ServerSideEncryption")
         with suppress(InvalidInput):
-            return Found(self.name, True, cipher, parse(content, self.name))
-        return Found(self.name, True, cipher)
+            return Found(self.name, True, cipher, parse(content, self.name), content)
+        return Found(self.name, True, cipher, content=content)
 
     def write(self, content: bytes) -> None:
         """Put the object in place."""

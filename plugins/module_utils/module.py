@@ -57,8 +57,8 @@ def composed(
     """The logic of a module that reads, then decides, then changes.
 
     ``observe`` changes nothing; ``plan`` reads only its arguments. Either refuses what
-    ``apply`` could not do. What a real run finds must be the option ``planned``, for a module that
-    has it, before ``apply`` is called; that may return facts that only it can know. Options named
+    ``apply`` could not do. What a real run finds must be the option ``planned``, if that is given,
+    before ``apply`` is called; that may return facts that only it can know. Options named
     ``..._in_check`` say what earlier steps of a check have not done; a real run sees None.
     """
 
@@ -71,8 +71,7 @@ def composed(
         decided = plan(observe(params), params)
         facts = dict(decided.facts)
         if not check_mode:
-            where = decided.changes[0].resource if decided.changes else ""
-            held.require(params.get("planned"), decided.changes, where)
+            held.require(params.get("planned"), decided.changes)
             facts.update(apply(decided, params) or {})
         return result(decided.changes, warnings=list(decided.warnings), **facts)
 
@@ -96,7 +95,8 @@ class Module:
     """
 
     def __init__(self, argument_spec: Mapping[str, Any], logic: Logic, **requirements: Any) -> None:
-        self.argument_spec, self.requirements = dict(argument_spec), requirements
+        self.argument_spec = {**argument_spec, **held.ARGUMENT}
+        self.requirements = requirements
         self._logic = logic
 
     def main(self) -> None:

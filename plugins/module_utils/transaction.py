@@ -45,7 +45,6 @@ COMMON_ARGUMENTS: dict[str, Any] = {
     "bucket": {"type": "str"},
     "lease": {"type": "int"},
     "allowed_triggers": {"type": "list", "elements": "str", "default": []},
-    **held.ARGUMENT,
 }
 
 # One number for all of us: pg_advisory_lock(bigint), "runbook" in ASCII.

@@ -47,7 +47,6 @@ extends_documentation_fragment:
   - labeller.runbook.postgres
   - labeller.runbook.aws
   - labeller.runbook.transaction
-  - labeller.runbook.held
   - labeller.runbook.lease
   - labeller.runbook.plan
 """

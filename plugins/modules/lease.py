@@ -48,10 +48,9 @@ options:
     type: list
     elements: str
     default: []
-author:
-  - The runbook developers (@agroimpacts)
 extends_documentation_fragment:
   - labeller.runbook.postgres
+  - labeller.runbook.plan
 """
 
 EXAMPLES = r"""

@@ -172,7 +172,6 @@ options:
     type: path
 extends_documentation_fragment:
   - labeller.runbook.postgres
-  - labeller.runbook.held
   - labeller.runbook.lease
   - labeller.runbook.aws
   - labeller.runbook.plan
@@ -254,7 +253,6 @@ diff:
 
 from ansible_collections.labeller.runbook.plugins.module_utils import (
     aws,
-    held,
     marker,
     module,
     postgres,
@@ -283,7 +281,6 @@ ARGUMENTS = {
             "keep_default": {"type": "list", "elements": "str", "default": []},
         },
     },
-    **held.ARGUMENT,
     "lease": {"type": "int"},
     "same_instance": {"type": "bool", "default": True},
     "run": {

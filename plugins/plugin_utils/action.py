@@ -62,7 +62,7 @@ class ActionModule(ActionBase):
         are the task's: ``inventory_hostname`` and the task's name say which step this is.
         """
         arguments = dict(self._task.args)
-        if self._name in planned.MODULES and not self._task.check_mode:
+        if not self._task.check_mode:
             path, uuid = self._task.get_path(), self._task._uuid
             changes = planned.of_task(path, uuid, variables)
             if changes is not None:

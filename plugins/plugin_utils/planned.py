@@ -3,8 +3,9 @@
 """What the check run of this run planned for a step: the option ``planned`` of its module.
 
 The engine writes the results of the check run into a file of the run's private folder, named by
-RUNBOOK_PLANNED (engine/runbook/execute/translate.py says how a step is named). Steps that the
-check could only skip are not in it, and without an engine there is none: then nothing is
+RUNBOOK_PLANNED (engine/runbook/execute/translate.py says how a step is named). A step that its
+condition left out of the check is planned to change nothing. What a check that saw to the end does
+not have, as a ``rescue``, is not in the file, and without an engine there is none: then nothing is
 compared.
 """
 
@@ -17,15 +18,6 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 from ansible_collections.labeller.runbook.plugins.module_utils import held
-
-#: The modules with the option ``planned``.
-MODULES = frozenset(
-    {
-        "configuration", "database_consistent", "f_pool", "f_sites", "geography",
-        "grid_availability", "iteration", "pg_clear", "pg_transaction", "run_marker",
-        "s3_table_backup", "scene_catalog", "static_sites", "worker_qualifications",
-    }
-)  # fmt: skip
 
 
 def of_task(
@@ -46,7 +38,9 @@ def of_task(
         sort_keys=True,
         default=str,
     )
-    results = json.loads(Path(file).read_text(encoding="utf-8")).get(step, [])
+    results = json.loads(Path(file).read_text(encoding="utf-8")).get(step)
+    if not results:
+        return results
     name = hashlib.sha256(step.encode()).hexdigest()
     for number, result in enumerate(results):
         if _claimed(Path("{}.{}.{}".format(file, name, number)), uuid):

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import crontab
+from ansible_collections.labeller.runbook.plugins.module_utils import crontab, held
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     InvalidInput,
     ModuleFailure,
     Refused,
+    Stale,
 )
 
 if TYPE_CHECKING:
@@ -393,3 +394,34 @@ def test_a_denied_crontab_names_the_user(
 def test_an_unknown_user_is_named(home: Path) -> None:
     with pytest.raises(ModuleFailure, match="nosuchuser"):
         profile(home, None, user="nosuchuser")
+
+
+@pytest.mark.parametrize("moved", ["crontab", "worker_notification_daemon.py"])
+def test_what_moved_since_the_check_is_stale(home: Path, moved: str) -> None:
+    file = home / "crontab"
+    file.write_text("0 3 * * * nightly\n")
+    planned = held.of_result(profile(home, file, check=True))
+    if moved == "crontab":
+        file.write_text("0 4 * * * nightly\n")
+    else:
+        (home / "common" / moved).chmod(0o755)
+    before = file.read_bytes()
+    with pytest.raises(Stale, match=moved):
+        profile(home, file, planned=planned)
+    assert file.read_bytes() == before
+    planned = held.of_result(profile(home, file, check=True))
+    assert profile(home, file, planned=planned)["changed"]
+
+
+def test_a_line_that_is_added_while_the_loop_is_tried_is_not_lost(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = home / "crontab"
+    file.write_text("0 3 * * * nightly\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            crontab.loop_call, "verify", lambda _: file.write_text("0 4 * * * nightly\n")
+        )
+        with pytest.raises(Stale, match="crontab: another process changed it"):
+            profile(home, file)
+    assert file.read_text() == "0 4 * * * nightly\n"

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import daemons
+from ansible_collections.labeller.runbook.plugins.module_utils import daemons, held
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     InvalidInput,
     ModuleFailure,
+    Stale,
 )
 from waiting import until
 
@@ -186,15 +187,34 @@ def test_two_stops_at_once_both_succeed(home: Path, started: Start) -> None:
         assert not list((home / "log").glob("*.pid"))
 
 
-def test_the_fingerprint_knows_names_not_pids(home: Path, started: Start) -> None:
-    prints = []
-    for _ in range(2):
-        process = started(str(home / "common" / "create_hit_daemon.py"))
-        prints.append(module(home, "stopped", check=True)["plan"][0]["before_fingerprint"])
-        process.kill()
-        process.wait()
-    assert prints[0] == prints[1]
-    assert module(home, "stopped", check=True)["plan"][0]["before_fingerprint"] != prints[0]
+def test_what_cron_starts_or_what_ends_after_the_check_is_not_stale(
+    home: Path, started: Start
+) -> None:
+    script = str(home / "common" / "create_hit_daemon.py")
+    process = started(script)
+    one = held.of_result(module(home, "stopped", check=True))
+    process.kill()
+    process.wait()
+    none = held.of_result(module(home, "stopped", check=True))
+    started(script)
+    started(str(home / "common" / "select_n_sites.py"))
+    done = module(home, "stopped", planned=one)
+    assert done["stopped"] == ["create_hit_daemon", "select_n_sites"]
+    started(script)
+    assert module(home, "stopped", planned=none)["stopped"] == ["create_hit_daemon"]
+
+
+def test_another_script_than_the_planned_one_is_not_started(home: Path) -> None:
+    names = ["create_hit_daemon"]
+    planned = held.of_result(module(home, "started", names=names, check=True))
+    script = home / "common" / "create_hit_daemon.py"
+    script.write_text(OBEDIENT + "pass\n")
+    with pytest.raises(Stale, match="daemons of .*: its content is not what the check read"):
+        module(home, "started", names=names, planned=planned)
+    assert daemons.find(str(home), names) == []
+    script.write_text(OBEDIENT)
+    assert module(home, "started", names=names, planned=planned)["started"] == names
+    assert module(home, "started", names=names, planned=planned)["started"] == [], "it runs by now"
 
 
 def test_started_detached_once_with_pid_and_output(home: Path) -> None:

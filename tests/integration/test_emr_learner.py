@@ -12,7 +12,12 @@ from typing import Any
 import boto3
 import pytest
 import terraform_files
-from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput, Refused
+from ansible_collections.labeller.runbook.plugins.module_utils import held
+from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
+    InvalidInput,
+    Refused,
+    Stale,
+)
 from ansible_collections.labeller.runbook.plugins.module_utils.learner import clusters, emr
 
 _numbers = itertools.count()
@@ -268,3 +273,31 @@ def test_a_state_with_a_cluster_of_another_run_is_refused(terraform: dict[str, A
     api.terminate_job_flows(JobFlowIds=[own, other])
     hold(other)
     assert not clusters.run(terraform, True)["changed"]
+
+
+def test_what_moved_since_the_check_is_stale(params: dict[str, Any]) -> None:
+    """The kept request, the subnet of the EC2 instance with the name."""
+    s3, ec2, bucket = client(params, "s3"), client(params, "ec2"), params["parameters"]["bucket"]
+    key = emr.run(params, False)["request_key"]
+    wanted = with_(params, worker_count=131)
+    planned = held.of_result(emr.run(wanted, True))
+    kept = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    s3.put_object(Bucket=bucket, Key=key, Body=kept.replace(b"130", b"129"))
+    with pytest.raises(Stale, match=f"{key}: planned .*, found"):
+        emr.run({**wanted, "planned": planned}, False)
+    assert b"131" not in s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    s3.put_object(Bucket=bucket, Key=key, Body=kept)
+    name = params["parameters"]["ec2_instance"]
+    found = ec2.describe_instances(Filters=[{"Name": "tag:Name", "Values": [name]}])
+    old = found["Reservations"][0]["Instances"][0]
+    subnet = ec2.create_subnet(
+        VpcId=old["VpcId"], CidrBlock="10.0.2.0/24", AvailabilityZone="us-east-1a"
+    )["Subnet"]["SubnetId"]
+    ec2.delete_tags(Resources=[old["InstanceId"]], Tags=[{"Key": "Name"}])
+    ec2.run_instances(
+        ImageId="ami-12c6146b", MinCount=1, MaxCount=1, SubnetId=subnet,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}],
+    )  # fmt: skip
+    with pytest.raises(Stale, match=f"{key}: "):
+        emr.run({**wanted, "planned": planned}, False)
+    assert emr.run({**wanted, "planned": held.of_result(emr.run(wanted, True))}, False)["changed"]

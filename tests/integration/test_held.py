@@ -69,14 +69,14 @@ def test_a_trigger_that_does_more_than_is_known(labeller: Labeller, body: str, f
         ),
         (
             "UPDATE system_data SET value = '58' WHERE key = 'CurQaqcGid'",
-            "planned CurQaqcGid = 57 .* found CurQaqcGid = 58",
+            "planned CurQaqcGid = 57, found CurQaqcGid = 58",
         ),
         (
             (
                 "UPDATE kml_data_static SET kml_type = 'I' WHERE gid = (SELECT max(gid) FROM"
                 " kml_data_static WHERE kml_type = 'Q')"
             ),
-            "kml_data .*: planned I: 8 .* found I: 9",
+            "kml_data .*: planned .*I: 8.* found .*I: 9",
         ),
     ],
 )

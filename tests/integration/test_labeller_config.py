@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 import yaml
+from ansible_collections.labeller.runbook.plugins.module_utils import held
 from ansible_collections.labeller.runbook.plugins.module_utils import labeller_config as lc
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     InvalidInput,
     ModuleFailure,
     Refused,
+    Stale,
 )
 
 if TYPE_CHECKING:
@@ -252,3 +254,41 @@ def test_a_restart_is_due_until_it_is_recorded(params: dict[str, Any], home: Pat
     assert not lc.run(params, False)["web_changed"]
     assert not lc.run(with_(params, number_outgoing_names=20), False)["web_changed"]
     assert not due.exists()
+
+
+def test_what_moved_since_the_check_is_stale(
+    params: dict[str, Any], home: Path, launch: Callable[[str], Any]
+) -> None:
+    """A key of the file, a secret of it, the copy, the EC2 instance with the name."""
+    lc.run(params, False)
+    path, wanted = home / "common" / "config.yaml", with_(params, run_id=92, aws_secret="other")
+    original = path.read_bytes()
+    copy = {"Bucket": params["parameters"]["bucket"], "Key": "config_ghana_3.yaml"}
+    s3, ec2 = client(params, "s3"), client(params, "ec2")
+
+    def stale(named: str) -> None:
+        state = path.read_bytes(), object_of(params)["Body"].read()
+        with pytest.raises(Stale, match=named) as caught:
+            lc.run({**wanted, "planned": planned}, False)
+        assert state == (path.read_bytes(), object_of(params)["Body"].read())
+        assert not any(secret in str(caught.value) for secret in SECRETS.values())
+
+    planned = held.of_result(lc.run(wanted, True))
+    assert not any(secret in json.dumps(planned) for secret in SECRETS.values())
+    path.write_bytes(original.replace(b"MAIL_PORT: 25", b"MAIL_PORT: 26"))
+    stale("config.yaml: planned labeller.MAIL_PORT: 25, found labeller.MAIL_PORT: 26")
+    path.write_bytes(original.replace(b"aws/secret+1", b"aws/secret+2"))
+    stale("config.yaml: its content is not what the check read")
+    path.write_bytes(original)
+    cipher = {"ServerSideEncryption": "AES256"}
+    s3.put_object(**copy, Body=original.replace(b"runid: 0", b"runid: 4"), **cipher)
+    stale("s3://.*config_ghana_3.yaml: planned learner.runid: 0, found learner.runid: 4")
+    s3.put_object(**copy, Body=original, **cipher)
+    name = params["parameters"]["ec2_instance"]
+    (here,) = ec2.describe_instances(Filters=[{"Name": "tag:Name", "Values": [name]}])[
+        "Reservations"
+    ]
+    ec2.delete_tags(Resources=[here["Instances"][0]["InstanceId"]], Tags=[{"Key": "Name"}])
+    launch(name)
+    stale("config.yaml: planned labeller.db_host: [0-9.]*, found labeller.db_host: ")
+    assert lc.run({**wanted, "planned": held.of_result(lc.run(wanted, True))}, False)["changed"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.labeller.runbook.plugins.plugin_utils import planned
 
-from runbook import collection
-from runbook.execute import translate
+from runbook.execute import runner, translate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +29,7 @@ def environment(folder: Path, *events: dict[str, Any]) -> dict[str, str]:
     found: dict[str, list[Any]] = {}
     for raw in events:
         for step, result in translate.planned(raw):
-            found.setdefault(step, []).append(result)
+            found.setdefault(step, []).extend([result] if result else [])
     (folder / "planned.json").write_text(json.dumps(found))
     return {"RUNBOOK_PLANNED": str(folder / "planned.json")}
 
@@ -71,9 +70,26 @@ def test_the_place_is_the_file_whatever_link_leads_there(tmp_path: Path) -> None
     assert resource(f"{tmp_path}/p.yml:1", "a", {}, given) == "r1"
 
 
-def test_it_is_given_to_the_modules_that_have_the_option() -> None:
-    names = {path.stem for path in (collection.root() / "plugins" / "modules").glob("*.py")}
-    package = "ansible_collections.labeller.runbook.plugins.modules"
-    modules = {name: importlib.import_module(f"{package}.{name}") for name in names}
-    with_option = {name for name, it in modules.items() if "planned" in it.MODULE.argument_spec}
-    assert with_option == planned.MODULES
+def skipped(path: str, **more: Any) -> dict[str, Any]:
+    return {**event(path, {"skipped": True, **more}), "event": "runner_on_skipped"}
+
+
+def test_a_step_that_the_check_left_out_is_planned_to_change_nothing(tmp_path: Path) -> None:
+    items = [{**done(2), "ansible_loop_var": "item", "item": 2},
+             {"skipped": True, "ansible_loop_var": "item", "item": 3}]  # fmt: skip
+    given = environment(
+        tmp_path, skipped("/p.yml:1"), skipped("/p.yml:2"), event("/p.yml:2", done(1)),
+        event("/p.yml:3", {"results": items}),
+    )  # fmt: skip
+    assert planned.of_task("/p.yml:1", "a", {"inventory_hostname": "one"}, given) == []
+    assert resource("/p.yml:2", "b", {}, given) == "r1"
+    three = {"inventory_hostname": "one", "ansible_loop_var": "item", "item": 3}
+    assert planned.of_task("/p.yml:3", "c", three, given) == []
+
+
+def test_what_a_check_could_not_see_may_decide_about_later_steps() -> None:
+    ran, left_out = {"plan": [], "diff": []}, "a step that its condition left out"
+    watch = SimpleNamespace(planned={"a step": [ran], left_out: []}, unchecked=[])
+    assert runner._planned(watch) == watch.planned
+    watch.unchecked = ["Run a command"]
+    assert runner._planned(watch) == {"a step": [ran]}

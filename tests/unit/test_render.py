@@ -369,7 +369,7 @@ def test_brief_is_one_line_when_there_is_nothing_to_do() -> None:
 def test_brief_says_of_an_apply_what_it_did_once() -> None:
     assert brief(only_check=False, changed=True) == [
         f"{AT} changed: Write [h]",
-        f"{AT} Done: 1 step changed something.",
+        f"{AT} Done, as planned: 1 step changed something.",
     ]
 
 

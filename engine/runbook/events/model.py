@@ -159,7 +159,8 @@ class RunFinished(Event):
     """A check run or a real run ended.
 
     ``unfinished`` is the step that an interruption cut off, ``unchecked`` are the steps that the
-    check could only skip, as foreign commands.
+    check could only skip, as foreign commands. ``unplanned`` is what a real run that ended well did
+    otherwise than planned (``score``).
     """
 
     check: bool
@@ -168,6 +169,7 @@ class RunFinished(Event):
     seconds: float
     unfinished: str = ""
     unchecked: list[str] = field(default_factory=list)
+    unplanned: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,7 @@ class Outcome:
     ``unfinished`` is the step that was running when it was cut off, ``unchecked`` are those that a
     check could only skip. ``planned``: what each step returned, as its module holds itself to it in
     the real run (``translate.planned``); with secrets as Ansible masks them, so for no renderer.
+    Empty for a step that its condition left out, unless it depends on what was not checked.
     """
 
     exit_code: ExitCode
@@ -252,8 +253,13 @@ def _outcome(watch: Watch, code: int | None) -> Outcome:
         _message(watch, exit_code),
         watch.running if exit_code == ExitCode.INTERRUPTED else "",
         tuple(watch.unchecked),
-        watch.planned,
+        _planned(watch),
     )
+
+
+def _planned(watch: Watch) -> dict[str, Any]:
+    """What the real run is held to; what a check cannot do may decide about steps it left out."""
+    return {step: done for step, done in watch.planned.items() if done or not watch.unchecked}
 
 
 def _exit_code(watch: Watch, code: int | None) -> ExitCode:

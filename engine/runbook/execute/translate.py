@@ -58,22 +58,25 @@ def events(raw: Raw, reached: Mapping[str, Raw] | None = None) -> list[Event]:
     return [translator(data)] if translator else []
 
 
-def planned(raw: Raw) -> Iterator[tuple[str, dict[str, Any]]]:
+def planned(raw: Raw) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """The steps that ended, and the changes that their modules returned: ``plan`` and ``diff``.
 
-    A step is named by host, place in the playbook and item of a loop, as the action plugin names it
-    in the next run (plugins/plugin_utils/planned.py); ids of tasks are new in each run.
+    None for a step that its condition left out. A step is named by host, place in the playbook and
+    item of a loop, as the action plugin names it in the next run
+    (plugins/plugin_utils/planned.py); ids of tasks are new in each run.
     """
-    if raw.get("event") != "runner_on_ok":
+    if raw.get("event") not in ("runner_on_ok", "runner_on_skipped"):
         return
     data: Raw = raw.get("event_data") or {}
     place = os.path.realpath(str(data.get("task_path", "")))
     for result in _items(data.get("res") or {}):
+        variable = result.get("ansible_loop_var")
+        item = [result.get(variable)] if variable else []
+        step = json.dumps([data.get("host"), place, *item], sort_keys=True, default=str)
         if "plan" in result:
-            variable = result.get("ansible_loop_var")
-            item = [result.get(variable)] if variable else []
-            step = json.dumps([data.get("host"), place, *item], sort_keys=True, default=str)
             yield step, {"plan": result["plan"], "diff": result.get("diff")}
+        elif result.get("skipped"):
+            yield step, None
 
 
 def _play_started(data: Raw) -> Event:

@@ -169,7 +169,7 @@ class Watch:
     def _take(self, raw: Mapping[str, Any]) -> None:
         self._pid = raw.get("pid", self._pid)
         for step, done in translate.planned(raw):
-            self.planned.setdefault(step, []).append(done)
+            self.planned.setdefault(step, []).extend([done] if done else [])
         for event in translate.events(raw, self._reached):
             if (self.asked or self.broken) and isinstance(event, Notice):
                 continue  # ansible's own words about the interruption

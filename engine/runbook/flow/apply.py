@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runbook import collection, processes
 from runbook.errors import ExitCode, RefusedError, RunbookError
-from runbook.events import journal
+from runbook.events import journal, score
 from runbook.events.journal import Journal, new_run_id
 from runbook.events.model import (
     Event,
@@ -20,6 +20,7 @@ from runbook.events.model import (
     RunFinished,
     RunStarted,
     Subscriber,
+    TaskResult,
 )
 from runbook.events.redaction import Redactor
 from runbook.events.render.people import Detail
@@ -141,6 +142,7 @@ class _Apply:
         self._run_id = new_run_id()
         self._outcome: runner.Outcome | None = None
         self._check = True
+        self._planned: Sequence[TaskResult] = ()
 
     def run(self) -> ExitCode:
         """Every stage in turn."""
@@ -174,7 +176,7 @@ class _Apply:
             confirm(planned.plan, source.target.name, self._summary if _asked(options) else None)
         ask = ask_step if options.step else None
         held = replace(request, check=False, ask=ask, planned=planned.planned)
-        begun, self._check = time.monotonic(), False
+        begun, self._check, self._planned = time.monotonic(), False, planned.results
         with runner.started(held, self._redactor) as ansible:
             return self._run(ansible, given, begun).exit_code
 
@@ -238,9 +240,16 @@ class _Apply:
                 round(time.monotonic() - begun, 3),
                 outcome.unfinished,
                 list(outcome.unchecked) if check else [],
+                self._unplanned(outcome),
             )
         )
         return outcome
+
+    def _unplanned(self, outcome: runner.Outcome) -> list[str]:
+        """What a real run that ended well did otherwise than planned."""
+        if self._check or outcome.exit_code != ExitCode.OK:
+            return []
+        return score.unplanned(self._planned, outcome.results)
 
     def _request(self, source: Source, passwords: Passwords) -> runner.Request:
         """The check run, as ansible-playbook takes it."""

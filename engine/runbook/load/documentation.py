@@ -26,7 +26,7 @@ CONNECTION_FRAGMENTS = (
     "labeller.runbook.postgres",
     "labeller.runbook.aws",
     "labeller.runbook.transaction",
-    "labeller.runbook.held",
+    "labeller.runbook.plan",
     "labeller.runbook.lease",
 )
 OURS = f"{collection.NAMESPACE}.{collection.NAME}"

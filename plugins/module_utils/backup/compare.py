@@ -251,7 +251,7 @@ class Comparison:
     def hold(self) -> None:
         """Raise Stale unless the restore is the one that was planned; before anything changes."""
         where = postgres.database_name(self.params)
-        held.require(self.params["planned"], self.changes(), where)
+        held.require(self.params.get("planned"), self.changes(), where)
 
     def _run_after(self) -> Optional[Mapping[str, Any]]:
         """The run that the tables are after the restore; the marked one itself where it stays.

@@ -591,7 +591,15 @@ def plan_start(found: Submission, _params: Params) -> Plan:
     if standing.failure:
         if standing.failure.reported:
             raise standing.failure
-        told = Change(learner.name, "report", "", str(standing.failure) + "\n")
+        # Its text has the end of a log, which EMR goes on writing.
+        told = Change(
+            learner.name,
+            "report",
+            "",
+            str(standing.failure) + "\n",
+            fingerprint="{} of attempt {}".format(standing.failure.code, number),
+            volatile=True,
+        )
         return Plan([told], {"cluster_id": "", "attempt": number}, work=found)
     there = standing.cluster_id != "" and standing.outcome.state != "failed"
     if not there:

@@ -150,11 +150,17 @@ def conclusion(finished: RunFinished, results: Sequence[TaskResult]) -> list[str
             f"{steps} would change something; a check cannot show what these do: {names}.",
             "Nothing was changed: this was a check.",
         ]
+    if finished.unplanned:
+        return [f"Done: {steps} changed something.", _otherwise(finished.unplanned)]
     if not changed:
         return ["Nothing to change: the target is as the playbook says."]
     if finished.check:
         return [f"{steps} would change something. Nothing was changed: this was a check."]
-    return [f"Done: {steps} changed something."]
+    return [f"Done, as planned: {steps} changed something."]
+
+
+def _otherwise(unplanned: Sequence[str]) -> str:
+    return f"Not as planned: {'; '.join(unplanned)}."
 
 
 def _interrupted(

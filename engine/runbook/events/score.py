@@ -1,0 +1,41 @@
+"""A plan scored by the run that followed it: what was done otherwise than planned. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from runbook.events.render import text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from runbook.events.model import TaskResult
+
+
+def unplanned(planned: Iterable[TaskResult], done: Iterable[TaskResult]) -> list[str]:
+    """The differences, a line for each step of a host; none when all was done as planned.
+
+    A step is one with its name on a host. What is volatile counts here too, as daemons that cron
+    had started again: modules are not held to it, but the operator saw another number.
+    """
+    wanted, found = _changes(planned), _changes(done)
+    return [
+        f"{task} [{host}]: planned {_said(wanted[task, host])}, done {_said(found[task, host])}"
+        for task, host in dict.fromkeys([*wanted, *found])
+        if wanted[task, host] != found[task, host]
+    ]
+
+
+def _changes(results: Iterable[TaskResult]) -> defaultdict[tuple[str, str], list[str]]:
+    """What each step changed on each host; of foreign modules only that they did."""
+    found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for result in results:
+        if result.changed:
+            items = [text.item(entry) for entry in text.real(result.plan)]
+            found[result.task, result.host] += items or ["a change"]
+    return found
+
+
+def _said(changes: list[str]) -> str:
+    return text.one_line("; ".join(changes)) or "nothing"
