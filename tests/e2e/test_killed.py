@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from command_line import PROJECT, RUNBOOK, Sandbox, descendants
-from gate import gate
+from faulty import gate
 
 #: Where the run is cut: a request that only the real run makes, and whether the reset is then done.
 CUTS = {

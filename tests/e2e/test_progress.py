@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from command_line import RUNBOOK, Sandbox
-from gate import gate
+from faulty import gate
 from held import DOWNLOAD, PATIENCE, ROWS, UPLOAD, fill, halfway, play, progress, until_told
 
 from runbook.load import schemas

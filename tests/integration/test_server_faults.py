@@ -24,6 +24,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import postgres a
 from ansible_collections.labeller.runbook.plugins.module_utils.backup import load, make, restore
 from backup_support import HASH64, ROWS, parameters
 from labeller_support import Labeller, Template, admin, copied, filled
+from relay import relay
 from waiting import until
 
 from runbook.sandbox import postgres
@@ -345,13 +346,16 @@ def test_the_server_is_restarted_during_a_dump_and_a_load(
 def test_the_connection_is_cut_during_the_commit(labeller: Labeller, lost: str) -> None:
     """Whether the commit happened cannot be known from here; the next run finds out."""
     before = support.state(labeller)
-    proxy = faults.Proxy(labeller.login["login_port"])
-    with pytest.raises(errors.Unreachable, match="lost during the commit, and only the server"):
+    port, never, answered = labeller.login["login_port"], 1_000_000, lost == "answer"
+    with (
+        relay("127.0.0.1", port, b".+", never, answered=answered, closing=True) as cut,
+        pytest.raises(errors.Unreachable, match="lost during the commit, and only the server"),
+    ):
         support.apply(
-            labeller, *support.regular(), login_port=proxy.port,
-            observe=lambda _: setattr(proxy, "lose", lost),
+            labeller, *support.regular(), login_port=cut.port,
+            observe=lambda _: setattr(cut, "left", 1),
         )  # fmt: skip
-    proxy.close()
+    assert cut.reached.is_set()
     if lost == "request":
         assert support.state(labeller) == before
         finishes(labeller)

@@ -1,12 +1,11 @@
-"""What the tests of faults need: servers of their own, a proxy that cuts, a disk that is full."""
+"""Helpers of the tests of faults: steps, sessions that hold locks, threads, a full disk."""
 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -89,42 +88,6 @@ class Background(threading.Thread):
         if self._error:
             raise self._error
         return self._value
-
-
-class Proxy:
-    """Passes one connection on to a server, until it is told to ``lose`` request or answer."""
-
-    def __init__(self, port: int) -> None:
-        self._server = socket.create_connection(("127.0.0.1", port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.lose = ""
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def _accept(self) -> None:
-        self._client, _ = self._listener.accept()
-        for source, target, what in (
-            (self._client, self._server, "request"),
-            (self._server, self._client, "answer"),
-        ):
-            thread = threading.Thread(target=self._pass_on, args=(source, target, what))
-            self._threads.append(thread)
-            thread.start()
-
-    def _pass_on(self, source: socket.socket, target: socket.socket, what: str) -> None:
-        with suppress(OSError):
-            while (data := source.recv(65536)) and self.lose != what:
-                target.sendall(data)
-        for end in (source, target):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        for thread in self._threads:
-            thread.join(60)
-        for end in (self._listener, self._client, self._server):
-            end.close()
 
 
 class SmallDisk:

@@ -1,7 +1,7 @@
 """An HTTP proxy in front of an S3 server that does to requests and answers what a network does.
 
-A rule is asked about every request and says what happens to it: nothing (None) or one of
-``Fault``'s. It works on the wire: the client and the server are the real ones.
+A rule decides about every request: None passes it on, a ``Fault`` is what happens to it. Client and
+server are the real ones. ``gate`` stops at one request; ``relay`` cuts connections of any protocol.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Request:
 class Fault:
     """What happens: an error ``status`` with an S3 ``code``, or ``body``; or one of the ``kinds``.
 
-    ``reset`` closes the connection, ``lose`` does so after the server has answered, ``stall`` answers nothing for ``seconds``, ``truncate`` sends
-    half of the answer's body, ``damage`` flips a bit of the answer's body, ``damage_upload`` one
-    of the request's.
+    ``reset`` closes the connection, ``lose`` does so after the server has answered, ``stall``
+    answers nothing for ``seconds``, ``truncate`` sends half of the answer's body, ``damage`` flips
+    a bit of the answer's body, ``damage_upload`` one of the request's.
     """
 
     kind: str
@@ -185,3 +185,41 @@ def on(method: str, path: str, fault: Fault | None, times: int = 1_000_000) -> R
         return None
 
     return rule
+
+
+class Gate:
+    """A rule that stops at requests with ``pattern`` in ``METHOD /path?query``.
+
+    ``reached`` is set when one has come. It is not handed on, and not answered before the proxy's
+    end, unless a test opens the gate.
+    """
+
+    def __init__(self, url: str, pattern: str) -> None:
+        self.url = url
+        self.reached = threading.Event()
+        self.closed = threading.Event()
+        self._pattern = re.compile(pattern)
+        self._opened = False
+
+    def __call__(self, request: Request) -> Fault | None:
+        if not self._pattern.search(f"{request.method} {request.path}"):
+            return None
+        self.reached.set()
+        self.closed.wait()
+        return None if self._opened else Fault("stall")
+
+    def open(self) -> None:
+        """Hand on the request that waits, and all that come."""
+        self._opened = True
+        self.closed.set()
+
+
+@contextmanager
+def gate(endpoint: str, pattern: str) -> Iterator[Gate]:
+    """A gate before the server ``endpoint``; its ``url`` stands for the server."""
+    with Proxy(endpoint).running() as proxy:
+        proxy.rule = made = Gate(proxy.url, pattern)
+        try:
+            yield made
+        finally:
+            made.closed.set()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from command_line import PROJECT, RUNBOOK, Sandbox, playbook
-from gate import gate
+from faulty import gate
 
 #: Seconds after which a run that shows no progress is ended, and with it the test.
 PATIENCE = 90

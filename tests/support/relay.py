@@ -17,18 +17,22 @@ class Relay(socketserver.ThreadingTCPServer):
     """``reached`` is set when one connection has sent ``pattern`` ``nth`` times.
 
     What completed it is not handed on; with ``answered`` it is, the server carries it out, and its
-    answer is what never arrives. From then on nothing passes, on any connection.
+    answer is what never arrives. From then on nothing passes, on any connection; with ``closing``
+    they are closed.
     """
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, pattern: bytes, nth: int, *, answered: bool) -> None:
+    def __init__(
+        self, host: str, port: int, pattern: bytes, nth: int, *, answered: bool, closing: bool
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = (host, port)
         self.port = int(self.server_address[1])
         self.pattern = re.compile(pattern, re.DOTALL)
         self.left = nth
         self.answered = answered
+        self.closing = closing
         self.cut = threading.Event()
         self.reached = threading.Event()
         self.lock = threading.Lock()
@@ -70,12 +74,16 @@ class _Handler(socketserver.BaseRequestHandler):
             # The rest of a request that is carried out comes after what told it.
             if through or not self.server.cut.is_set():
                 upstream.sendall(data)
+            elif self.server.closing:
+                return
 
     def _answers(self, upstream: socket.socket) -> None:
         with suppress(OSError):
             while data := upstream.recv(1 << 16):
                 if self.server.cut.is_set():
                     self.server.reached.set()
+                    if self.server.closing:
+                        break
                 else:
                     self.request.sendall(data)
             self.request.shutdown(socket.SHUT_WR)
@@ -83,10 +91,16 @@ class _Handler(socketserver.BaseRequestHandler):
 
 @contextmanager
 def relay(
-    host: str, port: int, pattern: bytes, nth: int = 1, *, answered: bool = False
+    host: str,
+    port: int,
+    pattern: bytes,
+    nth: int = 1,
+    *,
+    answered: bool = False,
+    closing: bool = False,
 ) -> Iterator[Relay]:
     """A relay before ``host`` and ``port``."""
-    server = Relay(host, port, pattern, nth, answered=answered)
+    server = Relay(host, port, pattern, nth, answered=answered, closing=closing)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
