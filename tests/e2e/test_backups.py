@@ -11,25 +11,45 @@ import pytest
 from command_line import PROJECT, Sandbox
 
 
-def test_backups_are_listed_verified_and_pruned(sandbox: Sandbox, tmp_path: Path) -> None:
-    def backups(*arguments: str, exit_code: int = 0) -> str:
-        return sandbox.run(
-            "backups", "-i", "sandbox", *arguments, exit_code=exit_code, cwd=tmp_path
-        ).stdout
-
+def two_backups(sandbox: Sandbox) -> tuple[str, str]:
+    """Back up, change a row, back up again; the ids as ``backups list`` gives them."""
     sandbox.run("apply", "backup.yml", "-i", "sandbox", "--yes")
     with sandbox.database() as cursor:
         cursor.execute(
             "UPDATE worker_data SET last_time = now() WHERE worker_id = (SELECT min(worker_id) FROM worker_data)"
         )
     sandbox.run("apply", "backup.yml", "-i", "sandbox", "--yes")
-    listed = json.loads(backups("--json", "list"))["backups"]
-    new, old = (row["backup_id"] for row in listed)
+    listed = json.loads(sandbox.run("backups", "-i", "sandbox", "--json", "list").stdout)
+    new, old = (row["backup_id"] for row in listed["backups"])
+    return old, new
+
+
+def test_backups_are_listed_verified_and_pruned(sandbox: Sandbox, tmp_path: Path) -> None:
+    def backups(*arguments: str, exit_code: int = 0) -> str:
+        return sandbox.run(
+            "backups", "-i", "sandbox", *arguments, exit_code=exit_code, cwd=tmp_path
+        ).stdout
+
+    old, new = two_backups(sandbox)
     assert new > old
     journals = [file.read_text() for file in (sandbox.home / "runs").glob("*/events.jsonl")]
     assert [f'"backup_id": "{new}"' in text for text in journals].count(True) == 1
     assert new in backups("verify", "--deep")
+    assert f"{old} removed" in backups("prune", "--keep", "1", "--yes")
+    kept = {key.split("/")[3] for key in sandbox.objects() if key.startswith("backups/")}
+    assert kept == {new}
 
+
+@pytest.mark.campaign
+def test_a_damaged_backup_is_named_and_the_newest_good_one_is_kept(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    def backups(*arguments: str, exit_code: int = 0) -> str:
+        return sandbox.run(
+            "backups", "-i", "sandbox", *arguments, exit_code=exit_code, cwd=tmp_path
+        ).stdout
+
+    old, new = two_backups(sandbox)
     bucket, prefix = "activemapper", "backups/database/sandbox"
     key = f"{prefix}/{old}/worker_data/0000.csv.zst"
     sandbox.s3().put_object(Bucket=bucket, Key=key, Body=b"x")
@@ -51,6 +71,7 @@ def test_backups_are_listed_verified_and_pruned(sandbox: Sandbox, tmp_path: Path
     assert "the newest good backup" in refused.stderr
 
 
+@pytest.mark.campaign
 def test_the_restores_that_the_documentation_names(sandbox: Sandbox, tmp_path: Path) -> None:
     text = (PROJECT / "docs" / "backups.md").read_text()
     block = re.findall(r"```\n(.*?)```", text.partition("## Restoring\n")[2], re.DOTALL)[0]

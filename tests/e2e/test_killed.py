@@ -23,7 +23,14 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize("where", CUTS)
+#: The one that ``make test`` runs; all of them are a campaign.
+USUAL = "after the commit, before its objects"
+
+
+@pytest.mark.parametrize(
+    "where",
+    [pytest.param(cut, marks=() if cut == USUAL else pytest.mark.campaign) for cut in CUTS],
+)
 def test_killed_run_is_finished_by_the_next(sandbox: Sandbox, where: str) -> None:
     pattern, committed = CUTS[where]
     before = sandbox.snapshot()["database"]

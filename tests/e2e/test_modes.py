@@ -67,6 +67,7 @@ def static_names(box: Sandbox) -> set[str]:
     return {row["name"] for row in csv.DictReader(io.StringIO(text))}
 
 
+@pytest.mark.campaign
 def test_static_names_are_the_sites_of_initial_and_single(sandbox: Sandbox) -> None:
     names = static_names(sandbox)
     config = Path(sandbox.status()["home"]) / "labeller/common/config.yaml"
@@ -121,6 +122,7 @@ def test_a_reset_takes_a_finished_run_to_the_next(sandbox: Sandbox) -> None:
     assert manifest["label"] == "regular run 0 on ghana, AOI 1"
 
 
+@pytest.mark.campaign
 def test_settings_follow_the_inventory_also_while_a_run_is_in_place(sandbox: Sandbox) -> None:
     apply(sandbox, "regular.yml")
     needed = sandbox.run(
@@ -183,6 +185,13 @@ def test_stock_ansible_playbook_runs_them_too(sandbox: Sandbox, tmp_path: Path) 
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("PLAY [") == len(names)
     assert sandbox.snapshot() == before
+
+
+@pytest.mark.campaign
+def test_stock_ansible_playbook_that_starts_late_changes_nothing(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    before = sandbox.snapshot()
     # Behind what gates a mode there is no lease, and nothing that the steps need.
     done = subprocess.run(
         [
@@ -198,6 +207,7 @@ def test_stock_ansible_playbook_runs_them_too(sandbox: Sandbox, tmp_path: Path) 
     assert sandbox.snapshot() == before
 
 
+@pytest.mark.campaign
 def test_backup_shutdown_and_start(sandbox: Sandbox) -> None:
     crontab = Path(sandbox.status()["crontab"])
     proved(sandbox, "backup.yml")
@@ -216,6 +226,7 @@ def test_backup_shutdown_and_start(sandbox: Sandbox) -> None:
     assert "# BEGIN labeller.runbook standalone_f" in crontab.read_text()
 
 
+@pytest.mark.campaign
 def test_tables_of_another_instance_are_restored(sandbox: Sandbox) -> None:
     """The page's own example: kml_data_static, qaqcfields and scenes_data from another instance."""
     tables = ["kml_data_static", "qaqcfields", "scenes_data"]
@@ -276,6 +287,7 @@ def togo(sandbox: Sandbox) -> Sandbox:
     return sandbox
 
 
+@pytest.mark.campaign
 def test_another_geography(togo: Sandbox) -> None:
     proved(togo, "geography.yml")
     assert togo.query("SELECT count(*) FROM master_grid") == [(52,)]

@@ -54,6 +54,7 @@ def test_a_backup_and_a_restore_tell_how_far_they_are(filled: Sandbox, tmp_path:
         assert '"progress"' not in journal.read_text()
 
 
+@pytest.mark.campaign
 def test_an_interrupted_backup_leaves_nothing(filled: Sandbox, tmp_path: Path) -> None:
     backup = str(play(tmp_path, "present"))
     lines = until_told(
@@ -65,6 +66,7 @@ def test_an_interrupted_backup_leaves_nothing(filled: Sandbox, tmp_path: Path) -
     assert not running_below(filled.home)
 
 
+@pytest.mark.campaign
 def test_a_deep_verification_tells_how_far_it_is(filled: Sandbox, tmp_path: Path) -> None:
     prefix = "backups/database/sandbox"
     filled.run("apply", str(play(tmp_path, "present", prefix)), "-i", "sandbox", "--yes")

@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +19,46 @@ from waiting import until
 Steps = dict[str, tuple[Any, Any]]
 
 
-def steps(done: subprocess.CompletedProcess[str]) -> Steps:
+def steps(run: Iterable[Mapping[str, Any]]) -> Steps:
     """Plan and diff of each task that has them, without what only a clock decides."""
     return {
         event["task"]: (event.get("plan"), event.get("diff"))
-        for event in events(done)
+        for event in run
         if event["event"] == "task_result" and event["status"] in ("ok", "changed")
     }
 
 
-def test_check_shows_what_apply_then_does_and_writes_nothing(sandbox: Sandbox) -> None:
+def test_regular_production_from_its_check_to_the_run_after_it(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
     before = sandbox.snapshot()
     check = sandbox.apply("--check", "--json")
     assert sandbox.snapshot() == before
-    apply = sandbox.apply("--json")
-    assert steps(check) == steps(apply)
-    assert sandbox.snapshot() != before
-
-
-def test_second_apply_changes_nothing(sandbox: Sandbox) -> None:
-    first = sandbox.apply()
+    reports = [tmp_path / "report.html", tmp_path / "report.md"]
+    first = sandbox.apply("-vvv", "--diff", *(f"--report={file}" for file in reports))
     assert "failed=0" in first.stdout
+    assert steps(events(check)) == steps(journal(sandbox))
+    written = [file.read_text() for file in reports]
+    assert all("hit_data" in text and "f_pool" in text for text in written)
+    no_secret_is_shown_or_kept(sandbox, first.stdout + first.stderr + "".join(written))
+    applied = sandbox.snapshot()
+    assert applied != before
+    the_pool_holds_the_aoi_and_nothing_else(sandbox)
+    a_second_apply_changes_nothing(sandbox)
+    assert sandbox.snapshot() == applied
+    a_new_run_resets_and_the_old_one_is_backed_up(sandbox)
+
+
+def journal(sandbox: Sandbox) -> list[Mapping[str, Any]]:
+    """The events of the newest run, without those of the check run before it."""
+    newest = max((sandbox.home / "runs").glob("*/events.jsonl"))
+    return events(newest.read_text())
+
+
+def a_second_apply_changes_nothing(sandbox: Sandbox) -> None:
     until(lambda: len(running_daemons(sandbox)) >= 3, 30)  # cron's first calls are starting them
-    daemons, before = running_daemons(sandbox), sandbox.snapshot()
-    second = sandbox.apply()
-    assert "changed=0" in second.stdout
-    assert sandbox.snapshot() == before
+    daemons = running_daemons(sandbox)
+    assert "changed=0" in sandbox.apply().stdout
     assert running_daemons(sandbox) == daemons
 
 
@@ -61,8 +76,7 @@ def running_daemons(sandbox: Sandbox) -> set[int]:
     return found
 
 
-def test_a_new_run_resets_and_the_old_one_is_backed_up(sandbox: Sandbox) -> None:
-    sandbox.apply()
+def a_new_run_resets_and_the_old_one_is_backed_up(sandbox: Sandbox) -> None:
     before = sandbox.snapshot()
     refused = sandbox.apply("-e", "run_id=1", exit_code=7)
     assert "100 names are unprocessed. Give replaced_run=0" in refused.stdout
@@ -87,8 +101,7 @@ def test_a_new_run_resets_and_the_old_one_is_backed_up(sandbox: Sandbox) -> None
     assert len(manifests) == 2
 
 
-def test_pool_holds_the_aoi_and_nothing_else(sandbox: Sandbox) -> None:
-    sandbox.apply()
+def the_pool_holds_the_aoi_and_nothing_else(sandbox: Sandbox) -> None:
     status = sandbox.status()
     names = {
         row["name"]
@@ -133,12 +146,7 @@ def test_pool_holds_the_aoi_and_nothing_else(sandbox: Sandbox) -> None:
     assert names == inside | (static & outside)
 
 
-def test_no_secret_is_shown_or_kept(sandbox: Sandbox, tmp_path: Path) -> None:
-    reports = [tmp_path / "report.html", tmp_path / "report.md"]
-    done = sandbox.apply("-vvv", "--diff", *(f"--report={file}" for file in reports))
-    written = [file.read_text() for file in reports]
-    assert all("hit_data" in text and "f_pool" in text for text in written)
-    printed = done.stdout + done.stderr + "".join(written)
+def no_secret_is_shown_or_kept(sandbox: Sandbox, printed: str) -> None:
     state = json.loads((sandbox.home / "sandbox" / "state.json").read_text())
     secrets = {value for value in _leaves(state.get("secrets", {})) if len(value) >= 8}
     assert len(secrets) >= 5
@@ -156,6 +164,7 @@ def _leaves(value: object) -> list[str]:
     return [str(value)]
 
 
+@pytest.mark.campaign
 def test_stock_ansible_playbook_does_the_same(sandbox: Sandbox, tmp_path: Path) -> None:
     from runbook import collection
 
@@ -184,32 +193,36 @@ def test_stock_ansible_playbook_does_the_same(sandbox: Sandbox, tmp_path: Path) 
     assert sandbox.snapshot() == before
 
 
+#: Arguments, the exit code and what the message says; first what is refused before a connection.
+BAD_INPUT = (
+    (["-e", "aoi_idnex=2"], 3, "did you mean aoi_index"),
+    (["-e", "run_id=one"], 3, "run_id"),
+    (["--start-at-task", "Nope"], 3, "no task of regular.yml has this name"),
+    (["--start-at-task", "Set labeller's settings"], 3, "Safe to start at: Read the run"),
+    (["-e", "aoi_index=99"], 3, "99"),
+    (["-e", "db_port=1"], 4, "PostgreSQL"),
+)
+MORE_BAD_INPUT = (
+    (["-e", "bucket=no-such-bucket-here"], 3, "no-such-bucket-here"),
+    (["-e", "db_pwd=wrong"], 3, "db_pwd"),
+    (["-e", "ec2_instance=nobody"], 3, "nobody"),
+    (["-e", "aoi_s3_object=none.geojson"], 3, "none.geojson"),
+    (["-e", "incoming_names_static_path=none.csv"], 3, "none.csv"),
+)
+
+
 @pytest.mark.parametrize(
-    ("arguments", "exit_code", "said"),
-    [
-        (["-e", "aoi_idnex=2"], 3, "did you mean aoi_index"),
-        (["-e", "run_id=one"], 3, "run_id"),
-        (["-e", "aoi_index=99"], 3, "99"),
-        (["-e", "bucket=no-such-bucket-here"], 3, "no-such-bucket-here"),
-        (["-e", "db_pwd=wrong"], 3, "db_pwd"),
-        (["-e", "db_port=1"], 4, "PostgreSQL"),
-        (["-e", "ec2_instance=nobody"], 3, "nobody"),
-        (["-e", "aoi_s3_object=none.geojson"], 3, "none.geojson"),
-        (["-e", "incoming_names_static_path=none.csv"], 3, "none.csv"),
-        (["--start-at-task", "Nope"], 3, "no task of regular.yml has this name"),
-        (["--start-at-task", "Set labeller's settings"], 3, "Safe to start at: Read the run"),
-    ],
+    "cases", [BAD_INPUT, pytest.param(MORE_BAD_INPUT, marks=pytest.mark.campaign)], ids=["", "more"]
 )
 def test_bad_input_is_a_clear_error_and_changes_nothing(
-    shared_sandbox: Sandbox, arguments: list[str], exit_code: int, said: str
+    sandbox: Sandbox, cases: tuple[tuple[list[str], int, str], ...]
 ) -> None:
-    before = shared_sandbox.snapshot()
-    # Another test may have left run 0 in place.
-    asked = ["-e", "run_id=7", "-e", "replaced_run=0", *arguments]
-    done = shared_sandbox.apply(*asked, exit_code=exit_code)
-    assert said in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    assert shared_sandbox.snapshot() == before
+    before = sandbox.snapshot()
+    for arguments, exit_code, said in cases:
+        done = sandbox.apply(*arguments, exit_code=exit_code)
+        assert said in done.stdout + done.stderr, arguments
+        assert "Traceback" not in done.stdout + done.stderr, arguments
+    assert sandbox.snapshot() == before
 
 
 @pytest.mark.campaign

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 import learner_filter
+import pytest
 import yaml
 from command_line import Sandbox
 
@@ -36,6 +37,7 @@ def reads_its_own(box: Sandbox, run_id: int) -> bool:
     return read == (sorted(usages[0] + [name for (name,) in paired]), sorted(usages[1]))
 
 
+@pytest.mark.campaign
 def test_from_nothing_to_a_stopping_criterion(tmp_path: Path) -> None:
     box = Sandbox(tmp_path)
     try:

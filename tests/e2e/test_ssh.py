@@ -18,6 +18,12 @@ from waiting import until
 
 from runbook.execute.unreachable import LOST
 
+#: One worker makes the target, with its virtualenv.
+pytestmark = pytest.mark.xdist_group("ssh")
+
+#: With Mitogen's strategy, which a remote target has; Ansible's own is a campaign.
+STRATEGIES = ["mitogen", pytest.param("linear", marks=pytest.mark.campaign)]
+
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[sshd.Target]:
@@ -62,6 +68,7 @@ def test_regular_over_ssh(sandbox: Sandbox, remote: sshd.Target, inventory: Path
     assert remote.run("crontab", "-l") == crontab
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("strategy", ["mitogen", "linear"])
 def test_progress_over_ssh(
     sandbox: Sandbox, remote: sshd.Target, inventory: Path, tmp_path: Path, strategy: str
@@ -73,6 +80,7 @@ def test_progress_over_ssh(
     assert not [path for path in left if path.owner() == remote.user]
 
 
+@pytest.mark.campaign
 def test_progress_of_a_module_that_runs_as_another_user(
     sandbox: Sandbox, remote: sshd.Target, inventory: Path, tmp_path: Path
 ) -> None:
@@ -91,7 +99,7 @@ def test_progress_of_a_module_that_runs_as_another_user(
     assert not [path for path in left if path.owner() == remote.user]
 
 
-@pytest.mark.parametrize("strategy", ["mitogen", "linear"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_ssh_takes_the_operators_arguments_and_says_why_it_fails(
     remote: sshd.Target, tmp_path: Path, strategy: str
 ) -> None:
@@ -164,7 +172,7 @@ def reach(
 WAITING = "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted"
 
 
-@pytest.mark.parametrize("strategy", ["mitogen", "linear"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_step_ends_on_the_host_when_it_is_interrupted_or_its_connection_lost(
     sandbox: Sandbox, remote: sshd.Target, inventory: Path, tmp_path: Path, strategy: str
 ) -> None:

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import psycopg2
+import pytest
 from command_line import Sandbox
 
 from runbook.load import schemas
@@ -21,7 +22,11 @@ def status(sandbox: Sandbox) -> dict[str, Any]:
     return host
 
 
-def test_status_from_no_run_to_a_failed_learner(sandbox: Sandbox) -> None:
+#: It runs every five minutes for months.
+CALL = ("apply", "iterate.yml", "-i", "sandbox", "--yes", "-e", "run_id=7")
+
+
+def test_status_from_no_run_to_the_next_iteration(sandbox: Sandbox) -> None:
     assert status(sandbox)["run"] is None
     sandbox.apply("-e", "run_id=7", "-e", "initial_f_count=12")
     sandbox.run("sandbox", "work", "--names", "3")
@@ -35,34 +40,21 @@ def test_status_from_no_run_to_a_failed_learner(sandbox: Sandbox) -> None:
     assert "  waits for  mappers: 9 sites of iteration 0 are open\n" in shown
     assert sandbox.snapshot() == before
 
-    # It runs every five minutes for months: an idle call is one session of the database, and with
-    # --quiet, as cron calls it, one line.
-    call = ("apply", "iterate.yml", "-i", "sandbox", "--yes", "-e", "run_id=7")
+    # An idle call is one session of the database, and with --quiet, as cron calls it, one line.
     session = psycopg2.connect(sandbox.status()["database_url"])
     session.autocommit = True
     with contextlib.closing(session), session.cursor() as cursor:
         counted = sessions(cursor)
-        (line,) = sandbox.run(*call, "--quiet").stdout.splitlines()
+        (line,) = sandbox.run(*CALL, "--quiet").stdout.splitlines()
         assert "nothing to change" in line.lower()
         assert sessions(cursor) == counted + 1
 
-    # Another caller is starting the cluster: locked, and status says so.
     sandbox.run("sandbox", "work")
-    place = "".join(c for c in found["run"]["applied_at"] if c.isalnum())
-    claim = {"Bucket": sandbox.status()["bucket"],
-             "Key": f"learner/sandbox/ghana_1/run_7_{place}/iteration_1/attempt_1.json"}  # fmt: skip
-    sandbox.s3().put_object(**claim, Body=b'{"attempt": 1, "by": "another host"}')
-    assert "another host is starting its cluster" in sandbox.run(*call, exit_code=6).stdout
-    assert "another host" in status(sandbox)["learner"]["problem"]
-    sandbox.s3().delete_object(**claim)
+    the_next_iteration_begins(sandbox)
 
-    # Nodes are lost: the next call, of the same kind, starts another cluster.
-    sandbox.run("sandbox", "fault", "spot")
-    assert "attempt 1; the next call starts attempt 2" in sandbox.run(*call, exit_code=1).stdout
-    found = status(sandbox)
-    assert found["learner"]["will_retry"]
-    assert found["waits_for"] == "the next call of iterate.yml, which starts the learner again"
-    sandbox.run(*call)
+
+def the_next_iteration_begins(sandbox: Sandbox) -> None:
+    sandbox.run(*CALL)
     found = status(sandbox)
     assert (found["phase"], found["iteration"], found["learner"]["state"]) == (
         "mapping",
@@ -71,6 +63,29 @@ def test_status_from_no_run_to_a_failed_learner(sandbox: Sandbox) -> None:
     )
     assert found["metrics"][1]["accuracy"] > 0
     assert "           1 0." in sandbox.run("status", "-i", "sandbox").stdout
+
+
+@pytest.mark.campaign
+def test_status_of_a_learner_that_another_call_starts_and_that_fails(sandbox: Sandbox) -> None:
+    sandbox.apply("-e", "run_id=7", "-e", "initial_f_count=12")
+    sandbox.run("sandbox", "work")
+
+    # Another caller is starting the cluster: locked, and status says so.
+    place = "".join(c for c in status(sandbox)["run"]["applied_at"] if c.isalnum())
+    claim = {"Bucket": sandbox.status()["bucket"],
+             "Key": f"learner/sandbox/ghana_1/run_7_{place}/iteration_1/attempt_1.json"}  # fmt: skip
+    sandbox.s3().put_object(**claim, Body=b'{"attempt": 1, "by": "another host"}')
+    assert "another host is starting its cluster" in sandbox.run(*CALL, exit_code=6).stdout
+    assert "another host" in status(sandbox)["learner"]["problem"]
+    sandbox.s3().delete_object(**claim)
+
+    # Nodes are lost: the next call, of the same kind, starts another cluster.
+    sandbox.run("sandbox", "fault", "spot")
+    assert "attempt 1; the next call starts attempt 2" in sandbox.run(*CALL, exit_code=1).stdout
+    found = status(sandbox)
+    assert found["learner"]["will_retry"]
+    assert found["waits_for"] == "the next call of iterate.yml, which starts the learner again"
+    the_next_iteration_begins(sandbox)
 
 
 def sessions(cursor: Any) -> int:

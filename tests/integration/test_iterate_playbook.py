@@ -40,6 +40,7 @@ def instance(labeller: Labeller, tmp_path: Path, mailbox: Mailbox) -> Iterator[I
             made.learner.stop()
 
 
+@pytest.mark.campaign
 def test_the_loop_from_open_sites_to_its_end(instance: Instance, mailbox: Mailbox) -> None:
     # Sites are open: nothing changes, nothing is asked of EMR.
     idle = instance.stock_turn()

@@ -18,7 +18,8 @@ import psycopg2
 import pytest
 import yaml
 
-from runbook.sandbox import postgres
+from runbook.sandbox import lifecycle, postgres
+from runbook.sandbox.state import Home
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 RUNBOOK = Path(sys.executable).parent / "runbook"
@@ -60,9 +61,8 @@ class Sandbox:
         return self.run("apply", "regular.yml", "-i", "sandbox", "--yes", *arguments, **options)
 
     def status(self) -> dict[str, Any]:
-        """What ``sandbox status --json`` prints."""
-        result: dict[str, Any] = json.loads(self.run("sandbox", "status", "--json").stdout)
-        return result
+        """What ``sandbox status --json`` prints, without a process for it."""
+        return lifecycle.status(Home(self.home / "sandbox"))
 
     @contextlib.contextmanager
     def database(self) -> Iterator[Any]:
@@ -145,9 +145,13 @@ def playbook(file: Path, name: str, **module: Mapping[str, Any]) -> Path:
     return file
 
 
-def events(done: subprocess.CompletedProcess[str]) -> list[Mapping[str, Any]]:
-    """The objects that ``--json`` printed for its last run: apply makes a check run first."""
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+def events(done: subprocess.CompletedProcess[str] | str) -> list[Mapping[str, Any]]:
+    """The objects that ``--json`` printed, or a journal holds, for the last run.
+
+    An apply makes a check run first.
+    """
+    lines = done if isinstance(done, str) else done.stdout
+    found = [json.loads(line) for line in lines.splitlines()]
     begins = [number for number, event in enumerate(found) if event["event"] == "run_started"]
     return found[begins[-1] if begins else 0 :]
 

@@ -66,7 +66,7 @@ def reset(aois: Path | None, seed: int | None) -> None:
 def status(*, as_json: bool) -> None:
     """Where it is, and how to look inside."""
     if as_json:
-        click.echo(json.dumps(lifecycle.status(), indent=2))
+        click.echo(json.dumps(lifecycle.status(Home.current()), indent=2))
     else:
         _describe()
 
@@ -132,6 +132,6 @@ def _describe() -> None:
         click.echo(f"Stopped: {', '.join(dead)}; `runbook sandbox up` restarts it.")
     else:
         click.echo(f"The sandbox is up: {state.cells:,} cells in {state.aois} areas.")
-    for name, value in lifecycle.status().items():
+    for name, value in lifecycle.status(home).items():
         if name in ("home", "database_url", "s3_endpoint_url", "bucket", "crontab"):
             click.echo(f"  {name:<16} {value}")

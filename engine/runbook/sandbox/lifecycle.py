@@ -134,9 +134,8 @@ def down() -> bool:
     return found
 
 
-def status() -> dict[str, object]:
+def status(home: Home) -> dict[str, object]:
     """What ``sandbox status --json`` prints."""
-    home = Home.current()
     state = State.load(home)
     if state is None:
         return {"home": str(home.path), "running": False}
