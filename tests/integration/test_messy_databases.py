@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,10 @@ import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import errors, held
 from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore, swap
 from backup_support import parameters
-from labeller_support import Labeller, admin, copied
+from labeller_support import Labeller, Template, admin, client, copied, copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from labeller_support import Template
 
     from runbook.sandbox.postgres import PostgresServer
 
@@ -374,6 +373,37 @@ def owned(
         yield made
 
 
+@pytest.fixture(scope="module")
+def spoiled_template(
+    postgres_server: PostgresServer, owned_template: Template, aws_endpoint: str
+) -> tuple[Template, dict[str, Any], str]:
+    """The database as it is after a backup and SPOIL; the AWS options and bucket of the backup."""
+    aws = {"access_key": "test", "secret_key": "test", "region": "us-east-1"}
+    aws["endpoint_url"] = aws_endpoint
+    bucket = f"messy-{os.getpid()}"
+    client(aws).create_bucket(Bucket=bucket)
+    made = copy(postgres_server, owned_template, aws, bucket)
+    make.present(restore_parameters(made), False)
+    made.sql(SPOIL)
+    return Template(made.login["login_db"], {}), aws, bucket
+
+
+@pytest.fixture
+def spoiled(
+    postgres_server: PostgresServer, spoiled_template: tuple[Template, dict[str, Any], str]
+) -> Iterator[Labeller]:
+    """A database of its own to restore; its bucket is that of all, which a restore only reads."""
+    template, aws, bucket = spoiled_template
+    with copied(postgres_server, template, aws, bucket) as made:
+        made.sql(f"GRANT CREATE ON DATABASE {made.login['login_db']} TO {ROLE}")
+        yield made
+
+
+def restore_parameters(labeller: Labeller) -> dict[str, Any]:
+    tables = [table for table in support.TABLES if table != "worker_data"]
+    return parameters(labeller.login, labeller.aws, labeller.bucket, tables=tables)
+
+
 def outcome(labeller: Labeller, run: Any) -> tuple[Any, Any]:
     """The result and all rows, or the failure."""
     rows: dict[str, Any] = {}
@@ -529,19 +559,16 @@ _restores = {
     ],
 )
 def test_check_and_apply_of_a_restore_agree(
-    owned: Labeller, mess: str, monkeypatch: pytest.MonkeyPatch
+    spoiled: Labeller, mess: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(swap, "_REBUILD_ROWS", 100)
-    tables = [table for table in support.TABLES if table != "worker_data"]
-    params = parameters(owned.login, owned.aws, owned.bucket, tables=tables)
-    make.present(params, False)
-    owned.sql(SPOIL)
     statements, expected = _restores[mess]
     if statements:
-        owned.sql(statements.replace("{database}", owned.login["login_db"]).replace("{role}", ROLE))
-    before = support.state(owned)
+        database = spoiled.login["login_db"]
+        spoiled.sql(statements.replace("{database}", database).replace("{role}", ROLE))
+    before = support.state(spoiled)
     outcomes: list[tuple[Any, Any]] = []
-    given = {**params, "login_user": ROLE}
+    given = {**restore_parameters(spoiled), "login_user": ROLE}
     for check in (True, False):
         try:
             done = restore.restored(given, check)
@@ -551,11 +578,11 @@ def test_check_and_apply_of_a_restore_agree(
             # How many rows break a foreign key is not known to the apply: it says one of them.
             outcomes.append((type(error), str(error).partition("): ")[0]))
         if check:
-            assert support.state(owned) == before
+            assert support.state(spoiled) == before
     checked, applied = outcomes
     assert applied == checked
     if isinstance(applied[0], type):
-        assert support.state(owned) == before
+        assert support.state(spoiled) == before
     if expected:
         assert re.search(expected, str(applied[1])), applied
     elif expected == "":
