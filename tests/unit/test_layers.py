@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import statistics
+from collections import Counter
 from pathlib import Path
 
 from runbook import collection
@@ -92,3 +93,10 @@ def test_functions_are_short() -> None:
     }
     assert [name for name, lines in lengths.items() if lines > 60] == []
     assert statistics.median(lengths.values()) <= 8
+
+
+def test_names_of_test_files_are_unique() -> None:
+    """Pytest imports them by their base name, as the tests import their helpers."""
+    files = (collection.root() / "tests").rglob("*.py")
+    names = Counter(path.name for path in files if path.name != "conftest.py")
+    assert [name for name, count in names.items() if count > 1] == []
