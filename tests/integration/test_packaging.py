@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+#: One worker makes what the tests of this file share.
+pytestmark = pytest.mark.xdist_group("packaging")
+
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+#: One worker makes what the tests of this file share.
+pytestmark = pytest.mark.xdist_group("sandbox")
+
+
 @pytest.fixture(scope="session")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     """The sandbox of this process, made once; tests that change its content reset it."""
@@ -219,7 +223,14 @@ def test_without_its_bucket_it_is_made_anew_and_says_so(here: Box) -> None:
     assert here.fingerprints() == before
 
 
-@pytest.mark.parametrize("seen", ["run/aws.json", "postgres/pgdata/postmaster.pid", "labeller"])
+@pytest.mark.parametrize(
+    "seen",
+    [
+        pytest.param("run/aws.json", marks=pytest.mark.campaign),
+        pytest.param("postgres/pgdata/postmaster.pid", marks=pytest.mark.campaign),
+        "labeller",
+    ],
+)
 def test_one_that_was_killed_half_made_is_remade(tmp_path: Path, seen: str) -> None:
     box = Box(tmp_path)
     first = box.command("up", "--seed", "3")

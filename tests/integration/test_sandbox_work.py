@@ -26,6 +26,9 @@ from runbook.sandbox.learner import images, iteration, model, storage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: One worker makes what the tests of this file share.
+pytestmark = pytest.mark.xdist_group("sandbox_work")
+
 REQUEST = "learner/sandbox/cluster_request.json"
 
 
