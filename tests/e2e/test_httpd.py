@@ -128,6 +128,7 @@ def test_the_handler_restarts_the_service_and_records_it(service: Service, tmp_p
     assert service.starts == 2
 
 
+@pytest.mark.campaign
 def test_a_restart_on_demand(service: Service) -> None:
     playbook = PROJECT / "playbooks" / "restart_httpd.yml"
     code, output = service.play(playbook)

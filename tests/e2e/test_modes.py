@@ -96,6 +96,7 @@ def test_static_names_are_the_sites_of_initial_and_single(sandbox: Sandbox) -> N
     assert not [key for key in sandbox.objects() if "f_pool" in key]
 
 
+@pytest.mark.campaign
 def test_a_reset_takes_a_finished_run_to_the_next(sandbox: Sandbox) -> None:
     refused = sandbox.run(
         "apply", "reset.yml", "-i", "sandbox", "--yes", "-e", "run_id=1", exit_code=7
