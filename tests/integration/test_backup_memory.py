@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import psycopg2
+import pytest
 from backup_support import execute, parameters, url
 
 from runbook import collection
@@ -42,6 +43,7 @@ class Noise:
         return os.urandom(1 << 19).hex() + "\n" if self._rows >= 0 else ""
 
 
+@pytest.mark.campaign
 def test_memory_does_not_grow_with_the_table(
     database: dict[str, Any], aws: dict[str, Any], bucket: str
 ) -> None:

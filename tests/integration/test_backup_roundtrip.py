@@ -94,7 +94,7 @@ def params(database: dict[str, Any], aws: dict[str, Any], bucket: str) -> dict[s
 
 
 @settings(
-    max_examples=30,
+    max_examples=15,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.generate),

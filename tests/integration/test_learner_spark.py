@@ -46,6 +46,7 @@ STEP = [
 ]  # fmt: skip
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(
     not emr.spark_submit(),
     reason="spark-submit needs the extra spark and a Java (Debian: openjdk-17-jre-headless)",

@@ -28,6 +28,9 @@ from runbook.sandbox import postgres as embedded
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: One worker makes what the tests of this file share.
+pytestmark = pytest.mark.xdist_group("oldest_server")
+
 PROJECT = Path(__file__).resolve().parents[2]
 TABLES = ["worker_data", "hit_data", "assignment_data", "kml_data", "user_maps"]
 
@@ -224,17 +227,19 @@ def test_what_a_sequence_needs_is_checked(old: Labeller) -> None:
     assert support.apply(old, support.clear(), login_user=name)["changed"]
 
 
-@pytest.mark.campaign
-@pytest.mark.parametrize(
-    "module",
-    ["transaction", "steps", "pg_clear", "mode_steps", "iteration", "held", "run_in_place",
-     "learner_input", "lease"],
+#: What runs on the server's statements.
+STEPS = (
+    "transaction", "steps", "pg_clear", "mode_steps", "iteration", "held", "run_in_place",
+    "learner_input", "lease",
 )  # fmt: skip
-def test_the_tests_of_steps_pass_on_it(oldest: embedded.PostgresServer, module: str) -> None:
-    """As they are, in a pytest of their own whose server is this one's kind."""
+
+
+@pytest.mark.campaign
+def test_the_tests_of_steps_pass_on_it(oldest: embedded.PostgresServer) -> None:
+    """As they are, in a pytest of their own whose servers are of this one's kind."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider",
-         f"tests/integration/test_{module}.py"],
+         "-m", "not campaign", *(f"tests/integration/test_{name}.py" for name in STEPS)],
         cwd=PROJECT, capture_output=True, text=True,
         env={**os.environ, "RUNBOOK_TEST_POSTGRES": "10"},
     )  # fmt: skip

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from ansible_collections.labeller.runbook.plugins.module_utils.transaction import Transaction
 
+#: One worker makes what the tests of this file share.
+pytestmark = pytest.mark.xdist_group("server_faults")
+
 DEBIAN = servers.debian()
 _numbers = itertools.count()
 
