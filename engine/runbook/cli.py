@@ -33,6 +33,7 @@ COMMANDS = {
     "init": ("runbook.commands.init:init", "Make an operations repository."),
     "comment": ("runbook.commands.comment:comment", "Reports as comments of a pull request."),
     "sandbox": ("runbook.commands.sandbox:group", "The embedded target: up, down, status, reset."),
+    "docs": ("runbook.commands.docs:docs", "The documentation, by topic."),
 }  # fmt: skip
 
 
@@ -75,6 +76,8 @@ def cli() -> None:
     """Declarative, checked, repeatable operations for labeller and learner.
 
     Start with: runbook list; runbook apply regular.yml -i sandbox --check
+
+    Read on with: runbook docs; runbook docs operations
     """
 
 

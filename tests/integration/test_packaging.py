@@ -67,6 +67,16 @@ def test_the_engine_works_from_the_wheel(installed: Path, tmp_path: Path) -> Non
     assert "labeller3" in shown
 
 
+def test_the_wheel_holds_the_documents_that_help_names(installed: Path, tmp_path: Path) -> None:
+    assert "runbook docs" in run(installed, tmp_path, "-m", "runbook", "--help")
+    listed = run(installed, tmp_path, "-m", "runbook", "docs")
+    assert f"{installed}/ansible_collections/labeller/runbook/docs" in listed
+    topics = [line.split()[0] for line in listed.partition("\n\n")[0].splitlines()]
+    assert topics == sorted(path.stem for path in (PROJECT / "docs").glob("*.md"))
+    shown = run(installed, tmp_path, "-m", "runbook", "docs", "operations")
+    assert shown.strip() == (PROJECT / "docs" / "operations.md").read_text().strip()
+
+
 def test_ansible_finds_the_collection_in_site_packages(installed: Path, tmp_path: Path) -> None:
     listed = run(installed, tmp_path, "-m", "ansible", "doc", "--list", "labeller.runbook")
     assert "labeller.runbook.pg_clear" in listed
