@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg2
 import pytest
 import servers
@@ -22,6 +23,10 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 # Sandboxes of tests do without spark-submit, whose JVM starts for seconds; its own test asks for it.
 os.environ[emr.SPARK] = "off"
+
+# How long an example takes is no result of a test: the machine may be busy.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 # The modules' code imports as ansible_collections.labeller.runbook.plugins.module_utils.*
 _COLLECTIONS = collection.link(PROJECT / ".build" / "collections")
