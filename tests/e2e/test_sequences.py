@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import random
 import signal
 import subprocess
 import time
@@ -39,8 +38,11 @@ from runbook.sandbox.state import Home
 
 pytestmark = pytest.mark.campaign
 
-#: Sequences of each of the two tests, and the steps of a sequence.
-EXAMPLES, STEPS = 8, 32
+#: Sequences of a test, and the steps of a sequence.
+EXAMPLES, STEPS = 2, 32
+
+#: The seed of each test; RUNBOOK_SEQUENCES=N makes N tests in place of 2.
+NUMBERS = range(1, int(os.environ.get("RUNBOOK_SEQUENCES", "2")) + 1)
 
 #: Two small areas, and few sites: what a step costs is the command's own start.
 AREAS = [grid.rectangle(328, 553, 3, 3), grid.rectangle(333, 553, 3, 3)]
@@ -489,15 +491,8 @@ LONG = settings(
 )
 
 
-def test_the_same_sequences_each_time(operations: type[Operations]) -> None:
-    operations.steps = 0
-    run_state_machine_as_test(operations, settings=settings(LONG, derandomize=True))
-    assert operations.steps >= EXAMPLES * STEPS
-
-
-def test_other_sequences_each_time(operations: type[Operations]) -> None:
-    number = random.randrange(2**32)
-    print(f"seed {number}")
+@pytest.mark.parametrize("number", NUMBERS)
+def test_sequences(operations: type[Operations], number: int) -> None:
     operations.steps = 0
     run_state_machine_as_test(seed(number)(operations), settings=LONG)
     assert operations.steps >= EXAMPLES * STEPS
