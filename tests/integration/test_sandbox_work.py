@@ -244,6 +244,7 @@ def rows_of(box: Box, key: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(box.objects()[key].decode())))
 
 
+@pytest.mark.campaign
 def test_faults_of_what_the_learner_brings(mapped: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     export(mapped)
     _, names = learner_files(mapped, "", monkeypatch)
