@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ def playbook(name: str, folder: Path) -> Path:
     """The file of an imported playbook: one of the collection by its name, or beside ``folder``."""
     short = name.removeprefix(f"{OURS}.")
     packaged = collection.root() / "playbooks" / f"{short.removesuffix('.yml')}.yml"
-    return folder / name if short == name else packaged
+    return _plain(folder / name) if short == name else packaged
 
 
 def role(name: str, folder: Path) -> Path | None:
@@ -77,5 +78,11 @@ def role_file(folder: Path, part: str, entry: str) -> Path | None:
 
 def beside(folder: Path, name: str, kind: str) -> Path:
     """The file ``name`` beside the including one, or in the role's folder of that kind."""
-    places = [folder, folder / kind, folder.parent / kind, folder.parent]
-    return next((p / name for p in places if is_file(p / name)), folder / name)
+    folders = [folder, folder / kind, folder.parent / kind, folder.parent]
+    places = [_plain(each / name) for each in folders]
+    return next(filter(is_file, places), places[0])
+
+
+def _plain(path: Path) -> Path:
+    """The path without ``..``, for people to read."""
+    return Path(os.path.normpath(path))

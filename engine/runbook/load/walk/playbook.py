@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runbook.home import is_file
@@ -20,6 +20,15 @@ _SECTIONS = ("pre_tasks", "tasks", "post_tasks")
 #: Keywords of a play that are looked at with what they hold, or when it is used.
 _OWN_PASS = (*_SECTIONS, "roles", "handlers", "vars", "tags", "vars_prompt", "module_defaults")
 _ALWAYS_TAGS = {"all", "tagged", "untagged", "always", "never"}
+
+
+@dataclass(frozen=True)
+class _Imports:
+    """The tags and variables that a playbook has from those that import it; ``files`` are these."""
+
+    tags: tuple[str, ...] = ()
+    names: frozenset[str] = frozenset()
+    files: tuple[Path, ...] = ()
 
 
 class Walk(Found):
@@ -48,56 +57,54 @@ class Walk(Found):
         """The tags that ``--tags`` may name."""
         return self.tags | _ALWAYS_TAGS
 
-    def playbook(
-        self, path: Path, *, tags: tuple[str, ...] = (), importers: tuple[Path, ...] = ()
-    ) -> None:
+    def playbook(self, path: Path) -> None:
         """Go through the playbook in the file ``path``."""
-        importers = (*importers, path)
-        plays = self.files.load(path)
-        if plays.document.problems and plays.value is None:
-            return
-        self.files.check(plays, "playbook")
-        for play in plays:
-            if not isinstance(play.value, dict):
-                continue
-            imported = play.value.get(
-                "import_playbook", play.value.get(f"{BUILTIN}.import_playbook")
-            )
-            if imported is None:
-                self._play(play, path.parent, tags)
-            elif isinstance(imported, str):
-                self.variables.given |= self.variables.define(play["vars"])
-                name = replace(play, value=imported)
-                self._import_playbook(name, (*tags, *tags_of(play)), importers)
+        self._playbook(path, _Imports())
 
     def tasks_file(self, path: Path) -> None:
         """Go through a file of tasks that no playbook led to."""
         self._tasks.file(path, Scope(path.parent))
 
-    def _import_playbook(
-        self, name: Node, tags: tuple[str, ...], importers: tuple[Path, ...]
-    ) -> None:
-        scope = Scope(importers[-1].parent)
-        if "{{" in name.value:
-            self.variables.check(name, scope)
+    def _playbook(self, path: Path, imports: _Imports) -> None:
+        imports = replace(imports, files=(*imports.files, path))
+        plays = self.files.load(path)
+        if plays.document.problems and plays.value is None:
+            return
+        self.files.check(plays, "playbook")
+        for play in plays:
+            entry = play.value if isinstance(play.value, dict) else {}
+            name = entry.get("import_playbook", entry.get(f"{BUILTIN}.import_playbook"))
+            if isinstance(name, str):
+                self._import_playbook(play, name, imports)
+            elif entry and name is None:
+                self._play(play, path.parent, imports)
+
+    def _import_playbook(self, entry: Node, name: str, imports: _Imports) -> None:
+        given = self.variables.define(entry["vars"], imports.names)
+        self.variables.given |= given
+        scope = Scope(imports.files[-1].parent)
+        if "{{" in name:
+            self.variables.check(replace(entry, value=name), scope)
             self._tasks.unknown_until_run(scope)
             return
-        file = files.playbook(name.value, scope.folder)
-        if file in importers:
-            self.problems.append(name.problem("the playbook imports itself"))
+        file = files.playbook(name, scope.folder)
+        if file in imports.files:
+            self.problems.append(entry.problem("the playbook imports itself"))
         elif is_file(file):
-            self.playbook(file, tags=tags, importers=importers)
+            tags = (*imports.tags, *tags_of(entry))
+            self._playbook(file, replace(imports, tags=tags, names=imports.names | given))
         else:
             guess = suggest(file.name, [entry.name for entry in file.parent.glob("*.y*ml")])
-            self.problems.append(name.problem(f"there is no playbook {name.value}", guess))
+            self.problems.append(entry.problem(f"there is no playbook {name}", guess))
 
-    def _play(self, play: Node, folder: Path, tags: tuple[str, ...]) -> None:
+    def _play(self, play: Node, folder: Path, imports: _Imports) -> None:
         hosts = play["hosts"]
         if isinstance(hosts.value, str):
             self.hosts.append(hosts)
-        known = self.variables.define(play["vars"]) | self._variables_files(play, folder)
+        known = self.variables.define(play["vars"], imports.names)
+        known |= self._variables_files(play, folder)
         of_play = Play(str(play.value.get("name", hosts.value)), lacking=set())
-        scope = Scope(folder, known, tags=(*tags, *tags_of(play)), play=of_play)
+        scope = Scope(folder, known, tags=(*imports.tags, *tags_of(play)), play=of_play)
         scope, roles = self._roles(play, scope)
         scope = self._tasks.with_defaults(play, scope)
         for name in play.value:

@@ -188,7 +188,7 @@ class Tasks:
 
     def _call(self, task: Node, module: str, scope: Scope) -> None:
         call, core = task[module], arguments.core_name(module)
-        if not (core in arguments.INCLUDES and _followed(core, call.value)):
+        if not (core in arguments.INCLUDES and self._followed(core, call.value)):
             line, name = task.document.mark(task.path).line, str(task.value.get("name", module))
             tags, where = tuple(dict.fromkeys(scope.tags)), (task.document.file, line)
             step = Step(name, module, tags, *where, scope.play.name, scope.handler, _parts(call))
@@ -204,6 +204,11 @@ class Tasks:
             self._variables.facts.update(map(str, arguments.given(task, module, literal)))
             self._variables.define(call)
 
+    def _followed(self, core: str, argument: Any) -> bool:
+        """Whether a task only stands for others, which the walk sees."""
+        named = self._variables.filled(str(argument))
+        return core not in ("include_vars", "import_playbook") and "{{" not in named
+
     def _arguments_use(self, call: Node, core: str, scope: Scope) -> None:
         condition = {"assert": "that", "debug": "var"}.get(core)
         if condition and isinstance(call.value, dict) and condition in call.value:
@@ -214,6 +219,7 @@ class Tasks:
     def _include(self, call: Node, kind: str, scope: Scope) -> None:
         argument = "name" if kind in ("include_role", "import_role") else "file"
         name = call.value.get(argument) if isinstance(call.value, dict) else call.value
+        name = self._variables.filled(name) if isinstance(name, str) else name
         if not isinstance(name, str) or "{{" in name:
             self.unknown_until_run(scope)
         elif kind == "include_vars":
@@ -260,11 +266,6 @@ class Tasks:
             text = file.read_text(encoding="utf-8", errors="replace")
             document = Document(targets.shown(file), text, {(): positions.Mark(1, 1)})
             self._variables.check(Node(document, (), text), scope)
-
-
-def _followed(core: str, argument: Any) -> bool:
-    """Whether a task only stands for others, which the walk sees."""
-    return core not in ("include_vars", "import_playbook") and "{{" not in str(argument)
 
 
 def _parts(call: Node) -> tuple[str, ...]:

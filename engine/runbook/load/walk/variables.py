@@ -23,7 +23,7 @@ MAGIC = frozenset({
     "playbook_dir", "role_name", "role_names", "role_path", "vars",
 })  # fmt: skip
 
-_ONLY_A_NAME = re.compile(r"\s*\{\{\s*(\w+)\s*\}\}\s*")
+_NAME = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
 class Variables:
@@ -35,25 +35,35 @@ class Variables:
 
     def __init__(self, given: frozenset[str], problems: list[Problem]) -> None:
         self.given = given
+        self._outside = given
         self.facts: set[str] = set()
         self.used: set[str] = set()
         self.definitions: dict[str, list[Node]] = {}
         self._problems = problems
         self._reached: set[str] = set()
 
-    def define(self, values: Node) -> frozenset[str]:
-        """The names of a mapping of variables, which are noted with their values."""
+    def define(self, values: Node, over: frozenset[str] = frozenset()) -> frozenset[str]:
+        """The names of a mapping of variables; notes the values, except of names in ``over``."""
         if not isinstance(values.value, dict):
             return frozenset()
-        for name in values.value:
+        for name in (name for name in values.value if name not in over):
             self.definitions.setdefault(str(name), []).append(values[name])
         return frozenset(map(str, values.value))
 
     def literal(self, value: Any) -> Any:
         """The value of a ``{{ name }}`` that is defined in one place only; else ``value``."""
-        found = _ONLY_A_NAME.fullmatch(value) if isinstance(value, str) else None
+        found = _NAME.fullmatch(value.strip()) if isinstance(value, str) else None
         defined = self.definitions.get(found[1], []) if found else []
         return defined[0].value if len(defined) == 1 else value
+
+    def filled(self, name: str) -> str:
+        """A file's name with the variables in it that the playbook alone defines, in one place."""
+
+        def value(found: re.Match[str]) -> str:
+            said = found[0] if found[1] in self._outside else self.literal(found[0])
+            return said if isinstance(said, str) and "{{" not in said else found[0]
+
+        return _NAME.sub(value, name)
 
     def names(self, scope: Scope) -> frozenset[str]:
         """The variables that are defined in a scope."""
