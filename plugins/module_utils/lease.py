@@ -7,7 +7,7 @@ change and gives it back at its end; each taking has the next ``number``. What c
 verifies that the number is still the last one. A long step keeps the row locked while it works, and
 a transaction until its commit, so that the lease cannot be taken from under it. A holder that is
 not seen for ``EXPIRY`` seconds is taken to be dead; one whose process was on this machine and has
-ended, at once.
+ended, at once. A person holds the same row with a reason and until a time (``lock.py``).
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ with suppress(ImportError):  # postgres.connect says what to install
     import psycopg2
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
     from .module import Logic
@@ -34,6 +36,8 @@ ARGUMENTS: dict[str, Any] = {
     "number": {"type": "int"},
     "holder": {"type": "str", "default": ""},
     "process": {"type": "str", "default": ""},
+    "target": {"type": "str", "default": "TARGET"},
+    "when_held": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
     "expected": {"type": "dict"},
     "skipped_parts": {"type": "list", "elements": "str", "default": []},
 }
@@ -51,7 +55,9 @@ _DEFINITION = """
         holder text,
         process text,
         since timestamp with time zone NOT NULL,
-        seen timestamp with time zone NOT NULL
+        seen timestamp with time zone NOT NULL,
+        reason text,
+        expires timestamp with time zone
     )
 """
 _GUARD = int.from_bytes(b"lease", "big")
@@ -69,10 +75,15 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
             )
         )
     if check_mode:
-        return {"changed": False, "number": 0, "warnings": _held(params)}
+        return _foreseen(params)
     with postgres.connect(params) as session, session.cursor() as cursor:
         if params["state"] == "taken":
-            number = take(cursor, params)
+            try:
+                number = take(cursor, params)
+            except Locked as error:
+                if params["when_held"] == "fail":
+                    raise
+                return _reported(str(error))
         else:
             number = int(params["number"])
             if params["state"] == "renewed":
@@ -80,48 +91,63 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
             else:
                 release(cursor, number)
         session.commit()
-    return {"changed": False, "number": number}
+    return {"changed": False, "number": number, "held": False}
 
 
 def take(cursor: Cursor, params: Mapping[str, Any]) -> int:
     """Take the lease; its number. Nothing is committed here.
 
-    Raises Locked, naming the holder, while another run has it, and Stale when the run in place is
-    not the ``expected`` one any more.
+    Raises Locked, naming the holder, while another run or a person has it, and Stale when the run
+    in place is not the ``expected`` one any more.
+    """
+    require_free(cursor, params["target"])
+    _require_expected(cursor, params["expected"])
+    return claim(cursor, params["holder"] or "a run without a name", process=params["process"])
+
+
+def require_free(cursor: Cursor, target: str, *, own: str = "") -> None:
+    """Lock the row until the end of the transaction, unless it is held.
+
+    The table is created when it is missing. A lock of the holder ``own`` counts as free. Raises
+    Locked, naming the holder.
     """
     # Two that make the table at once, or take the lease at once, take turns.
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_GUARD,))
-    cursor.execute("CREATE SCHEMA IF NOT EXISTS runbook")
-    cursor.execute(_DEFINITION)
-    found = _look(cursor)
-    if found is not None and found["holder"] is not None and not _ended(found["process"]):
-        cursor.execute("SAVEPOINT asked")
-        try:
-            cursor.execute("SELECT 1 FROM runbook.lease FOR UPDATE NOWAIT")
-        except psycopg2.errors.LockNotAvailable as error:
-            cursor.execute("ROLLBACK TO asked")
-            raise Locked(_taken(cursor, found, "is running")) from error
-        found = _look(cursor) or found  # it may have been seen since
-        if found["holder"] is not None and found["unseen"] < EXPIRY:
-            raise Locked(
-                _taken(
-                    cursor,
-                    found,
-                    "was seen {:.0f} s ago; if it has died, the target is free {:.0f} s from "
-                    "now".format(found["unseen"], EXPIRY - found["unseen"]),
-                )
-            )
-    _require_expected(cursor, params["expected"])
+    _create(cursor)
+    cursor.execute("SAVEPOINT asked")
+    try:
+        cursor.execute("SELECT 1 FROM runbook.lease FOR UPDATE NOWAIT")
+        working = False
+    except psycopg2.errors.LockNotAvailable:
+        cursor.execute("ROLLBACK TO asked")
+        working = True
+    found = current(cursor)
+    if found is None or found["state"] == "dead":  # one that works is waited for by the update
+        return
+    if working:
+        found["state"] = "working"
+    if found["state"] != "free" and not is_lock_of(found, own):
+        raise Locked(refusal(cursor, found, target))
+
+
+def claim(
+    cursor: Cursor, who: str, *, process: str = "", reason: str = "", seconds: float = 0
+) -> int:
+    """Give the target to ``who``; the lease's number. With a reason it is a person's lock."""
     cursor.execute(
         "WITH old AS (UPDATE runbook.lease SET number = number + 1, holder = %(holder)s,"
-        "  process = %(process)s, since = clock_timestamp(), seen = clock_timestamp()"
+        "  process = %(process)s, since = clock_timestamp(), seen = clock_timestamp(),"
+        "  reason = %(reason)s, expires = clock_timestamp() + %(seconds)s * interval '1 s'"
         "  RETURNING number),"
-        " new AS (INSERT INTO runbook.lease (number, holder, process, since, seen)"
-        "  SELECT 1, %(holder)s, %(process)s, clock_timestamp(), clock_timestamp()"
+        " new AS (INSERT INTO runbook.lease"
+        "  (number, holder, process, since, seen, reason, expires)"
+        "  SELECT 1, %(holder)s, %(process)s, clock_timestamp(), clock_timestamp(), %(reason)s,"
+        "  clock_timestamp() + %(seconds)s * interval '1 s'"
         "  WHERE NOT EXISTS (SELECT 1 FROM old) RETURNING number)"
         " SELECT number FROM old UNION ALL SELECT number FROM new",
-        {"holder": params["holder"] or "a run without a name", "process": params["process"]},
-    )
+        {"holder": who, "process": process, "reason": reason or None,
+         "seconds": seconds if reason else None},
+    )  # fmt: skip
     row = cursor.fetchone()
     assert row is not None  # one of the two gives one
     return int(row[0])
@@ -132,10 +158,8 @@ def verify(cursor: Cursor, number: int) -> None:
 
     Raises Locked when the lease is not this one any more.
     """
-    cursor.execute("SELECT to_regclass('runbook.lease') IS NOT NULL")
-    row = cursor.fetchone()
     found = None
-    if row and row[0]:
+    if _exists(cursor):
         cursor.execute(
             "UPDATE runbook.lease SET seen = clock_timestamp()"
             " WHERE number = %s AND holder IS NOT NULL",
@@ -143,14 +167,17 @@ def verify(cursor: Cursor, number: int) -> None:
         )
         if cursor.rowcount:
             return
-        found = _look(cursor)
+        found = current(cursor)
     where = cursor.connection.info.dbname
     if found is None or found["holder"] is None:
         raise Locked(
             "{}: the lease that this run took is gone, and another run may have changed the target "
             "since; nothing more was changed. Run the same command again".format(where)
         )
-    raise Locked(_taken(cursor, found, "has taken the target over since"))
+    raise Locked(
+        "{}: {}, who holds the target since {}, has taken the target over since; nothing was "
+        "changed by this step".format(where, found["holder"], _time(found["since"]))
+    )
 
 
 def release(cursor: Cursor, number: int) -> None:
@@ -206,36 +233,128 @@ def release_quietly(params: Mapping[str, Any], number: Optional[int]) -> None:
         session.commit()
 
 
-def _look(cursor: Cursor) -> Optional[dict[str, Any]]:
+def current(cursor: Cursor) -> Optional[dict[str, Any]]:
+    """Who holds the target; None where nobody ever did. Nothing is waited for.
+
+    ``state`` is free, dead (its process on this machine has ended), working (a module keeps the row
+    locked), locked (by a person), or seen (a run between two steps).
+    """
+    if not _exists(cursor):
+        return None
+    # row_to_json: an older version's table lacks the last two columns
     cursor.execute(
-        "SELECT number, holder, process, to_char(since, 'YYYY-MM-DD HH24:MI:SS TZ'),"
-        " extract(epoch FROM clock_timestamp() - seen)::float8 FROM runbook.lease"
+        "SELECT l.number, l.holder, l.process, l.since, extract(epoch FROM clock_timestamp()"
+        " - l.seen)::float8, row_to_json(l)->>'reason', (row_to_json(l)->>'expires')::timestamptz,"
+        " EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.backend_xid = l.xmax),"
+        " clock_timestamp() FROM runbook.lease l"
     )
     row = cursor.fetchone()
-    return (
-        None if row is None else dict(zip(("number", "holder", "process", "since", "unseen"), row))
+    if row is None:
+        return None
+    names = ("number", "holder", "process", "since", "unseen", "reason", "until", "working", "now")
+    found = dict(zip(names, row))
+    return {**found, "state": _state(found)}
+
+
+def holder(cursor: Cursor) -> Optional[dict[str, Any]]:
+    """``current`` while the target is held, else None."""
+    found = current(cursor)
+    return None if found is None or found["state"] in ("free", "dead") else found
+
+
+def _state(found: Mapping[str, Any]) -> str:
+    """What ``current`` calls the state of a row."""
+    if found["holder"] is None:
+        return "free"
+    if found["reason"] is not None:
+        return "free" if found["until"] <= found["now"] else "locked"
+    if _ended(found["process"]):
+        return "dead"
+    if found["working"]:
+        return "working"
+    return "free" if found["unseen"] >= EXPIRY else "seen"
+
+
+def is_lock_of(found: Mapping[str, Any], holder: str) -> bool:
+    """Whether the target is locked by this person."""
+    return found["state"] == "locked" and bool(holder) and found["holder"] == holder
+
+
+def refusal(
+    cursor: Cursor,
+    found: Mapping[str, Any],
+    target: str,
+    end: str = "nothing was changed by this step",
+) -> str:
+    """Who holds the target, since when, how long, and what to do."""
+    how = {
+        "locked": "has locked it until {}: {}".format(_time(found["until"]), found["reason"]),
+        "working": "is running",
+    }.get(
+        found["state"],
+        "was seen {:.0f} s ago; if it has died, the target is free {:.0f} s from now".format(
+            found["unseen"], max(EXPIRY - found["unseen"], 0)
+        ),
+    )
+    hint = ". runbook unlock -i {} gives it back, with --force also for another person".format(
+        target
+    )
+    return "{}: {}, who holds the target since {}, {}; {}{}".format(
+        cursor.connection.info.dbname,
+        found["holder"],
+        _time(found["since"]),
+        how,
+        end,
+        hint if found["state"] == "locked" else "",
     )
 
 
-def _taken(cursor: Cursor, found: Mapping[str, Any], how: str) -> str:
-    return "{}: {}, who holds the target since {}, {}; nothing was changed by this step".format(
-        cursor.connection.info.dbname, found["holder"], found["since"], how
+def _time(when: Optional[datetime]) -> str:
+    return "" if when is None else when.isoformat(" ", "seconds")
+
+
+def _exists(cursor: Cursor) -> bool:
+    cursor.execute("SELECT to_regclass('runbook.lease') IS NOT NULL")
+    row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+def _create(cursor: Cursor) -> None:
+    """Make the table where there is none, and the columns that an older version's lacks."""
+    cursor.execute("CREATE SCHEMA IF NOT EXISTS runbook")
+    cursor.execute(_DEFINITION)
+    cursor.execute(
+        "SELECT 1 FROM pg_attribute WHERE attrelid = 'runbook.lease'::regclass"
+        " AND attname = 'expires'"
     )
+    if not cursor.rowcount:
+        cursor.execute(
+            "ALTER TABLE runbook.lease ADD COLUMN reason text,"
+            " ADD COLUMN expires timestamp with time zone"
+        )
 
 
-def _held(params: Mapping[str, Any]) -> list[str]:
-    """In a check: warnings that name the running holder."""
+def _foreseen(params: Mapping[str, Any]) -> dict[str, Any]:
+    """In a check: a warning that names the holder; nothing is taken or waited for."""
+    free = {"changed": False, "number": 0, "held": False, "warnings": []}
     if params["state"] != "taken":
-        return []
+        return free
     with postgres.connect(params) as session, session.cursor() as cursor:
-        cursor.execute("SELECT to_regclass('runbook.lease') IS NOT NULL")
-        row = cursor.fetchone()
-        found = _look(cursor) if row and row[0] else None
-        if found is None or found["holder"] is None or _ended(found["process"]):
-            return []
-        if found["unseen"] >= EXPIRY:
-            return []
-        return [_taken(cursor, found, "is changing it: what is planned here may not hold")]
+        found = holder(cursor)
+        if found is None:
+            return free
+        if params["when_held"] == "report":
+            return _reported(refusal(cursor, found, params["target"]))
+        end = "an apply would be refused now, and what is planned here may not hold"
+        said = {**free, "warnings": [refusal(cursor, found, params["target"], end)]}
+        if found["state"] != "locked":
+            said["headline"] = "{} is changing the target".format(found["holder"])
+        return said
+
+
+def _reported(text: str) -> dict[str, Any]:
+    """The result when the target is held and that is no failure."""
+    return {"changed": False, "number": 0, "held": True, "warnings": [text], "headline": text}
 
 
 def _require_expected(cursor: Cursor, expected: Optional[Mapping[str, Any]]) -> None:

@@ -13,6 +13,8 @@ description:
     give it back when they fail.
   - A holder that was not seen for 60 seconds is taken to be dead, one whose process ended on the
     target's own machine at once.
+  - A person's lock (M(labeller.runbook.lock)) refuses every run until it is given back, or its time
+    is over.
   - In check mode nothing is taken; a holder is a warning.
 options:
   state:
@@ -34,6 +36,17 @@ options:
     description: The process of the run that takes it, as the runbook command names it.
     type: str
     default: ""
+  target:
+    description: The target's name in messages; the action plugin sets it.
+    type: str
+    default: TARGET
+  when_held:
+    description:
+      - What O(state=taken) does when another run or a person holds the target. V(fail) fails;
+        V(report) returns RV(held) with a warning, so that a play can end there.
+    type: str
+    choices: [fail, report]
+    default: fail
   expected:
     description:
       - The run marker that the run has looked at, C(current) of M(labeller.runbook.run_marker), or
@@ -70,9 +83,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 number:
-  description: The lease; 0 in check mode.
+  description: The lease; 0 in check mode, and when it was not taken.
   returned: success
   type: int
+held:
+  description: Whether another holds the target, with O(when_held=report).
+  returned: success
+  type: bool
+headline:
+  description: Who holds the target, when RV(held); in check mode which run does.
+  returned: when the target is held
+  type: str
 """
 
 from ansible_collections.labeller.runbook.plugins.module_utils import lease, module

@@ -67,6 +67,8 @@ class ActionModule(ActionBase):
             changes = planned.of_task(path, uuid, variables)
             if changes is not None:
                 arguments.setdefault("planned", changes)
+        if self._name in ("lease", "lock"):
+            arguments.setdefault("target", os.environ.get("RUNBOOK_TARGET") or host)
         if self._task.check_mode:
             arguments.update(checked.options(host, self._name, arguments))
         return arguments

@@ -17,6 +17,7 @@ ORDER = (
     "database_consistent",
     "iteration",
     "lease",
+    "lock",
     "crontab_profile",
     "daemons",
     "s3_table_backup",

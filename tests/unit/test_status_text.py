@@ -66,6 +66,20 @@ ANSWERS: dict[str, dict[str, Any]] = {
                      waits_for="mappers: 1,166 sites of iteration 0 are open"),
         "learner": SKIPPED,
     },
+    "locked": {
+        "lease": {
+            "number": 7, "holder": "olli@laptop", "since": "2026-01-02T03:04:05+00:00",
+            "state": "locked", "reason": "moving the grid", "until": "2026-01-02T11:04:05+00:00",
+        },
+        "run": RUN, "turn": turn("mapping", 0, 34), "learner": SKIPPED,
+    },
+    "held": {
+        "lease": {
+            "number": 8, "holder": "olli@laptop, process 12", "reason": None, "until": None,
+            "since": "2026-01-02T03:04:05+00:00", "state": "working",
+        },
+        "run": None, "turn": SKIPPED, "learner": SKIPPED,
+    },
     "due": {
         "run": RUN,
         "turn": turn("complete", 0, 1200),
@@ -113,7 +127,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
 
 
 def answer(name: str) -> dict[str, Any]:
-    return {"marker": MARKED, **ANSWERS[name]}
+    return {"marker": MARKED, "lease": None, **ANSWERS[name]}
 
 
 def held(name: str, shown: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runbook.commands import lock
 from runbook.commands.options import SETTINGS, query_options
 from runbook.errors import ExitCode
 from runbook.flow import query
@@ -68,6 +69,7 @@ def state(answer: Mapping[str, Any]) -> dict[str, Any]:
             "learner": None,
             "waits_for": waits_for,
             "inconsistencies": inconsistencies,
+            "lease": answer["lease"],
         }
     found = {
         "run": {name: run[name] for name in ("mode", "aoi_name", "aoi_index", "run_id")},
@@ -75,6 +77,7 @@ def state(answer: Mapping[str, Any]) -> dict[str, Any]:
         "learner": None,
         "waits_for": turn["waits_for"],
         "inconsistencies": inconsistencies,
+        "lease": answer["lease"],
     }
     found["run"]["applied_at"] = turn["applied_at"]
     if inconsistencies:
@@ -112,8 +115,9 @@ def _waits_for(learner: Mapping[str, Any]) -> str:
 def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Label and text of all but the metrics; a text may have several lines."""
     run = found["run"]
+    holder = [("holder", lock.described(found["lease"]))] if found["lease"] else []
     if run is None:
-        return [("run", "none"), ("waits for", found["waits_for"])]
+        return [("run", "none"), *holder, ("waits for", found["waits_for"])]
     marked = f"{run['run_id']}, {run['mode']}, applied {run['applied_at']}"
     told = [
         ("run", "\n".join([marked, *(f"but {line}" for line in found["inconsistencies"])])),
@@ -123,7 +127,7 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if found["learner"]:
         told.append(("learner", _learner(found["learner"])))
-    return [*told, ("waits for", found["waits_for"])]
+    return [*told, *holder, ("waits for", found["waits_for"])]
 
 
 def _sites(found: Mapping[str, Any]) -> str:

@@ -40,6 +40,7 @@ class Request:
 
     playbook: Path
     inventory: str
+    target: str = ""  # the inventory's name in messages
     check: bool = False
     diff: bool = False
     extra_vars: tuple[str, ...] = ()
@@ -198,7 +199,7 @@ def _runner(request: Request, watch: Watch, folder: Path) -> tuple[Any, dict[str
         playbook="-",
     )
     config.prepare()
-    given = environment(config.env, set(chosen), folder)
+    given = {**environment(config.env, set(chosen), folder), "RUNBOOK_TARGET": request.target}
     if request.local and plugin == "linear" and patches.fast():
         given["RUNBOOK_IN_PROCESS"] = "1"
     if request.planned and not request.check:

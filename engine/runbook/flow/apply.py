@@ -259,6 +259,7 @@ class _Apply:
         return runner.Request(
             playbook=source.playbook,
             inventory=source.target.inventory,
+            target=source.target.name,
             check=True,
             diff=options.diff,
             extra_vars=source.extra.arguments,

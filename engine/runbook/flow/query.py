@@ -53,6 +53,7 @@ def ask(
         request = runner.Request(
             playbook=playbook,
             inventory=target.inventory,
+            target=target.name,
             check=check,
             extra_vars=source.extra.arguments,
             limit=options["limit"],

@@ -180,9 +180,11 @@ class Brief:
             case TaskResult():
                 self._results.append(event)
             case RunFinished() if not event.check or self._only_check or not self._goes_on(event):
-                said = text.headlines(self._results) if event.check else []
+                changed = any(result.changed for result in self._results)
+                said = text.headlines(self._results) if event.check or not changed else []
                 said += [line for result in self._results for line in _brief(result)]
-                if not (event.exit_code == ExitCode.LOCKED and len(said) == 1):
+                held = event.exit_code == ExitCode.LOCKED or text.is_held(self._results)
+                if not (held and len(said) == 1):
                     said += text.conclusion(event, self._results)
                 for line in said:
                     print(f"{event.at} {line}", file=self._stream, flush=True)

@@ -129,6 +129,11 @@ def headlines(results: Iterable[TaskResult]) -> list[str]:
     return [f"{result.headline} [{result.host}]" for result in results if result.headline]
 
 
+def is_held(results: Iterable[TaskResult]) -> bool:
+    """Whether a run ended because another one, or a person, holds the target."""
+    return any(result.headline and result.module.endswith(".lease") for result in results)
+
+
 def conclusion(finished: RunFinished, results: Sequence[TaskResult]) -> list[str]:
     """The last lines of a run: what it came to and what to do next."""
     changed = [result.task for result in results if result.changed]
@@ -153,6 +158,8 @@ def conclusion(finished: RunFinished, results: Sequence[TaskResult]) -> list[str
     if finished.unplanned:
         return [f"Done: {steps} changed something.", _otherwise(finished.unplanned)]
     if not changed:
+        if is_held(results):
+            return ["Nothing was done: the target is held."]
         return ["Nothing to change: the target is as the playbook says."]
     if finished.check:
         return [f"{steps} would change something. Nothing was changed: this was a check."]

@@ -1,0 +1,117 @@
+"""``runbook lock`` and ``runbook unlock``: a person holds a target, with a reason and until a time.
+
+The lease is in the target's database; the module lock changes it there (``queries/lock.yml``).
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runbook.commands.options import SETTINGS, query_options
+from runbook.errors import ExitCode, RefusedError
+from runbook.flow import query
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+#: Seconds of the longest lock.
+LONGEST = 30 * _UNITS["d"]
+
+
+def seconds_of(_ctx: click.Context, _param: click.Parameter, given: str) -> int:
+    """The seconds of a time such as ``90m``, ``8h``, ``1d12h``; a usage error for anything else."""
+    parts = re.findall(r"([0-9]{1,7})([dhms])", given)
+    seconds = sum(int(number) * _UNITS[unit] for number, unit in parts)
+    if "".join(map("".join, parts)) != given or not 0 < seconds <= LONGEST:
+        raise click.BadParameter(f"{given!r} is no time up to 30 days, such as 90m, 8h or 1d12h")
+    return seconds
+
+
+@click.command("lock", context_settings=SETTINGS)
+@query_options
+@click.option("--reason", required=True, metavar="TEXT", help="Why; shown to those it refuses.")
+@click.option("--for", "seconds", callback=seconds_of, default="8h", show_default=True,
+              metavar="DURATION", help="How long at most: 90m, 8h, 1d12h.")  # fmt: skip
+def lock(*, reason: str, seconds: int, **options: Any) -> int:
+    """Hold a target: every apply is refused, your own too, until you unlock it or the time is over.
+
+    The exit code is 6 while a run or another person holds it.
+    """
+    if not reason.strip():
+        raise click.BadParameter("say why", param_hint="--reason")
+    return _show(options, _ask(options, state="present", reason=reason, seconds=seconds))
+
+
+@click.command("unlock", context_settings=SETTINGS)
+@query_options
+@click.option("--force", is_flag=True, help="Also what another person or a run holds.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def unlock(*, force: bool, yes: bool, **options: Any) -> int:
+    """Give back the lock that you hold on a target.
+
+    With --force take the target from whoever holds it, which the target's name must confirm.
+    """
+    numbers = {}
+    if force:
+        held = {host: found["lease"] for host, found in _ask(options, state="read").items()}
+        numbers = {host: lease["number"] for host, lease in held.items() if lease}
+        if numbers and not yes:
+            _confirm(options["target"], held)
+    return _show(options, _ask(options, state="absent", force=force, numbers=numbers))
+
+
+def _confirm(target: str, held: Mapping[str, Any]) -> None:
+    """Have the target's name typed; RefusedError for anything else."""
+    from runbook.flow.confirm import ask, say
+
+    for host, lease in held.items():
+        say(f"{host}: {described(lease)}")
+    say("A run that loses its lease stops at its next change.")
+    if not sys.stdin.isatty():
+        raise RefusedError(
+            "Refused: there is no terminal to ask on; nothing was changed.\n"
+            "Give --yes to go on without being asked."
+        )
+    if ask(f"Type the target's name ({target}) to go on").strip() != target:
+        raise RefusedError("Not confirmed: nothing was changed.")
+
+
+def _ask(options: Mapping[str, Any], **wanted: Any) -> dict[str, Any]:
+    return query.ask("lock", options, {"lock": {**wanted, "holder": holder()}})
+
+
+def holder() -> str:
+    """Who holds what this person locks: user and machine."""
+    return f"{os.environ.get('USER') or getpass.getuser()}@{os.uname().nodename}"
+
+
+def _show(options: Mapping[str, Any], answers: Mapping[str, Any]) -> int:
+    if options["as_json"]:
+        hosts = {
+            host: {"changed": found["changed"], "lease": found["lease"]}
+            for host, found in answers.items()
+        }
+        click.echo(json.dumps({"hosts": hosts}))
+        return ExitCode.OK
+    for host, found in answers.items():
+        before = "" if found["changed"] else "was "
+        click.echo(f"{host}: {before}{described(found['lease'])}")
+    return ExitCode.OK
+
+
+def described(lease: Mapping[str, Any] | None) -> str:
+    """Who holds a target, why and how long, in a line."""
+    if lease is None:
+        return "free"
+    since = f"{lease['holder']}, since {lease['since']}"
+    if lease["state"] == "locked":
+        return f"locked by {since}, until {lease['until']}: {lease['reason']}"
+    return f"held by a run of {since}" + (", at work" if lease["state"] == "working" else "")
