@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -25,7 +26,7 @@ from runbook.events.model import (
 )
 from runbook.events.render import text
 from runbook.events.render.live import Live
-from runbook.events.render.summary import Summary
+from runbook.events.render.summary import WIDTH, Line, Summary
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,79 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-class Plain:
+class _Steps(ABC):
+    """Decides which events of a run people see; the subclasses decide how they look."""
+
+    def __init__(self, detail: Detail) -> None:
+        self._detail = detail
+        self._check = True  # every command begins with one
+        self._found = detail.summary()
+        self._recap = Recap({})
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        self._found(event)
+        match event:
+            case RunStarted():
+                self._check = event.check
+                self._header(event)
+            case PlayStarted() if self._detail.lines or not self._check:
+                self._play(event)
+            case TaskStarted() | Progress():
+                self._progress(event)
+            case TaskResult() if self._detail.shows(event, check=self._check):
+                self._result(event)
+            case Notice() if self._detail.says(event, check=self._check):
+                self._notice(event)
+            case Recap():
+                self._recap = event
+            case RunFinished():
+                self._print(*self._ending(event))
+                self._found = self._detail.summary()
+            case Result():  # perhaps no run has finished
+                self._print(*self._found.warnings())
+            case _:
+                pass
+
+    @property
+    def _width(self) -> int:
+        return WIDTH
+
+    def _ending(self, event: RunFinished) -> Iterator[Line]:
+        """A check's summary, the recap, the conclusion, and what a check would lose."""
+        above, below = self._found.around(event, self._width)
+        yield from above
+        if not event.check:
+            yield Line("")
+        for host, counts in self._recap.hosts.items():
+            bad = counts.failed or counts.unreachable
+            style = "bold red" if bad else "yellow" if counts.changed else "green"
+            yield Line(text.recap(host, counts), style)
+        first, *others = text.conclusion(event, self._found.results)
+        yield Line(first, "bold")
+        yield from map(Line, others)
+        yield from below
+
+    @abstractmethod
+    def _print(self, *lines: Line) -> None: ...
+
+    @abstractmethod
+    def _header(self, event: RunStarted) -> None: ...
+
+    @abstractmethod
+    def _play(self, event: PlayStarted) -> None: ...
+
+    @abstractmethod
+    def _progress(self, event: TaskStarted | Progress) -> None: ...
+
+    @abstractmethod
+    def _result(self, result: TaskResult) -> None: ...
+
+    @abstractmethod
+    def _notice(self, notice: Notice) -> None: ...
+
+
+class Plain(_Steps):
     """Text for files, pipes and CI: no colour, no width, no times unless ``-v``; stable.
 
     A step that takes long says how far it is, every ``PATIENCE`` seconds.
@@ -83,50 +156,25 @@ class Plain:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._detail = detail
+        super().__init__(detail)
         self._clock = clock
         self._begun = 0.0
         self._told: dict[tuple[str, str], float] = {}
         self._stream = stream or sys.stdout
-        self._check = True  # every command begins with one
-        self._found = detail.summary()
-        self._recap = Recap({})
 
-    def __call__(self, event: Event) -> None:
-        """Show one event."""
-        self._found(event)
-        match event:
-            case RunStarted():
-                self._check = event.check
-                self._say(text.title(event))
-            case PlayStarted() if self._detail.lines or not self._check:
-                self._say(f"\nPlay: {event.name}")
-            case TaskStarted() | Progress():
-                self._progress(event)
-            case TaskResult() if self._detail.shows(event, check=self._check):
-                self._result(event)
-            case Notice():
-                self._notice(event)
-            case Recap():
-                self._recap = event
-            case RunFinished():
-                self._finished(event)
-            case Result():  # perhaps no run has finished
-                for line in self._found.warnings():
-                    self._say(line.text)
-            case _:
-                pass
+    def _print(self, *lines: Line) -> None:
+        for line in lines:
+            self._say(line.text)
 
-    def _finished(self, event: RunFinished) -> None:
-        above, below = self._found.around(event)
-        lines = [line.text for line in above]
-        lines += [] if event.check else [""]
-        lines += (text.recap(host, counts) for host, counts in self._recap.hosts.items())
-        lines += text.conclusion(event, self._found.results)
-        lines += (line.text for line in below)
-        for line in [*lines, ""]:
-            self._say(line)
-        self._found = self._detail.summary()
+    def _header(self, event: RunStarted) -> None:
+        self._say(text.title(event))
+
+    def _play(self, event: PlayStarted) -> None:
+        self._say(f"\nPlay: {event.name}")
+
+    def _ending(self, event: RunFinished) -> Iterator[Line]:
+        yield from super()._ending(event)
+        yield Line("")
 
     def _progress(self, event: TaskStarted | Progress) -> None:
         now = self._clock()
@@ -152,9 +200,8 @@ class Plain:
                 self._say(f"    {line}".rstrip())
 
     def _notice(self, notice: Notice) -> None:
-        if self._detail.says(notice, check=self._check):
-            for line in notice.text.splitlines():
-                self._say(f"{notice.level}: {line}")
+        for line in notice.text.splitlines():
+            self._say(f"{notice.level}: {line}")
 
     def _say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -224,7 +271,7 @@ _DIFF_STYLES = (
 )
 
 
-class Terminal:
+class Terminal(_Steps):
     """For people at a terminal: each step as it runs, what changed, the diff in colour.
 
     ``live``: with a line that says what is running now, and one for each table that it works on.
@@ -233,52 +280,40 @@ class Terminal:
     def __init__(self, detail: Detail, stream: TextIO | None = None, *, live: bool = True) -> None:
         from rich.console import Console
 
-        self._detail = detail
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        super().__init__(detail)
         self._live = Live(self._console) if live else None
-        self._check = True  # every command begins with one
         self._hosts: set[str] = set()
-        self._found = self._detail.summary()
-        self._recap = Recap({})
+
+    @property
+    def _width(self) -> int:
+        return min(self._console.width, WIDEST)
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
-        self._found(event)
         if self._live:
             self._live(event)
-        match event:
-            case RunStarted():
-                self._header(event)
-            case PlayStarted() if self._detail.lines or not self._check:
-                self._print(("", ""), (event.name, "bold"))
-            case TaskResult():
-                self._hosts.add(event.host)
-                if self._detail.shows(event, check=self._check):
-                    self._result(event)
-            case Notice() if self._detail.says(event, check=self._check):
-                self._notice(event)
-            case Recap():
-                self._recap = event
-            case RunFinished():
-                self._finished(event)
-            case Result():  # perhaps no run has finished
-                self._print(*self._found.warnings())
-            case _:
-                pass
+        if isinstance(event, TaskResult):
+            self._hosts.add(event.host)
+        super().__call__(event)
 
-    def _print(self, *lines: tuple[str, str], indent: int = 0) -> None:
-        """Lines of text and style, at once: the spinner is redrawn once."""
+    def _print(self, *lines: Line, indent: int = 0) -> None:
+        """Print lines at once: the spinner is redrawn once."""
         from rich.text import Text
 
-        if not lines:
-            return
-        parts = [(" " * indent + line, style) for line, style in lines]
-        self._console.print(Text("\n").join(Text(line, style=style) for line, style in parts))
+        if lines:
+            parts = (Text(" " * indent + line.text, style=line.style) for line in lines)
+            self._console.print(Text("\n").join(parts))
+
+    def _play(self, event: PlayStarted) -> None:
+        self._print(Line(""), Line(event.name, "bold"))
+
+    def _progress(self, event: TaskStarted | Progress) -> None:
+        """Nothing: the line that says what is running shows it."""
 
     def _header(self, event: RunStarted) -> None:
         from rich.text import Text
 
-        self._check = event.check
         title = Text.assemble(
             ("Check ", "bold cyan") if event.check else ("Apply ", "bold magenta"),
             (event.playbook, "bold"), " → ", (event.target, "bold"),
@@ -288,16 +323,15 @@ class Terminal:
         self._console.print(title)
 
     def _result(self, result: TaskResult) -> None:
-        lines = [(line, _tone(result)) for line in _failure(result)]
+        lines = [Line(line, _tone(result)) for line in _failure(result)]
         if said := text.summary(result):
-            lines.append((said, "yellow" if result.changed else "dim"))
+            lines.append(Line(said, "yellow" if result.changed else "dim"))
         if not self._check:
-            lines += [(f"warning: {warning}", "yellow") for warning in result.warnings]
-        if result.changed and self._detail.lines:
-            lines += [(x, _diff_style(x)) for diff in result.diff for x in text.diff_lines(diff)]
+            lines += [Line(f"warning: {warning}", "yellow") for warning in result.warnings]
+        for diff in result.diff if result.changed and self._detail.lines else []:
+            lines += [Line(line, _diff_style(line)) for line in text.diff_lines(diff)]
         self._console.print(self._title(result))
-        if lines:
-            self._print(*lines, indent=6)
+        self._print(*lines, indent=6)
 
     def _title(self, result: TaskResult) -> Any:
         """Symbol and name at the left, time at the right."""
@@ -314,31 +348,10 @@ class Terminal:
 
     def _notice(self, notice: Notice) -> None:
         if notice.level == "verbose":
-            self._print(*((line, "dim") for line in notice.text.splitlines()), indent=2)
+            self._print(*(Line(line, "dim") for line in notice.text.splitlines()), indent=2)
             return
         style = "bold red" if notice.level == "error" else "yellow"
-        self._print((f"{notice.level}: {notice.text}", style), indent=2)
-
-    def _recap_lines(self) -> Iterator[tuple[str, str]]:
-        for host, found in self._recap.hosts.items():
-            bad = found.failed or found.unreachable
-            style = "bold red" if bad else "yellow" if found.changed else "green"
-            yield text.recap(host, found), style
-
-    def _finished(self, event: RunFinished) -> None:
-        width = min(self._console.width, WIDEST)
-        above, below = self._found.around(event, width)
-        first, *others = text.conclusion(event, self._found.results)
-        space = [] if event.check else [("", "")]
-        self._print(
-            *above,
-            *space,
-            *self._recap_lines(),
-            (first, "bold"),
-            *((x, "") for x in others),
-            *below,
-        )
-        self._found = self._detail.summary()
+        self._print(Line(f"{notice.level}: {notice.text}", style), indent=2)
 
 
 def _failure(result: TaskResult) -> list[str]:
