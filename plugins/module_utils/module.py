@@ -15,7 +15,7 @@ import stat
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Set, TypeVar
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -24,6 +24,7 @@ from ansible.module_utils.errors import UnsupportedError
 from . import held
 from .change import Change, result
 from .errors import ModuleFailure
+from .secret_values import secret_values, without
 
 _STDOUT = 1
 
@@ -105,7 +106,7 @@ class Module:
         with _ended_with_reader():
             result = self._result(module.params, module.check_mode)
         # From ansible-core 2.22 on, AnsibleModule leaves them in.
-        result = _without(secret_values(self.argument_spec, module.params), result)
+        result = without(secret_values(self.argument_spec, module.params), result)
         for text in result.pop("warnings", ()):
             module.warn(text)
         if result.get("failed"):
@@ -122,7 +123,7 @@ class Module:
             result = self._result(params, check_mode)
         if not result.get("warnings"):
             result.pop("warnings", None)
-        return _without(secret_values(self.argument_spec, params), result)
+        return without(secret_values(self.argument_spec, params), result)
 
     def _result(self, params: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
         """What the logic returns, or how it failed."""
@@ -138,52 +139,6 @@ def _refusal(name: str, error: Exception) -> str:
     if isinstance(error, UnsupportedError):
         return "Unsupported parameters for ({}) module: {}".format(name, text)
     return text
-
-
-def secret_values(argument_spec: Mapping[str, Any], params: Mapping[str, Any]) -> Set[str]:
-    """The values of options with ``no_log``, at any depth."""
-    found: Set[str] = set()
-    for name, option in argument_spec.items():
-        value = params.get(name)
-        if option.get("no_log"):
-            found |= set(_texts(value))
-        for part in value if isinstance(value, list) else [value]:
-            if "options" in option and isinstance(part, dict):
-                found |= secret_values(option["options"], part)
-    return found
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """The texts and numbers in a value."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-    elif value is not None and not isinstance(value, bool) and value != "":
-        yield str(value)
-
-
-def _without(secrets: Set[str], result: Mapping[str, Any]) -> Dict[str, Any]:
-    """A result without the secrets, in the words that Ansible had for them before 2.22."""
-    longest_first = sorted(secrets, key=len, reverse=True)
-    return {name: _masked(value, longest_first) for name, value in result.items()}
-
-
-def _masked(value: Any, secrets: Sequence[str]) -> Any:
-    """A value with plain lists and dictionaries, and without the secrets."""
-    if isinstance(value, Mapping):
-        return {key: _masked(item, secrets) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_masked(item, secrets) for item in value]
-    if value is None or isinstance(value, bool):
-        return value
-    if str(value) in secrets:
-        return "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
-    if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, "********")
-    return value
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Hand over the secrets of all hosts, and the parameters, before the play's first task."""
+        from ansible_collections.labeller.runbook.plugins.module_utils.secret_values import texts
+
         if "RUNBOOK_IN_PROCESS" in os.environ:
             # Here, in the process that forks one for every task.
             from ansible_collections.labeller.runbook.plugins.plugin_utils import in_process
@@ -100,7 +102,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 seen[host.name] = _seen(
                     templar, {name: variables[name] for name in public & set(variables)}
                 )
-        register_secrets(_texts(values))
+        register_secrets(texts(values))
         _tell({"secrets": values, "parameters": seen})
 
     def v2_runner_on_ok(self, result: Any) -> None:
@@ -174,17 +176,6 @@ def _tell(message: dict[str, Any]) -> None:
     if channel:
         with Path(channel).open("w", encoding="utf-8") as pipe:
             pipe.write(json.dumps(message, default=str) + "\n")
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """The texts in a secret value; numbers as texts."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-    elif value is not None and not isinstance(value, bool) and value != "":
-        yield str(value)
 
 
 def _evaluated(templar: Any, value: Any) -> Any:
