@@ -242,7 +242,7 @@ def asking(repository: Repository) -> tuple[Repository, Path, list[str]]:
     _, *summary = check.stdout.splitlines()
     summary = summary[: next(n for n, line in enumerate(summary) if line.startswith("here "))]
     assert "  bucket=here-b" in summary
-    assert "new, 1 line" in " ".join(summary)
+    assert "new, 1 line" in " ".join(" ".join(summary).split())
     return repository, file, summary
 
 
