@@ -423,7 +423,7 @@ def large(bench: Country, cells: int) -> None:
 
 
 class Run(NamedTuple):
-    """What a check or an apply took: memory and space in MB, sequential scans of master_grid."""
+    """The cost of a check or an apply: memory and space in MB, sequential scans of master_grid."""
 
     seconds: float
     memory: float

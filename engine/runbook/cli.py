@@ -142,7 +142,7 @@ def _refused(error: OSError) -> int:
 
 
 def _full_place() -> str:
-    """What cannot be written where an error does not say: the state folder, if its disk is full."""
+    """The location that cannot be written: the state folder, if its disk is full."""
     with contextlib.suppress(OSError, RunbookError):
         found = os.statvfs(home())
         if found.f_bavail * found.f_frsize < _LITTLE:

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What ``runbook`` returns to the shell (docs/operations.md)."""
+    """The exit codes of ``runbook`` (docs/operations.md)."""
 
     OK = 0
     FAILED = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What every module has that changes a target under its lease."""
+    """The option of every module that changes a target under its lease."""
 
     DOCUMENTATION = r"""
 options:

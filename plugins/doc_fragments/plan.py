@@ -5,7 +5,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What every module has: check mode and diff in full, and the plan that it is held to."""
+    """Attributes of every module: check mode and diff in full, and the plan that it is held to."""
 
     DOCUMENTATION = r"""
 options:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What pg_transaction has, and each of its steps as a module: a transaction of one step."""
+    """Options of pg_transaction and of each step as a module: a transaction of one step."""
 
     DOCUMENTATION = r"""
 options:

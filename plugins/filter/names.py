@@ -73,7 +73,7 @@ _value:
 
 
 class FilterModule:
-    """What ansible-core loads."""
+    """The class that ansible-core loads."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The filters of this file by their short names."""

@@ -70,7 +70,7 @@ def _selected(tag: str, run_tags: Sequence[str], skip_tags: Sequence[str]) -> bo
 
 
 class FilterModule:
-    """What ansible-core loads."""
+    """The class that ansible-core loads."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The filters of this file by their short names."""

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a module reports: a sequence of changes becomes ``changed``, ``diff`` and ``plan``."""
+"""The result of a module: a sequence of changes becomes ``changed``, ``diff`` and ``plan``."""
 
 from __future__ import annotations
 

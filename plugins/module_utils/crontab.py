@@ -290,7 +290,7 @@ def plain_home(home: str) -> str:
 
 @dataclass(frozen=True)
 class State:
-    """What is there: the crontab without what an earlier step of a check removes, the scripts."""
+    """The crontab, without what an earlier step of a check removes, and the scripts."""
 
     tab: Tab
     home: str
@@ -382,13 +382,13 @@ def _wanted(params: Params) -> tuple[str, ...]:
 
 
 def _scripts(params: Params) -> list[str]:
-    """What cron calls, in the folder ``common``."""
+    """The scripts that cron calls, in the folder ``common``."""
     present = params["state"] == "present"
     return ["daemonNanny.sh", *(name + ".py" for name in _wanted(params))] if present else []
 
 
 def _said_of(line: Kept, where: str, names: Sequence[str], present: bool) -> str:
-    """What a line means that is kept, although it starts a daemon."""
+    """A warning about a line that is kept, although it starts a daemon."""
     if not present:
         means = "cron goes on starting it; comment the line out while labeller is out of service"
     elif line.daemon in names:

@@ -90,7 +90,7 @@ def _script_and_argument(process: str) -> list[str]:
 
 
 def _after_options(arguments: Sequence[str]) -> list[str]:
-    """What follows the interpreter's options; nothing for ``-c`` and ``-m``."""
+    """The arguments after the interpreter's options; none for ``-c`` and ``-m``."""
     rest = list(arguments)
     while rest and rest[0].startswith("-"):
         if rest[0] in ("-c", "-m"):
@@ -168,7 +168,7 @@ def start(home: str, name: str, settle: float) -> None:
 
 
 def _interpreter(script: str) -> list[str]:
-    """What the script's first line names; git keeps some scripts without the execute bit."""
+    """The interpreter of a script's first line; git keeps some without the execute bit."""
     with open(script, "rb") as file:
         line = os.fsdecode(file.readline())
     if not line.startswith("#!"):
@@ -178,7 +178,7 @@ def _interpreter(script: str) -> list[str]:
 
 @dataclass(frozen=True)
 class State:
-    """What runs, without what earlier steps of a check stop, and the pid files that are there.
+    """The processes that run, without those that earlier steps of a check stop, and the pid files.
 
     ``scripts``: SHA-256 of those that are to run.
     """

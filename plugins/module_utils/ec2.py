@@ -13,7 +13,7 @@ from .errors import InvalidInput
 
 @dataclass(frozen=True)
 class Instance:
-    """What others need of a running instance."""
+    """The properties of a running instance that other modules need."""
 
     id: str
     private_ip: str

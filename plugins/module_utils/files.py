@@ -50,7 +50,7 @@ def check_writable(path: str) -> None:
 
 
 def _stat(path: str) -> os.stat_result | None:
-    """What is at ``path``, None for nothing; ModuleFailure when that cannot be known."""
+    """The file at ``path``, None for nothing; ModuleFailure when that cannot be known."""
     try:
         return os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

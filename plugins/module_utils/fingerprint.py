@@ -192,7 +192,7 @@ def of_columns(
     where: Optional[Composable] = None,
     like: str = "",
 ) -> Fingerprint:
-    """What ``sql`` gives with these arguments."""
+    """The result of ``sql`` with these arguments."""
     cursor.execute(sql(schema, table, columns, server.version(cursor.connection), where, like))
     row = cursor.fetchone()
     assert row is not None

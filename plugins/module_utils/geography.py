@@ -238,7 +238,7 @@ def _union(ranges: Iterable[_Range]) -> List[_Range]:
 
 
 def _without(ranges: Iterable[_Range], holes: Sequence[_Range]) -> Set[_Range]:
-    """What is left of the ranges; ``holes`` are in order and do not overlap."""
+    """The ranges without the ``holes``, which are in order and do not overlap."""
     found = set()
     number = 0
     for first, end in _union(ranges):

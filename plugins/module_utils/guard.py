@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a transaction refuses in the database as it is, in a check as in an apply.
+"""Conditions of the database under which a transaction refuses to run, in a check as in an apply.
 
 A check runs the steps on copies of the tables. What the copies do not have, and what the server
 would refuse on the real tables only, must not be there: ``require_access`` looks at privileges and
@@ -230,7 +230,7 @@ def _privileges(cursor: Cursor, oids: Sequence[int], needed: Sequence[str]) -> L
 def _sequence_privileges(
     cursor: Cursor, oids: Sequence[int], restarted: Mapping[str, str]
 ) -> List[str]:
-    """What the role lacks on the sequences that number the rows of the tables."""
+    """The privileges that the role lacks on the sequences that number the rows of the tables."""
     cursor.execute(
         """
         SELECT DISTINCT format('%%s on sequence %%s (owner %%s)', lack, s.oid::regclass,
@@ -491,7 +491,7 @@ def _related(cursor: Cursor, oids: Sequence[int]) -> List[int]:
 
 
 def _ownership(cursor: Cursor, oids: Sequence[int], sequences: Sequence[int]) -> List[str]:
-    """What a restore of the tables must own and this role does not."""
+    """The objects that a restore of the tables must own and this role does not."""
     cursor.execute(
         """
         SELECT tgrelid, format('its trigger %%I is stopped meanwhile', tgname) FROM pg_trigger

@@ -44,7 +44,7 @@ class Token(NamedTuple):
 
 
 class Value(NamedTuple):
-    """What an attribute is set to; ``literal`` is None for an expression."""
+    """The value of an attribute; ``literal`` is None for an expression."""
 
     source: str
     literal: Optional[Union[str, List[str]]]
@@ -52,7 +52,7 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """What stands between two braces; a file is a block without a name."""
+    """The content between two braces; a file is a block without a name."""
 
     name: str
     labels: Tuple[str, ...]

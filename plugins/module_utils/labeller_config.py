@@ -374,7 +374,7 @@ def _shown(key: str, value: Any, hidden: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class State:
-    """What file and copy hold, and what the parameters make of them."""
+    """The content of file and copy, and what the parameters make of it."""
 
     content: Optional[bytes]
     on_host: Optional[Config]
@@ -470,7 +470,7 @@ def apply(decided: Plan, params: Params) -> None:
 
 
 def observe_to_verify(params: Params) -> Mapping[str, Config]:
-    """What file and copy hold, by where they are."""
+    """The content of file and copy, by location."""
     _require_yaml()
     check(params["parameters"])
     path = os.path.join(params["home"], "common", "config.yaml")
@@ -536,7 +536,7 @@ class Found:
     content: bytes = b""
 
     def change(self, config: Config) -> Change:
-        """What writing ``config`` changes."""
+        """The change that writing ``config`` makes."""
         encryption = "encryption: {}\n".format
         before, after = describe(self.config, config)
         if not self.there:
@@ -569,7 +569,7 @@ class _Copy:
         return parse(content, self.name)
 
     def look(self) -> Found:
-        """What is there, configuration or not."""
+        """The present content, configuration or not."""
         with aws.translated("read {}".format(self.name)):
             try:
                 response = self.s3.get_object(Bucket=self.bucket, Key=self.key)

@@ -69,7 +69,7 @@ def phase(
 
 
 def following(phase: str, mode: str, blocked: int) -> str:
-    """What a call of iterate.yml does next, one of NEXT; ``blocked`` sites keep a run open."""
+    """The next action of iterate.yml, one of NEXT; ``blocked`` sites keep a run open."""
     if phase == "mapping":
         return "repair" if blocked else "wait"
     if phase == "complete":

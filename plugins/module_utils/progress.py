@@ -44,7 +44,7 @@ COMPARE, FILL, INDEX = "compare", "fill", "index"
 
 
 class Total(NamedTuple):
-    """What a phase comes to for a table: None is unknown; done after so many ``parts``."""
+    """The totals of a phase for a table: None is unknown; done after so many ``parts``."""
 
     rows: Optional[int] = None
     bytes: Optional[int] = None
@@ -235,7 +235,7 @@ def counter(phase: str, table: str) -> Counter:
 
 @contextmanager
 def loading(phase: str, table: str, total: Total) -> Iterator[None]:
-    """What this thread loads inside (``of_this_thread``) is a table in a phase, done at the end."""
+    """Report what this thread loads (``of_this_thread``) as a table in a phase, done at the end."""
     begin(phase, lambda: {table: total})
     _thread.counter = (phase, table)
     try:

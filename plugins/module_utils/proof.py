@@ -78,7 +78,7 @@ def _uncovered(
 def _missing(
     tx: Transaction, manifest: Mapping[str, Any], tables: Mapping[str, Fingerprint]
 ) -> List[str]:
-    """What S3 lacks of the backup."""
+    """The objects of the backup that S3 lacks."""
     bucket, prefix = manifest["bucket"], manifest["prefix"]
     key = "{}manifest.json".format(prefix)
     name = "s3://{}/{}".format(bucket, key)

@@ -42,7 +42,7 @@ class Upload(NamedTuple):
 
 
 class Attested(NamedTuple):
-    """What S3 says about an object; ``sha256`` (base64, ``-N`` for N parts) where it keeps one."""
+    """The properties of an object; ``sha256`` (base64, ``-N`` for N parts) where S3 keeps one."""
 
     size: int
     etag: str
@@ -176,7 +176,7 @@ class Bucket:
         return True
 
     def attested(self, key: str) -> Optional[Attested]:
-        """What S3 keeps about an object, without reading it; None when there is none."""
+        """The properties of an object, without reading it; None when there is none."""
         with aws.translated("look at {}".format(self.url(key))):
             try:
                 head = self.client.head_object(Bucket=self.name, Key=key, ChecksumMode="ENABLED")

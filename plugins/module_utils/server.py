@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a PostgreSQL server can do, by its version. Live instances run 9.4, the oldest supported.
+"""Features of a PostgreSQL server, by its version. Live instances run 9.4, the oldest supported.
 
 Every choice that depends on the version asks ``version``. Tests lower what it reports by
 ``assumed``, so that a newer server is used the way the oldest one is.

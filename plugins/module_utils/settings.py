@@ -82,7 +82,7 @@ def unusual(key: str, value: str) -> str:
 
 
 def unknown(key: str) -> str:
-    """What to say about a key that labeller does not know."""
+    """The message about a key that labeller does not know."""
     close = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.6)
     hint = "; did you mean {}?".format(close[0]) if close else ""
     return "{}: no such key of labeller's configuration{}".format(key, hint)
@@ -105,7 +105,7 @@ def canonical(key: str, value: Any) -> Optional[str]:
 
 
 def expected(key: str) -> str:
-    """What a key's value must be, in words: ``a whole number of at least 1``."""
+    """The values that a key may have, in words: ``a whole number of at least 1``."""
     rule = KEYS[key]
     return " or ".join(_WORDS[kind](rule) for kind in _types(rule))
 
@@ -126,7 +126,7 @@ def conflicts(settings: Mapping[str, str]) -> List[str]:
 def unmet(
     profile: str, settings: Mapping[str, str], *, slack: bool, notify: Optional[bool] = None
 ) -> List[str]:
-    """What a crontab profile needs and the settings do not have.
+    """The settings that a crontab profile needs and that are not there.
 
     ``notify`` decides in place of the profile whether the notifier runs, unless it is None.
     """
@@ -224,7 +224,7 @@ _WORDS: Dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def _words(pattern: str) -> str:
-    """What a text must be, by its pattern."""
+    """The texts that a pattern allows, in words."""
     if pattern.startswith("^([^%']|%%)*%"):
         return "a text with one %s, a literal percent sign as %%, and no apostrophe"
     if "totCount" in pattern:

@@ -28,7 +28,7 @@ _GATHERED = 64 * 1024
 
 @dataclass
 class Content:
-    """What an object will hold; ``file`` is None when only its description is wanted."""
+    """The future content of an object; ``file`` is None when only its description is wanted."""
 
     rows: int
     size: int
@@ -103,7 +103,7 @@ class Upload:
         return _describe(self.content.rows, self.content.size, self.content.sha256)
 
     def change(self, s3: Any) -> Change:
-        """What uploading it changes; reads the present object's head only.
+        """The change that uploading it makes; reads the present object's head only.
 
         Afterwards ``needed`` says whether the object is not there with this content.
         """

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What labeller's own SQL needs of the tables' definitions, and what a database lacks of it.
+"""The definitions of tables that labeller's own SQL needs, and those that a database lacks.
 
 Labeller joins tables with USING and names columns without their table, inserts rows without some
 columns, and writes incoming_names to S3 in the columns' physical order. A column that was added by
@@ -60,7 +60,7 @@ class Join(NamedTuple):
     only_left: str
     only_right: str
     breaks: str
-    """What fails while the other table has such a column too."""
+    """The statement that fails while the other table has such a column too."""
 
 
 JOINS = (

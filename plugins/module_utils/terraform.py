@@ -66,7 +66,7 @@ def _folder(params: Params) -> str:
 
 
 def missing(folder: str) -> List[str]:
-    """What keeps Terraform from starting at all."""
+    """The problems that keep Terraform from starting at all."""
     if not os.path.isdir(folder):
         return ["there is no folder {}".format(folder)]
     problems = [
@@ -161,7 +161,7 @@ def _defined(
 
 
 def _elsewhere(path: str, file: hcl.Block) -> List[str]:
-    """What leads out of the folder, where nothing is looked at."""
+    """The references that lead out of the folder, where nothing is read."""
     problems = [
         '{}: the module "{}" is not looked at here, and may start a cluster'.format(
             path, " ".join(block.labels)
@@ -182,7 +182,7 @@ def _elsewhere(path: str, file: hcl.Block) -> List[str]:
 
 
 def _cluster(path: str, cluster: hcl.Block, wanted: Mapping[str, Any]) -> List[str]:
-    """What in the cluster's block makes the variables not count."""
+    """The settings of the cluster's block that override the variables."""
     names = [*cluster.attributes, *(block.name for block in cluster.blocks)]
     used = set(re.findall(r"\bvar\.([\w-]+)", "\n".join(cluster.sources())))
     problems = [
@@ -256,7 +256,7 @@ def _shown(value: Optional[hcl.Value]) -> str:
 
 
 def _told(step: str, args: Sequence[str]) -> Dict[str, str]:
-    """What the arguments of a step say of the run."""
+    """The run that the arguments of a step name."""
     found = {}
     for option, value in zip(args, args[1:]):  # noqa: RUF007 - pairwise is of Python 3.10
         if option in ("-b", "--config-filename", "--probability-images"):

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What earlier steps of a check run would have stopped and written, for the steps after them.
+"""Lines, daemons and objects that a check's earlier steps would have changed, for later steps.
 
 A check changes nothing, so a step that starts what an earlier one stops would find it running, and
 one that needs an object that an earlier one uploads would not find it. A step leaves a note, and

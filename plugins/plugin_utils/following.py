@@ -49,7 +49,7 @@ class Local:
         self._path = Path(path)
 
     def read(self) -> str:
-        """What the file holds now; empty without one."""
+        """The content of the file now; empty without one."""
         try:
             return self._path.read_text(encoding="utf-8")
         except FileNotFoundError:  # not yet, or no longer
@@ -70,7 +70,7 @@ class Remote:
         self._action, self._shared = action, shared
 
     def read(self) -> str:
-        """What the file holds now; empty without one."""
+        """The content of the file now; empty without one."""
         return str(self._action._low_level_execute_command(self._command)["stdout"])
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ class Count(NamedTuple):
 
     @property
     def work(self) -> Tuple[int, Optional[int]]:
-        """What is done, and the whole, in the unit whose whole is known: rows, else bytes."""
+        """The amounts done and in total, in the unit whose total is known: rows, else bytes."""
         if self.total_rows:
             return self.rows, self.total_rows
         return self.bytes, self.total_bytes
@@ -41,7 +41,7 @@ class Sample(NamedTuple):
 
 
 def parse(text: str) -> List[Count]:
-    """What a progress file says; nothing unless it is one."""
+    """The entries of a progress file; none unless it is one."""
     try:
         tables = json.loads(text)["tables"]
         found = [Count(table=str(name), **values) for name, values in tables.items()]
@@ -85,7 +85,7 @@ class Rates:
         self._told: Dict[str, Count] = {}
 
     def news(self, now: float, counts: Sequence[Count]) -> Iterator[Dict[str, Any]]:
-        """What to report of ``counts``, read at ``now``.
+        """The reports of ``counts``, read at ``now``.
 
         A table in progress is reported each time, with its rate; one that waits or is done, once.
         """

@@ -454,8 +454,8 @@ def encrypted(text: str, password: Path) -> str:
     from ansible.parsing.vault import VaultLib, VaultSecret
 
     secret = VaultSecret(password.read_bytes().strip())
-    sealed: bytes = VaultLib([(DEFAULT_VAULT_ID_MATCH, secret)]).encrypt(text)
-    return sealed.decode()
+    encrypted: bytes = VaultLib([(DEFAULT_VAULT_ID_MATCH, secret)]).encrypt(text)
+    return encrypted.decode()
 
 
 def with_secrets(repository: Repository) -> tuple[str, ...]:

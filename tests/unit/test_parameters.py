@@ -176,7 +176,7 @@ def test_extra_vars_from_files(tmp_path: Path) -> None:
     (tmp_path / "v.json").write_text('{"run_id": 4}')
     (tmp_path / "vault.yml").write_text("$ANSIBLE_VAULT;1.1;AES256\n6162\n")
     extra = parse_extra_vars([f"@{tmp_path}/v.json", f"@{tmp_path}/vault.yml"])
-    assert (extra.values, extra.problems, extra.sealed) == ({"run_id": 4}, (), True)
+    assert (extra.values, extra.problems, extra.encrypted) == ({"run_id": 4}, (), True)
 
 
 @pytest.mark.parametrize(
@@ -308,11 +308,11 @@ def test_parameters_are_shown_as_ansible_evaluated_them() -> None:
         parameter("default_after_all", "{{ d }}"),
         parameter("later", {"key": "{{ found.by_a_step }}"}),
         parameter("plain", "text"),
-        parameter("sealed", MASK),
+        parameter("encrypted", MASK),
         parameter("password", MASK, secret=True),
         Parameter("default", "d", "d", "default", False, "", "string"),
     ]
-    every = {"same": "s", "default_after_all": "d", "sealed": "clear", "password": "clear"}
+    every = {"same": "s", "default_after_all": "d", "encrypted": "clear", "password": "clear"}
     seen = {host: {**every, "differs": f"{host}-b"} for host in ("one", "two")}
     assert differing(found, seen) == {
         "same": "s",
@@ -321,7 +321,7 @@ def test_parameters_are_shown_as_ansible_evaluated_them() -> None:
         "by_host [one]": "one",
         "later": LATER,
         "plain": "text",
-        "sealed": MASK,
+        "encrypted": MASK,
         "password": MASK,
     }
     assert differing(found[:1], {}) == {"same": LATER}

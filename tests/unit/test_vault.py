@@ -32,7 +32,7 @@ FILES = {
 }
 
 
-def sealed(text: str, password: str = "right", identity: str | None = None) -> str:
+def encrypted(text: str, password: str = "right", identity: str | None = None) -> str:
     """``text`` as ansible-vault encrypts it."""
     secret = VaultSecret(password.encode())
     made: bytes = VaultLib([(identity or "default", secret)]).encrypt(text, secret, identity)
@@ -40,7 +40,7 @@ def sealed(text: str, password: str = "right", identity: str | None = None) -> s
 
 
 def inline(name: str, password: str = "right", indent: str = "") -> str:
-    lines = sealed("hunter2", password).splitlines()
+    lines = encrypted("hunter2", password).splitlines()
     return "\n  ".join([f"{name}: !vault |", *(indent + line for line in lines)]) + "\n"
 
 
@@ -68,13 +68,13 @@ RIGHT = vault.Passwords((b"other", b"right"), ("-J", "--vault-password-file pw")
     ("file", "content", "where"),
     [
         ("inventories/t/group_vars/here/v.yml", inline("db_pwd"), ":1:9: db_pwd:"),
-        ("inventories/t/group_vars/here/v.yml", sealed("db_pwd: hunter2\n"), ":1:1: document:"),
-        ("inventories/t/host_vars/h.yml", sealed("db_pwd: hunter2\n"), ":1:1: document:"),
+        ("inventories/t/group_vars/here/v.yml", encrypted("db_pwd: hunter2\n"), ":1:1: document:"),
+        ("inventories/t/host_vars/h.yml", encrypted("db_pwd: hunter2\n"), ":1:1: document:"),
         ("inventories/t/group_vars/all.yml",
          f"labeller_secrets:\n  {inline('instanceI', indent='  ')}",
          ":2:14: labeller_secrets.instanceI:"),
-        ("playbooks/more.yml", sealed("more: 1\n"), ":1:1: document:"),
-        ("given.yml", sealed("given: 1\napi_key: k\n"), ":1:1: document:"),
+        ("playbooks/more.yml", encrypted("more: 1\n"), ":1:1: document:"),
+        ("given.yml", encrypted("given: 1\napi_key: k\n"), ":1:1: document:"),
         ("given.yml", f"given: 1\n{inline('api_key')}", ":2:10: api_key:"),
     ],
 )  # fmt: skip
@@ -93,7 +93,7 @@ def test_what_a_run_reads_is_opened(folder: Path, file: str, content: str, where
 
 def test_what_a_run_does_not_read_may_stay_closed(folder: Path) -> None:
     for name, content in {
-        "host_vars/there.yml": sealed("db_pwd: x\n", "others"),
+        "host_vars/there.yml": encrypted("db_pwd: x\n", "others"),
         "group_vars/here/unused.yml": inline("slack_url", "others"),
     }.items():
         path = folder / "inventories/t" / name
@@ -103,7 +103,7 @@ def test_what_a_run_does_not_read_may_stay_closed(folder: Path) -> None:
 
 
 def test_ids_and_damage_are_named() -> None:
-    text = sealed("x", identity="prod")
+    text = encrypted("x", identity="prod")
     assert "(its vault id is prod)" in vault.Passwords((b"wrong",), ("-J",)).problem(text)
     assert RIGHT.problem(text) == ""
     for broken in (text[:-9], "$ANSIBLE_VAULT;1.1;AES256\nnothing", "$ANSIBLE_VAULT;1.1;AES256"):

@@ -180,7 +180,7 @@ def _prune(
     *,
     check: bool,
 ) -> dict[str, Any]:
-    """What the module answers, which keeps what is ``needed`` and what a host's plan kept."""
+    """The module's answers; it keeps what is ``needed`` and what a host's plan kept."""
     protect = {"needed": list(needed), "planned": {host: list(planned[host]) for host in planned}}
     answers = _ask(options, check=check, prune={**wanted, **protect})
     for host, answer in answers.items():
@@ -190,7 +190,7 @@ def _prune(
 
 
 def _print_kept(host: str, answer: Mapping[str, Any], *, named: bool) -> None:
-    """What retention kept; where one was named, the others were never in question."""
+    """The backups that retention kept; where one was named, the others were never in question."""
     for name, reason in {} if named else answer["kept"].items():
         click.echo(f"{host}: {name} kept: {reason}")
     if not answer["removed"] and not answer["kept"]:
@@ -314,7 +314,7 @@ def _ask(
     prune: Mapping[str, Any] | None = None,
     check: bool = False,
 ) -> dict[str, Any]:
-    """What the module answers on each host. Its failures are raised with its exit code."""
+    """The module's answer on each host. Its failures are raised with its exit code."""
     asked = {
         "backup_id": backup_id,
         "verify": verify,

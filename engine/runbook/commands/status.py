@@ -98,7 +98,7 @@ def state(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _waits_for(learner: Mapping[str, Any]) -> str:
-    """What a complete iteration of regular production waits for."""
+    """The next event that a complete iteration of regular production waits for."""
     if learner["cluster_id"] is None:
         return "the learner, of which nothing could be found out"
     if learner["will_retry"]:

@@ -1,1 +1,1 @@
-"""What a run consists of, and who listens: the journal, the renderers."""
+"""The events of a run, and their subscribers: the journal, the renderers."""

@@ -1,4 +1,4 @@
-"""What a run consists of: small frozen events, and the one place where they are published.
+"""The events of a run, small and frozen, and the one place where they are published.
 
 ``Publisher.publish`` redacts every event before any subscriber sees it; renderers and the journal
 subscribe to it, independently of each other.
@@ -174,7 +174,7 @@ class RunFinished(Event):
 
 @dataclass(frozen=True)
 class Result(Event):
-    """What the whole command came to; the last object of ``--json`` and the journal's result."""
+    """The result of the command; the last object of ``--json`` and the journal's result."""
 
     exit_code: ExitCode
     run_id: str = ""

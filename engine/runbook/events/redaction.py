@@ -138,7 +138,7 @@ def _spellings(text: str) -> frozenset[str]:
 
 
 def _quoted(text: str) -> set[str]:
-    """What ``text`` becomes inside the quotation marks of other languages."""
+    """The forms of ``text`` inside the quotation marks of other languages."""
     return {text, *(form(text) for form in _QUOTED)}
 
 
@@ -179,7 +179,7 @@ _QUOTED: tuple[Callable[[str], str], ...] = (
 
 
 def _base64(data: bytes) -> Iterator[str]:
-    """What base64 makes of ``data`` inside other data, wherever it begins among groups of three.
+    """The base64 forms of ``data`` inside other data, wherever it begins among groups of three.
 
     Without the characters at the ends that depend on what is around: they hold 4 bits at most.
     """

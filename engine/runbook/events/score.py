@@ -28,7 +28,7 @@ def unplanned(planned: Iterable[TaskResult], done: Iterable[TaskResult]) -> list
 
 
 def _changes(results: Iterable[TaskResult]) -> defaultdict[tuple[str, str], list[str]]:
-    """What each step changed on each host; of foreign modules only that they did."""
+    """The changes of each step on each host; of foreign modules only that there are some."""
     found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for result in results:
         if result.changed:

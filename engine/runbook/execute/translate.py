@@ -38,7 +38,7 @@ Raw = Mapping[str, Any]
 
 
 def events(raw: Raw, reached: Mapping[str, Raw] | None = None) -> list[Event]:
-    """What one event of ansible-runner means; often nothing.
+    """The events that one event of ansible-runner means; often none.
 
     ``reached``: by host, how those that are unreachable were to be reached (``unreachable``).
     """
@@ -175,7 +175,7 @@ def _error_kind(result: Raw) -> str:
 
 
 def _output(result: Raw) -> str:
-    """What a failed command, or a module that crashed, printed."""
+    """The output of a failed command, or of a module that crashed."""
     names = ("module_stderr", "module_stdout", "stderr", "stdout")
     texts = [_text(item.get(name)) for item in _items(result) for name in names]
     return "\n".join(dict.fromkeys(text for text in texts if text))

@@ -56,7 +56,7 @@ class Channel:
         self._read = self._unsent = b""
 
     def read(self) -> list[dict[str, Any]]:
-        """What has been reported since the last time; never waits. Sends what is still unsent."""
+        """The messages since the last call; never waits. Sends what is still unsent."""
         self.send(b"")
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(self._pipes["channel"], 65536):
@@ -218,7 +218,7 @@ class Watch:
         self._publish(Notice("error", error))
 
     def _answer(self, question: str) -> str:
-        """What the operator answers; an interruption is no, and ends the run."""
+        """The operator's answer; an interruption is no, and ends the run."""
         self.asking = True
         try:
             return self._ask(question) if self._ask else ""
@@ -249,7 +249,7 @@ class Watch:
             self._publish(Notice("warning", text))
 
     def _doomed(self) -> set[processes.Process]:
-        """What an interruption ends: ansible's process, and all that it starts even now.
+        """The processes that an interruption ends: ansible's, and all that it starts even now.
 
         What steps had started before, to stay (a daemon), is not among its descendants any more,
         and stays.

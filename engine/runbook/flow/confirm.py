@@ -1,4 +1,4 @@
-"""What is asked of the person at the terminal: whether to go on, and passwords."""
+"""Questions at the terminal: whether to go on, and passwords."""
 
 from __future__ import annotations
 

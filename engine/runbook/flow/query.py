@@ -27,7 +27,7 @@ def ask(
     *,
     check: bool = False,
 ) -> dict[str, Any]:
-    """What each host answers to ``playbooks/queries/QUESTION.yml``, without secrets.
+    """Each host's answer to ``playbooks/queries/QUESTION.yml``, without secrets.
 
     Failures are raised with the module's exit code.
     """
@@ -82,7 +82,7 @@ def ask(
 
 @contextmanager
 def _shown() -> Iterator[Callable[[Event], None]]:
-    """What takes a run's events: on a terminal it is seen what the target is busy with."""
+    """A subscriber of a run's events, which on a terminal shows the step that is running."""
     from runbook.events.render.people import is_terminal
 
     if not is_terminal(sys.stderr):

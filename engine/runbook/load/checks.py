@@ -77,7 +77,7 @@ def walk_input(source: Source, limit: str = "", load: Reader | None = None) -> W
     given = parameters | (inventory.names() if inventory else set())
     walk = Walk(
         frozenset(given | set(extra.values)),
-        open_names=bool(inventory and inventory.open) or extra.sealed,
+        open_names=bool(inventory and inventory.open) or extra.encrypted,
         read=load,
     )
     variables = walk.variables
@@ -201,7 +201,7 @@ def _is_ansibles(name: str) -> bool:
 
 
 def _used_by_all() -> set[str]:
-    """What the other playbooks use: an inventory serves them all."""
+    """The variables that the other playbooks use: an inventory serves them all."""
     used: set[str] = set()
     for path in [path for root in targets.roots() for path in targets.playbooks(root)]:
         walk = Walk(frozenset(), open_names=True)
@@ -232,7 +232,7 @@ def _host_problems(walk: Walk, inventory: Inventory, limit: str) -> Iterable[Pro
 
 
 def _closed_vaults(walked: Walked, source: Source, passwords: Passwords) -> Iterable[Problem]:
-    """What the run reads and no password opens: whole files, and variables that it uses."""
+    """Encrypted files and variables that the run reads and no password opens."""
     walk, inventory = walked.walk, source.inventory
     read = [*walk.files.documents.values(), *source.extra.read]
     places: list[tuple[Document, DocumentPath, bool]] = [(each, (), False) for each in read]

@@ -171,7 +171,7 @@ def fragment_options(name: str) -> Mapping[str, Any]:
 
 @cache
 def module(full_name: str) -> Documentation | None:
-    """What the module says; none when it does not exist or says nothing."""
+    """The documentation of a module; none when the module or its documentation does not exist."""
     collection_name, _, short = full_name.rpartition(".")
     folder = module_folder(collection_name)
     path = folder / f"{short}.py" if folder else None

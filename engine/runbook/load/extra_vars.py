@@ -1,4 +1,4 @@
-"""What ``-e`` gives."""
+"""The parameters that ``-e`` gives."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BOOLEANS = {
 class ExtraVars:
     """The variables of all ``-e`` options, later ones winning, and what is wrong with them.
 
-    ``sealed``: a file was encrypted as a whole, so that more names may be given than are known.
+    ``encrypted``: a file was encrypted as a whole, so that more names may be given than are known.
     ``read``: every option as a document. ``arguments``: every option as ansible takes it, typed
     values as JSON, a file by its absolute name.
     """
@@ -33,7 +33,7 @@ class ExtraVars:
     values: Mapping[str, Any] = field(default_factory=dict)
     documents: Mapping[str, Document] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
-    sealed: bool = False
+    encrypted: bool = False
     read: tuple[Document, ...] = field(default=(), compare=False)
     arguments: tuple[str, ...] = field(default=(), compare=False)
 
@@ -63,8 +63,8 @@ def parse_extra_vars(options: Iterable[str]) -> ExtraVars:
         arguments.append(
             f"@{expanded(option[1:]).absolute()}" if file else json.dumps(named, default=str)
         )
-    sealed = any(document.value is VAULT for document in read)
-    return ExtraVars(values, documents, tuple(problems), sealed, tuple(read), tuple(arguments))
+    encrypted = any(document.value is VAULT for document in read)
+    return ExtraVars(values, documents, tuple(problems), encrypted, tuple(read), tuple(arguments))
 
 
 def _named(document: Document, problems: list[Problem]) -> Iterator[tuple[str, Any]]:

@@ -55,14 +55,14 @@ class Layer:
         return value if isinstance(value, dict) else {}
 
     @property
-    def sealed(self) -> bool:
+    def encrypted(self) -> bool:
         """Whether the whole file is encrypted, so that not even the names are known."""
         return self.document.value is positions.VAULT
 
 
 @dataclass
 class Inventory:
-    """What a target's files say.
+    """The hosts, groups and variables of a target's files.
 
     ``static`` is false when a part of it is made by ansible (INI, scripts, plugins): hosts and
     variables that are not here may exist then.
@@ -80,7 +80,7 @@ class Inventory:
     static: bool = True
 
     def all_problems(self) -> list[Problem]:
-        """What reading found, and what the schema says of the files.
+        """The problems that reading found, and those that the schema finds.
 
         Apart from reading, since whether hosts are local must be known at once, and jsonschema
         takes long to import.
@@ -111,7 +111,7 @@ class Inventory:
     @property
     def open(self) -> bool:
         """Whether variables may exist whose names are not known here."""
-        return not self.static or any(layer.sealed for layer in self.layers)
+        return not self.static or any(layer.encrypted for layer in self.layers)
 
     @property
     def local(self) -> bool:

@@ -68,7 +68,7 @@ def check_paths(paths: Sequence[Path], extra: ExtraVars | None = None) -> list[P
 
 
 class _Read:
-    """What one validation reads: each file and each inventory once."""
+    """Reads each file and each inventory once for one validation."""
 
     def __init__(self) -> None:
         self.document = Reader()
@@ -84,7 +84,7 @@ class _Read:
 
 @dataclass
 class _Uses:
-    """What playbooks use of targets."""
+    """The variables and parameters that playbooks use of targets."""
 
     names: set[str] = field(default_factory=set)
     open: bool = False
@@ -154,7 +154,7 @@ def _default_root() -> Path:
 
 @dataclass
 class _Found:
-    """What lies at paths; ``named``: a playbook was named itself."""
+    """Playbooks, inventories, files of tasks at paths; ``named``: a playbook was named itself."""
 
     load: Reader
     playbooks: list[Path] = field(default_factory=list)

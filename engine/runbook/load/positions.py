@@ -105,7 +105,7 @@ class _Node:
     size: int = 1
     height: int = 1
     anchor: str | None = None
-    sealed: str = ""  # the text of a vault
+    encrypted: str = ""  # the text of a vault
 
 
 def load(path: FilePath, shown: str | None = None) -> Document:
@@ -253,7 +253,7 @@ class _Composer:
             node = self._alias(event.anchor, mark)
         elif isinstance(event, yaml.ScalarEvent):
             node = _Node(mark, _scalar(event, mark), anchor=event.anchor)
-            node.sealed = event.value if node.value is VAULT else ""
+            node.encrypted = event.value if node.value is VAULT else ""
         else:
             node = self.open.pop()
             self.waiting.pop()
@@ -271,7 +271,7 @@ class _Composer:
             raise _BrokenError(
                 mark, "an alias without an anchor before it; quote text that begins with *"
             )
-        return _Node(mark, node.value, node.kind, node.size, node.height, sealed=node.sealed)
+        return _Node(mark, node.value, node.kind, node.size, node.height, encrypted=node.encrypted)
 
     def _attach(self, node: _Node) -> None:
         if not self.open:
@@ -361,8 +361,8 @@ class _Flattener:
 
     def flatten(self, node: _Node, path: Path) -> Any:
         self.marks[path] = node.mark
-        if node.sealed:
-            self.vaults[path] = node.sealed
+        if node.encrypted:
+            self.vaults[path] = node.encrypted
         if node.kind == "sequence":
             return [self.flatten(item, (*path, index)) for index, item in enumerate(node.value)]
         if node.kind == "mapping":

@@ -133,13 +133,13 @@ def unknown_key(what: str) -> Unknown:
 def check(
     against: Validator, document: Document, path: Path, value: Any, unknown: Unknown
 ) -> Iterator[Problem]:
-    """What is wrong with ``value``, which stands at ``path`` of ``document``."""
+    """The problems of ``value``, which is at ``path`` of ``document``."""
     for error in against.iter_errors(opaque(value)):
         yield from _explained(error, document, path, unknown)
 
 
 def check_parameter(name: str, value: Any) -> list[tuple[Path, str]]:
-    """What is wrong with the value of a parameter of the schema, and where in it.
+    """The problems of a parameter's value, each with its path in the value.
 
     Templates are not looked into. The value of a secret is not repeated.
     """

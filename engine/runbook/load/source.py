@@ -1,4 +1,4 @@
-"""What a run is given, found and read: milliseconds of work that say how ansible is to start."""
+"""The files of a run's input, found and partly read: as much as starting ansible needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runbook.load.targets import Target
 
 @dataclass(frozen=True)
 class Source:
-    """What the options name, found, with the inventory and ``-e`` read.
+    """The playbook and target that the options name, with the inventory and ``-e`` read.
 
     ``inventory`` is None where no target is named (``show``), ``playbook`` where none is
     (``validate`` of an inventory).

@@ -1,4 +1,4 @@
-"""What ``-i NAME`` and ``PLAYBOOK`` mean."""
+"""The files that ``-i NAME`` and ``PLAYBOOK`` mean."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _YAML = (".yml", ".yaml")
 
 @dataclass(frozen=True)
 class Target:
-    """What a run changes: an inventory.
+    """The inventory of a run.
 
     ``inventory`` is ansible's ``-i``; ``path`` is the file or folder, or none for ``host,``.
     ``name`` is what the operator types to confirm.

@@ -1,4 +1,4 @@
-"""What a Jinja template or condition needs: variables, filters, tests. Nothing is evaluated."""
+"""The variables, filters and tests that Jinja templates need; nothing is evaluated."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def _read(option: str, identity: str, path: Path) -> bytes:
 
 
 def _printed(option: str, identity: str, path: Path) -> bytes:
-    """What a script prints; one whose name ends in -client gets the vault's id as an argument."""
+    """The output of a script; one whose name ends in -client gets the vault's id as an argument."""
     client = path.stem.endswith("-client")
     arguments = ["--vault-id", identity] if client and identity else []
     done = subprocess.run([path, *arguments], stdout=subprocess.PIPE, check=False)

@@ -1,4 +1,4 @@
-"""What the sandbox's AWS holds: a network with the labeller instance, and the bucket's objects."""
+"""The content of the sandbox's AWS: a network with the labeller instance, objects of the bucket."""
 
 from __future__ import annotations
 

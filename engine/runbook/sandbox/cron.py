@@ -101,7 +101,7 @@ def _values(field: str, low: int, high: int) -> frozenset[int] | None:
 
 
 def command_line(entry: Entry) -> tuple[list[str], str]:
-    """What runs the entry and what it reads: ``%`` ends the command, ``\\%`` is a per cent sign."""
+    """The command of an entry and its input: ``%`` ends the command, ``\\%`` is a per cent sign."""
     command, _, given = re.sub(r"(?<!\\)%", "\n", entry.command).partition("\n")
     shell = dict(entry.environment).get("SHELL", "/bin/sh")
     return [shell, "-c", command.replace("\\%", "%")], given.replace("\\%", "%")

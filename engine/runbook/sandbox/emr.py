@@ -42,7 +42,7 @@ FAULTS = {
     "unknown-names": "its names are not in the grid",
     "empty-file": "its file of names is empty",
 }
-"""What can go wrong on purpose with the next clusters (``runbook sandbox fault``)."""
+"""Faults that ``runbook sandbox fault`` can give the next clusters."""
 
 SPARK = "RUNBOOK_SANDBOX_SPARK"
 """Environment variable of the sandbox's start: ``off`` leaves spark-submit aside."""

@@ -37,7 +37,7 @@ def say_aloud(sentence: str) -> None:
 
 @dataclass(frozen=True)
 class Options:
-    """What a sandbox is made from."""
+    """The settings that a sandbox is made from."""
 
     seed: int = 0
     aois: bytes | None = None
@@ -135,7 +135,7 @@ def down() -> bool:
 
 
 def status(home: Home) -> dict[str, object]:
-    """What ``sandbox status --json`` prints."""
+    """The object that ``sandbox status --json`` prints."""
     state = State.load(home)
     if state is None:
         return {"home": str(home.path), "running": False}

@@ -231,7 +231,7 @@ def watch(console: Console, extra_vars: Sequence[str], quality: float) -> Progre
 
 
 class _Lines:
-    """What is new, a line each."""
+    """The changes since the last look, a line each."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

@@ -52,7 +52,7 @@ def _environment() -> dict[str, str]:
 def wait_for(
     home: Home, name: str, process: subprocess.Popen[bytes], ready: Callable[[], T | None]
 ) -> T:
-    """What ``ready`` gives once it gives something; fails when the process ends before."""
+    """The first result of ``ready`` that is true; fails when the process ends before."""
     deadline = time.monotonic() + 60
     while (value := ready()) is None:
         if process.poll() is not None or time.monotonic() > deadline:
@@ -92,7 +92,7 @@ def steps(home: Home) -> list[Process]:
 
 
 def _script(arguments: list[str]) -> str:
-    """What a process runs: its interpreter's first argument. Editors and readers run nothing."""
+    """The script that a process runs: its interpreter's first argument; none for editors."""
     if re.fullmatch(r"(python[\d.]*|bash|sh|dash)", Path(arguments[0]).name):
         return arguments[1] if len(arguments) > 1 else ""
     return arguments[0]

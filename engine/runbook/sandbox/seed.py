@@ -1,4 +1,4 @@
-"""What is in a new sandbox: the labeller database and the bucket, all from one seed."""
+"""The content of a new sandbox: the labeller database and the bucket, all from one seed."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Home:
 
     @property
     def state(self) -> Path:
-        """What this sandbox is; written last, so that its absence means half-made."""
+        """The file of its state; written last, so that without it the sandbox is half-made."""
         return self.path / "state.json"
 
     @property
@@ -77,7 +77,7 @@ class Home:
 
     @property
     def seed(self) -> Path:
-        """What the sandbox is made from, and the objects that are made once from it."""
+        """The sandbox's settings, and the objects that are made once from them."""
         return self.path / "seed"
 
     @contextmanager

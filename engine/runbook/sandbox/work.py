@@ -48,7 +48,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Done:
-    """What a piece of work came to."""
+    """The outcome of a piece of work."""
 
     sites: int
     maps: int

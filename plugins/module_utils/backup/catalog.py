@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What PostgreSQL's catalogue says about tables that are backed up or restored."""
+"""Facts from PostgreSQL's catalogue about tables that are backed up or restored."""
 
 from __future__ import annotations
 
@@ -322,7 +322,7 @@ def foreign_keys(cursor: Cursor, oids: Sequence[int]) -> List[ForeignKey]:
 
 
 class Reference(NamedTuple):
-    """What a foreign key says: a table's columns, and those of the table that they refer to."""
+    """A foreign key: a table's columns, and those of the table that they refer to."""
 
     name: str
     place: Tuple[str, str]

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a restore would do: tables loaded beside the live ones, compared, counted."""
+"""The plan of a restore: tables loaded beside the live ones, compared, counted."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ class Comparison:
         return self.marked if not marker.is_run(self.marked) else marker.RESTORED
 
     def _fingerprint_after(self, target: Target) -> Fingerprint:
-        """What a table holds after the restore: by the manifest, or else by its stages."""
+        """The rows of a table after the restore: by the manifest, or else by its stages."""
         entry = self.origin.tables[target.name]
         if entry["fingerprint"] and len(target.columns) == len(entry["columns"]):
             return fingerprint.Fingerprint(entry["rows"], entry["fingerprint"])

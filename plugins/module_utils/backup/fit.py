@@ -37,7 +37,7 @@ _NOT_NULL_VIOLATION, _CHECK_VIOLATION = "23502", "23514"
 
 
 class Fit:
-    """What constraints, foreign keys and run marker say of the tables as a restore leaves them."""
+    """Violations of constraints, foreign keys and run marker that a restore would leave."""
 
     def __init__(self, found: Comparison) -> None:
         self.found, self.cursor = found, found.cursor

@@ -72,7 +72,7 @@ class Chunk(NamedTuple):
     end: Optional[int]
 
     def condition(self) -> Optional[Composed]:
-        """What selects its rows (without children's), None for all of them."""
+        """The condition that selects its rows (without children's), None for all of them."""
         terms = []
         if self.relation.has_children:
             terms.append(sql.SQL("tableoid = {}::oid").format(sql.Literal(self.relation.oid)))
@@ -164,7 +164,7 @@ def _result(
 
 
 class _Run:
-    """What is known of the tables of one snapshot, and the making of a backup of it."""
+    """The tables of one snapshot, and the making of a backup of it."""
 
     def __init__(
         self, params: Mapping[str, Any], bucket: Bucket, root: str, snapshot: source.Snapshot
@@ -405,7 +405,7 @@ def _cost(chunk: Chunk) -> int:
 
 
 def fingerprinting(pieces: Sequence[Chunk]) -> Dict[str, progress.Total]:
-    """What a fingerprint of all the chunks comes to, by table: as the catalogue estimates it."""
+    """The size of a fingerprint of all the chunks, by table: as the catalogue estimates it."""
     found: Dict[str, progress.Total] = {}
     for chunk in pieces:
         before = found.get(chunk.table, progress.Total(0, 0, parts=0))
@@ -419,7 +419,7 @@ def fingerprinting(pieces: Sequence[Chunk]) -> Dict[str, progress.Total]:
 
 
 def copying(pieces: Sequence[Chunk], known: Mapping[str, TableEntry]) -> Dict[str, progress.Total]:
-    """What a copy of all the chunks comes to: rows, exactly for tables whose rows are ``known``.
+    """The size of a copy of all the chunks: rows, exactly for tables whose rows are ``known``.
 
     The size of the rows as CSV is not known before.
     """
@@ -434,7 +434,7 @@ def copying(pieces: Sequence[Chunk], known: Mapping[str, TableEntry]) -> Dict[st
 
 
 class Wanted(NamedTuple):
-    """What to fingerprint: a table's place, its columns, and a fingerprint to compare with."""
+    """A table to fingerprint: its place, its columns, and a fingerprint to compare with."""
 
     place: Tuple[str, str]
     columns: Sequence[Column]

@@ -223,7 +223,7 @@ def columns(table: TableEntry) -> List[Column]:
 
 
 def state_of(table: TableEntry) -> Dict[str, Any]:
-    """What makes two backups of a table the same backup: columns, rows and sequences."""
+    """The key by which two backups of a table are the same: columns, rows and sequences."""
     return {
         "columns": [(column["name"], column["type"]) for column in table["columns"]],
         "rows": table["rows"],
@@ -236,14 +236,14 @@ def state_of(table: TableEntry) -> Dict[str, Any]:
 
 
 def total(table: TableEntry) -> Total:
-    """What a table comes to when it is read back; unknown for the old backups, which do not say."""
+    """The size of a table when it is read back; unknown for the old backups."""
     if not table["fingerprint"]:
         return Total()
     return Total(table["rows"], sum(entry["bytes"] for entry in table["objects"]), exact=True)
 
 
 def saved(tables: Mapping[str, TableEntry], before: Mapping[str, TableEntry]) -> str:
-    """What a new backup saves, a line a table, beside the tables of the backup before it."""
+    """The tables of a new backup, a line each, beside those of the backup before it."""
     lines = []
     for name, table in sorted(tables.items()):
         old = before.get(name)
@@ -277,6 +277,6 @@ def _compared(table: TableEntry, old: TableEntry) -> str:
 
 
 def digest(tables: Mapping[str, TableEntry]) -> str:
-    """What identifies the content of tables."""
+    """The identity of the content of tables."""
     text = json.dumps({name: state_of(table) for name, table in tables.items()}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -29,7 +29,7 @@ class Origin:
     run: Optional[Dict[str, Any]] = None
 
     def problems(self, names: Sequence[str]) -> List[str]:
-        """What is wrong with the objects of some tables, without reading them through."""
+        """The problems of the objects of some tables, without reading them through."""
         raise NotImplementedError
 
     def load(self, cursor: Cursor, name: str, stages: Mapping[str, str]) -> None:

@@ -174,7 +174,7 @@ class _Pool:
         self.failures: List[BaseException] = []
 
     def work(self) -> None:
-        """What one thread does: tasks, on one connection, until there are none."""
+        """The work of one thread: tasks, on one connection, until there are none."""
         try:
             with self._opened() as session:
                 self._sessions.append(session)

@@ -160,7 +160,7 @@ def named(bucket: Bucket, root: str, backup_id: str) -> Manifest:
 
 
 def problems(bucket: Bucket, manifest: Manifest) -> List[str]:
-    """What is wrong with a backup's objects as S3 reports them; empty when all are as written.
+    """The problems of a backup's objects as S3 reports them; none when all are as written.
 
     Size and checksum are S3's own; an object for which it keeps no checksum is read back.
     """
@@ -195,7 +195,7 @@ def _problem(bucket: Bucket, entry: ObjectEntry) -> str:
 
 
 def leftovers(bucket: Bucket, root: str, owner: str, now: datetime) -> Leftovers:
-    """What unfinished runs left below ``root``.
+    """The leftovers of unfinished runs below ``root``.
 
     The caller holds the lock of the database ``owner``, so its own unfinished backups are dead;
     those of others are taken for dead after a day without a new object or upload.

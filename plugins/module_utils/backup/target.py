@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a restore puts where: live tables, and the columns that take the backup's."""
+"""The live tables of a restore, and the columns that take the backup's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Target(NamedTuple):
-    """What is restored where: ``columns`` pairs names in the backup with live ones."""
+    """The live table of a backup's one: ``columns`` pairs names in the backup with live ones."""
 
     name: str
     place: Tuple[str, str]

@@ -26,7 +26,7 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 def problems(
     params: Mapping[str, Any], bucket: Bucket, manifest: Manifest, verify: str
 ) -> List[str]:
-    """What is wrong with a backup; empty when nothing is. ``verify`` is ``head`` or ``deep``."""
+    """The problems of a backup. ``verify`` is ``head`` or ``deep``."""
     found = store.problems(bucket, manifest)
     if verify == "head" or found:
         return found
@@ -145,7 +145,7 @@ def _old_row(
 
 
 def _described(bucket: Bucket, root: str, folder: store.OldFolder) -> Dict[str, Any]:
-    """What is known of a folder of the old scripts without reading it, in a manifest's words."""
+    """A manifest of a folder of the old scripts, as far as it is known without reading it."""
     return {
         "backup_id": folder.backup_id,
         "bucket": bucket.name,

@@ -58,7 +58,7 @@ class Outcome:
 def assess(
     cluster: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], nodes_lost: int = 0
 ) -> Outcome:
-    """What cluster and steps, in their order, say together. Pure.
+    """The state of cluster and steps, in their order, together. Pure.
 
     The cluster's state alone says too little: with a failed step it may end as TERMINATED
     (docs/labeller.md 5.1.4). ``nodes_lost``: core nodes that EC2 took away; a step that fails then
@@ -511,7 +511,7 @@ class Learner:
         return ["its stderr ends:", *text.rstrip().split("\n")[-TAIL:]]
 
     def _secrets(self) -> List[str]:
-        """What the step could have printed: the secrets of its configuration, longest first."""
+        """The secrets that the step could have printed, of its configuration, longest first."""
         with aws.translated("read the learner's configuration"):
             key = emr.config_key(self.parameters)
             content = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
@@ -565,7 +565,7 @@ def _dollars(amount: Optional[float]) -> str:
 
 @dataclass(frozen=True)
 class Submission:
-    """What a start is decided on: how the iteration stands, and the request that is kept."""
+    """The facts that a start is decided on: the state of the iteration, and the stored request."""
 
     learner: Learner
     standing: Standing

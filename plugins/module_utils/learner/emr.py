@@ -506,7 +506,7 @@ class Checks:
         )
 
     def objects(self) -> None:
-        """What the nodes fetch must be there, and the bucket of the logs."""
+        """Require the objects that the nodes fetch, and the bucket of the logs."""
         log_uri = _log_uri(self.parameters, self.cluster)
         bucket = s3_address(log_uri, "log_uri")[0]
         with aws.translated("use the bucket of log_uri {}".format(log_uri)):

@@ -109,7 +109,7 @@ class Geography(Step):
         return all(self._same(tx, table) for table in TABLES)
 
     def read_state(self, tx: Transaction) -> Dict[str, Any]:
-        """What ``state: read`` returns."""
+        """The result of ``state: read``."""
         return {"in_place": self.in_place(tx)}
 
     def prepare(self, tx: Transaction) -> None:

@@ -154,7 +154,7 @@ class Iteration(Step):
     # read
 
     def read_state(self, tx: Transaction) -> Mapping[str, Any]:
-        """What ``state: read`` returns. Raises Refused for another run, InvalidInput."""
+        """The result of ``state: read``. Raises Refused for another run, InvalidInput."""
         mode, iteration = self._current(tx)
         if not mode:
             waits_for = "a run: apply a run mode first"

@@ -254,7 +254,7 @@ def _settings(values: Mapping[str, str]) -> str:
 
 
 def _next_gid(tx: Transaction, table: str) -> str:
-    """What a table's next number is, as a line; nothing for a table without a sequence."""
+    """A table's next number, as a line; nothing for a table without a sequence."""
     name = tx.sequence(table, NUMBERED[table])
     if name is None:
         return ""

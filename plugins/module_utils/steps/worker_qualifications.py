@@ -17,7 +17,7 @@ BONUS = ("Bonus_AmountTraining", "Bonus_ReasonTraining")
 
 
 class WorkerQualifications(Step):
-    """What revoking and granting does, for the workers who are qualified now only."""
+    """The effect of revoking and granting, for the workers who are qualified now only."""
 
     name = "worker_qualifications"
     ARGUMENTS: ClassVar[Dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""What is running now, on a terminal: a line for the step, and one for each table it works on."""
+"""The running step, on a terminal: a line for it, and one for each table that it works on."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Detail:
     asked: bool = False
 
     def summary(self) -> Summary:
-        """What keeps the summary of a check, as detailed."""
+        """A new summary of a check, as detailed."""
         return Summary(full=self.verbosity > 0, diff=self.lines, asked=self.asked)
 
     @property
@@ -355,7 +355,7 @@ class Terminal(_Steps):
 
 
 def _failure(result: TaskResult) -> list[str]:
-    """What is said of a step that failed."""
+    """The message and the output of a step that failed."""
     if result.status not in (Status.FAILED, Status.UNREACHABLE, Status.IGNORED):
         return []
     return [line for part in (result.message, result.output) for line in part.splitlines()]

@@ -51,7 +51,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """What a run takes away and makes on hosts where it does the same.
+    """The losses and the other changes on hosts where they are the same.
 
     ``rows``: lost rows by table, most first, below the words for the loss; ``others``: what else
     is lost; ``made``: a line for each task, or for each step of a transaction.
@@ -73,7 +73,7 @@ class Found:
 
 @dataclass
 class Summary:
-    """What the events of a check run come to.
+    """The summary of a check run's events.
 
     ``full``: no value is shortened. ``diff``: what changes is shown elsewhere, line by line.
     ``asked``: the question that follows shows it, so that the run's own end does not.
@@ -179,7 +179,7 @@ def _ends(entry: Mapping[str, Any]) -> bool:
 def _losses(
     results: Iterable[TaskResult],
 ) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
-    """What is lost on a host: the rows by table, most first, and the rest."""
+    """The losses on a host: the rows by table, most first, and the rest."""
     rows: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     others = []
     for result in results:
@@ -213,7 +213,7 @@ def _lost(entry: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _made(results: Iterable[TaskResult], *, full: bool) -> Iterator[str]:
-    """What is made or changed on a host: a line for each task, or each step of a transaction."""
+    """The other changes on a host: a line for each task, or each step of a transaction."""
     for result in results:
         by_step: dict[str, list[str]] = defaultdict(list)
         for entry in text.real(result.plan):
@@ -253,7 +253,7 @@ def _is_loss(name: str) -> bool:
 
 
 def _foreign(result: TaskResult) -> str:
-    """What a module that returns no plan changes."""
+    """The changes of a module that returns no plan."""
     parts = []
     for diff in result.diff:
         name = str(diff.get("before_header") or diff.get("after_header") or "")

@@ -1,4 +1,4 @@
-"""What both people's renderers say, as plain text: pure functions of events."""
+"""Sentences that the renderers for people share, as plain text: pure functions of events."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def real(plan: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def summary(result: TaskResult) -> str:
-    """What a step changed, or why it changed nothing, in one line."""
+    """The changes of a step, or why it changed nothing, in one line."""
     if result.status not in (Status.OK, Status.CHANGED):
         return ""
     if result.changed:
@@ -111,7 +111,7 @@ def _as_lines(side: object) -> list[str]:
 
 
 def title(started: RunStarted) -> str:
-    """What is run, on what."""
+    """The playbook of a run and its target, in one line."""
     return f"{'Check' if started.check else 'Apply'} {started.playbook} on {started.target}"
 
 
@@ -125,7 +125,7 @@ def recap(host: str, found: HostCounts) -> str:
 
 
 def headlines(results: Iterable[TaskResult]) -> list[str]:
-    """What the operator must know first of a run, each line with its host."""
+    """The most important lines about a run, each with its host."""
     return [f"{result.headline} [{result.host}]" for result in results if result.headline]
 
 

@@ -1,1 +1,1 @@
-"""What runs inside the ansible process of a run."""
+"""Code that runs inside the ansible process of a run."""

@@ -1,4 +1,4 @@
-"""What holds for the tasks in one place of a playbook."""
+"""The variables, tags and defaults of arguments that apply at one place of a playbook."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ANY = "*"
 
 @dataclass(frozen=True)
 class Play:
-    """What the tasks of one play have notified, and the handlers that it has, by name.
+    """The handlers that the tasks of one play notify, and those that it has, by name.
 
     ``lacking`` are the variables of the role ``parameters`` that it uses and has not; without it,
     such a variable is as undefined as any other.
@@ -30,7 +30,7 @@ class Play:
 
 @dataclass(frozen=True)
 class Scope:
-    """What holds for the tasks in one place.
+    """The variables, tags and defaults of arguments that apply to the tasks at one place.
 
     ``known``: the variables of play, roles, blocks, tasks and loops; ``guarded``: the names that
     a ``when`` around tests to be defined; ``defaults``: the entries of ``module_defaults``;

@@ -39,7 +39,7 @@ class Step:
 
 @dataclass
 class Found:
-    """What a walk has come across.
+    """The problems, steps, tags and hosts that a walk has come across.
 
     ``open_uses``: tasks may exist that cannot be known before the run.
     """

@@ -1,4 +1,4 @@
-"""What the learner reads and writes on S3 (docs/labeller.md 5.2, 5.4)."""
+"""The objects that the learner reads and writes on S3 (docs/labeller.md 5.2, 5.4)."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Content:
-    """What a report says; every text is shown as it is, without line ends or control characters.
+    """The content of a report; its texts are plain, without line ends or control characters.
 
     ``check``: nothing was changed. ``counts`` are the numbers that a reader looks for first, by
     name; ``kept`` the backups of the run, each with its step. ``steps_left`` are not in ``steps``.

@@ -197,12 +197,12 @@ def _seen(templar: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _vaulted(value: Any) -> list[Any]:
-    """What in a variable came out of a vault."""
+    """The parts of a variable that came out of a vault."""
     if isinstance(value, dict):
         return [leaf for item in value.values() for leaf in _vaulted(item)]
     if isinstance(value, list):
         return [leaf for item in value for leaf in _vaulted(item)]
-    sealed = isinstance(value, EncryptedString) or (
+    encrypted = isinstance(value, EncryptedString) or (
         VaultedValue is not None and VaultedValue.is_tagged_on(value)
     )
-    return [value] if sealed else []
+    return [value] if encrypted else []
