@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 #: Commands in the order of ``--help``: where each is, and its help in a line.
 COMMANDS = {
     "apply": ("runbook.commands.apply:apply", "Validate, show the plan, confirm, do it."),
+    "plan": ("runbook.commands.apply:plan", "Check, and save the plan to be applied once."),
     "validate": ("runbook.commands.validate:validate", "Check playbooks and inventories, offline."),
     "list": ("runbook.commands.show:list_", "The run modes and the targets."),
     "show": ("runbook.commands.show:show", "One run mode: its steps and its parameters."),

@@ -49,6 +49,12 @@ class UnreachableError(RunbookError):
     exit_code = ExitCode.UNREACHABLE
 
 
+class StaleError(RunbookError):
+    """A saved plan is not valid any more."""
+
+    exit_code = ExitCode.STALE
+
+
 class RefusedError(RunbookError):
     """A guard, or a confirmation that was not given."""
 

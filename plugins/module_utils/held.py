@@ -91,6 +91,8 @@ def _problem(wanted: Mapping[str, Any], done: Mapping[str, Any], differs: Sequen
     if not wanted or not done or "resource" in differs:
         return "planned {}, found {}".format(_named(wanted), _named(done))
     shown = [key for key in ("counts", "action", "before", "after") if key in differs]
+    if not shown and " " in done["before_fingerprint"]:  # words, not a hash
+        shown = ["before_fingerprint"]
     if not shown:
         return "{}: its content is not what the check read".format(done["resource"])
     sides = [(wanted, done), (done, wanted)]

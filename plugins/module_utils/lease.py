@@ -17,8 +17,10 @@ import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Optional
 
-from . import marker, postgres, server
+from . import applied, marker, postgres, server
+from .change import result
 from .errors import Locked, ModuleFailure, Refused, Stale
+from .held import require
 
 with suppress(ImportError):  # postgres.connect says what to install
     import psycopg2
@@ -40,6 +42,7 @@ ARGUMENTS: dict[str, Any] = {
     "when_held": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
     "expected": {"type": "dict"},
     "skipped_parts": {"type": "list", "elements": "str", "default": []},
+    **applied.ARGUMENT,
 }
 
 #: Options of a module that changes the target outside its database (``guarded``).
@@ -76,14 +79,19 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         )
     if check_mode:
         return _foreseen(params)
+    changes = []
     with postgres.connect(params) as session, session.cursor() as cursor:
         if params["state"] == "taken":
+            changes = [applied.identity(cursor)]
+            require(params.get("planned"), changes)
             try:
                 number = take(cursor, params)
             except Locked as error:
                 if params["when_held"] == "fail":
                     raise
                 return _reported(str(error))
+            if params.get("plan"):
+                applied.record(cursor, params["plan"], params["holder"])
         else:
             number = int(params["number"])
             if params["state"] == "renewed":
@@ -91,7 +99,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
             else:
                 release(cursor, number)
         session.commit()
-    return {"changed": False, "number": number, "held": False}
+    return result(changes, number=number, held=False)
 
 
 def take(cursor: Cursor, params: Mapping[str, Any]) -> int:
@@ -336,10 +344,14 @@ def _create(cursor: Cursor) -> None:
 
 def _foreseen(params: Mapping[str, Any]) -> dict[str, Any]:
     """In a check: a warning that names the holder; nothing is taken or waited for."""
-    free = {"changed": False, "number": 0, "held": False, "warnings": []}
     if params["state"] != "taken":
-        return free
+        return result([], number=0, held=False)
     with postgres.connect(params) as session, session.cursor() as cursor:
+        changes = [applied.identity(cursor)]
+        require(params.get("planned"), changes)
+        if params.get("plan"):
+            applied.require_new(cursor, params["plan"])
+        free = result(changes, number=0, held=False, warnings=[])
         found = holder(cursor)
         if found is None:
             return free

@@ -61,6 +61,20 @@ options:
     type: list
     elements: str
     default: []
+  plan:
+    description:
+      - The saved plan that the run applies. It is recorded in the transaction that takes the lease;
+        another run that has applied it is C(stale). Set by the engine, not by playbooks.
+    type: dict
+    suboptions:
+      id:
+        description: SHA-256 of the plan file.
+        type: str
+        required: true
+      run:
+        description: The run that applies it, which may take the lease again.
+        type: str
+        required: true
 extends_documentation_fragment:
   - labeller.runbook.postgres
   - labeller.runbook.plan
@@ -94,6 +108,13 @@ headline:
   description: Who holds the target, when RV(held); in check mode which run does.
   returned: when the target is held
   type: str
+plan:
+  description:
+    - With O(state=taken) the database, which must be the one that the check run found, by its
+      C(before_fingerprint); nothing of it is changed.
+  returned: success
+  type: list
+  elements: dict
 """
 
 from ansible_collections.labeller.runbook.plugins.module_utils import lease, module

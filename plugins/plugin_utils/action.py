@@ -12,6 +12,7 @@ of action groups reach every module.
 from __future__ import annotations
 
 import copy
+import json
 import os
 import secrets
 from typing import Any, Dict
@@ -67,6 +68,8 @@ class ActionModule(ActionBase):
             changes = planned.of_task(path, uuid, variables)
             if changes is not None:
                 arguments.setdefault("planned", changes)
+            if self._name == "lease" and planned.SAVED in os.environ:
+                arguments.setdefault("plan", json.loads(os.environ[planned.SAVED]))
         if self._name in ("lease", "lock"):
             arguments.setdefault("target", os.environ.get("RUNBOOK_TARGET") or host)
         if self._task.check_mode:

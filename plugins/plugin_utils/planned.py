@@ -19,6 +19,9 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from ansible_collections.labeller.runbook.plugins.module_utils import held
 
+#: The variable with the option ``plan`` of the module lease, when the run applies a plan file.
+SAVED = "RUNBOOK_SAVED_PLAN"
+
 
 def of_task(
     path: str, uuid: str, variables: Mapping[str, Any], environment: Mapping[str, str] = os.environ

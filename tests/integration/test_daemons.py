@@ -209,7 +209,9 @@ def test_another_script_than_the_planned_one_is_not_started(home: Path) -> None:
     planned = held.of_result(module(home, "started", names=names, check=True))
     script = home / "common" / "create_hit_daemon.py"
     script.write_text(OBEDIENT + "pass\n")
-    with pytest.raises(Stale, match="daemons of .*: its content is not what the check read"):
+    with pytest.raises(
+        Stale, match="daemons of .*: planned .*create_hit_daemon.*, found .*create_hit_daemon"
+    ):
         module(home, "started", names=names, planned=planned)
     assert daemons.find(str(home), names) == []
     script.write_text(OBEDIENT)

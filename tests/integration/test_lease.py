@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -14,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 import backup_support
 import pytest
 import transaction_support as support
-from ansible_collections.labeller.runbook.plugins.module_utils import crontab, errors, lease, marker
+from ansible_collections.labeller.runbook.plugins.module_utils import (
+    crontab,
+    errors,
+    held,
+    lease,
+    marker,
+    server,
+)
 from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore
 from ansible_collections.labeller.runbook.plugins.plugin_utils import in_process
 
@@ -245,3 +253,44 @@ def test_the_engine_names_its_process() -> None:
     assert environment.process_name(os.getpid()).startswith(
         Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     )
+
+
+def test_a_plan_is_applied_once_and_to_its_own_database(labeller: Labeller) -> None:
+    def taken(run: str, **params: Any) -> dict[str, Any]:
+        return module(labeller, "taken", plan={"id": "a" * 64, "run": run}, **params)
+
+    planned = held.of_result(taken("one", check=True))
+    assert labeller.sql("SELECT to_regclass('runbook.applied_plan')") == [(None,)]
+    assert re.fullmatch(r"system identifier \d+, oid \d+", planned[0]["before_fingerprint"])
+    elsewhere = [{**planned[0], "before_fingerprint": "system identifier 7, oid 8"}]
+    with pytest.raises(
+        errors.Stale, match="database .*: planned system identifier 7, oid 8, found"
+    ):
+        taken("one", planned=elsewhere)
+    assert labeller.sql("SELECT to_regclass('runbook.lease')") == [(None,)]
+    first = taken("one", planned=planned, holder="me")["number"]
+    for check in (False, True):
+        module(labeller, "released", number=first)
+        with pytest.raises(
+            errors.Stale, match="this plan was applied already, by me, .* .run one."
+        ):
+            taken("two", planned=planned, check=check)
+    again = taken("one", planned=planned)["number"]  # as iterate.yml, twice in a run
+    assert again == first + 1, "one that was refused took no lease"
+    assert labeller.sql("SELECT run, holder FROM runbook.applied_plan") == [("one", "me")]
+
+
+def test_a_plan_that_cannot_take_the_lease_is_not_recorded(labeller: Labeller) -> None:
+    number = take(labeller)
+    with pytest.raises(errors.Locked):
+        module(labeller, "taken", plan={"id": "b" * 64, "run": "two"})
+    module(labeller, "released", number=number)
+    module(labeller, "taken", plan={"id": "b" * 64, "run": "three"})
+
+
+def test_an_old_server_knows_a_database_by_name_and_oid(
+    labeller: Labeller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "assumed", 90500)
+    (change,) = module(labeller, "taken", check=True)["plan"]
+    assert re.fullmatch(r"oid \d+", change["before_fingerprint"])

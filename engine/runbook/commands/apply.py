@@ -1,9 +1,9 @@
-"""``runbook apply``: its options."""
+"""``runbook apply`` and ``runbook plan``: their options."""
 
 from __future__ import annotations
 
 import gc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,41 +15,154 @@ from runbook.commands.options import (
     one_target,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+
+    from runbook.load.plan_file import PlanFile
+
+#: What says what is done; a saved plan has its own.
+_PLANNING = [
+    click.option("-i", "--inventory", "target", metavar="TARGET",
+                 multiple=True, callback=one_target, shell_complete=complete_targets,
+                 help="A name below inventories/, a path, or 'host,'."),
+    click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.",
+                 shell_complete=complete_extra_vars),
+    click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts."),
+    click.option("-t", "--tags", multiple=True, help="Only steps with these tags."),
+    click.option("--skip-tags", multiple=True, help="Not the steps with these tags."),
+    click.option("--start-at-task", default="", metavar="NAME", help="Begin with this step."),
+    click.option("-b", "--become", is_flag=True, help="Become another user on the target."),
+]  # fmt: skip
+
+#: How it is done, and shown.
+_RUNNING = [
+    click.option("-D", "--diff", is_flag=True, help="Show each changed step, line by line."),
+    click.option("-f", "--forks", type=click.IntRange(1), help="Hosts at a time."),
+    click.option("-K", "--ask-become-pass", is_flag=True,
+                 help="Ask for the password to become it."),
+    click.option("-J", "--ask-vault-password", is_flag=True, help="Ask for the vault's password."),
+    click.option("--vault-password-file", multiple=True, metavar="FILE",
+                 help="A vault's password."),
+    click.option("--vault-id", multiple=True, metavar="ID@FILE",
+                 help="A vault's name and password."),
+    click.option("--strategy", default="", metavar="PLUGIN", help="mitogen, linear, ..."),
+    click.option("--json", "as_json", is_flag=True,
+                 help="One JSON object a line; does not mean --yes."),
+    click.option("--report", "reports", multiple=True, metavar="FILE",
+                 help="Write a report: .html to look at, .md for a pull request."),
+    click.option("-q", "--quiet", is_flag=True,
+                 help="A line for each change and the end; for logs."),
+    click.option("--detailed-exitcode", is_flag=True,
+                 help="--check exits 2 when there are changes."),
+    click.option("-v", "--verbose", count=True,
+                 help="Show every step; -vvv adds Ansible's messages."),
+]  # fmt: skip
+
+#: Options of apply that a saved plan does not take, by parameter.
+_NOT_SAVED = (
+    "target", "extra_vars", "limit", "tags", "skip_tags", "start_at_task", "become", "validate",
+    "step",
+)  # fmt: skip
+
+
+def _options(*lists: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """A decorator with all these options, in their order."""
+
+    def give(command: Any) -> Any:
+        for option in reversed([option for each in lists for option in each]):
+            command = option(command)
+        return command
+
+    return give
+
+
+@click.command(context_settings=SETTINGS)
+@click.argument("playbook", metavar="PLAYBOOK|PLAN", shell_complete=complete_playbooks)
+@click.option("-C", "--check", is_flag=True, help="Stop after the plan; change nothing.")
+@click.option("--validate", is_flag=True, help="Stop after the input was read; contact nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--step", is_flag=True, help="Ask before each step.")
+@click.option("--sha256", default="", metavar="HEX", help="Apply only the plan with this digest.")
+@_options(_PLANNING, _RUNNING)
+@click.pass_context
+def apply(context: click.Context, /, sha256: str, **options: Any) -> int:
+    """Validate PLAYBOOK and TARGET, show the plan, confirm, do it.
+
+    A file that runbook plan has written, PLAN, is applied as it was reviewed: nothing is asked and
+    nothing planned again. With --check it is only seen whether the target would accept it.
+    """
+    gc.disable()  # what is imported now stays; runner.run enables it
+    from runbook.flow import apply as flow
+    from runbook.load import plan_file
+
+    if plan_file.is_plan(options["playbook"]):
+        _require_no_planning(context)
+        options |= _of(plan_file.read(options["playbook"], sha256))
+    elif sha256:
+        raise click.UsageError("--sha256 is the digest of a plan file; this is a playbook", context)
+    _require_target(context, options)
+    return flow.apply(flow.Options(**options))
+
 
 @click.command(context_settings=SETTINGS)
 @click.argument("playbook", shell_complete=complete_playbooks)
-@click.option("-i", "--inventory", "target", required=True, metavar="TARGET",
-                 multiple=True, callback=one_target, shell_complete=complete_targets,
-              help="A name below inventories/, a path, or 'host,'.")  # fmt: skip
-@click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.",
-              shell_complete=complete_extra_vars)  # fmt: skip
-@click.option("-C", "--check", is_flag=True, help="Stop after the plan; change nothing.")
-@click.option("--validate", is_flag=True, help="Stop after the input was read; contact nothing.")
-@click.option("-D", "--diff", is_flag=True, help="Show each changed step, line by line.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts.")
-@click.option("-t", "--tags", multiple=True, help="Only steps with these tags.")
-@click.option("--skip-tags", multiple=True, help="Not the steps with these tags.")
-@click.option("--start-at-task", default="", metavar="NAME", help="Begin with this step.")
-@click.option("--step", is_flag=True, help="Ask before each step.")
-@click.option("-f", "--forks", type=click.IntRange(1), help="Hosts at a time.")
-@click.option("-b", "--become", is_flag=True, help="Become another user on the target.")
-@click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for the password to become it.")
-@click.option("-J", "--ask-vault-password", is_flag=True, help="Ask for the vault's password.")
-@click.option("--vault-password-file", multiple=True, metavar="FILE", help="A vault's password.")
-@click.option("--vault-id", multiple=True, metavar="ID@FILE", help="A vault's name and password.")
-@click.option("--strategy", default="", metavar="PLUGIN", help="mitogen, linear, ...")
-@click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object a line; does not mean --yes."
-)
-@click.option("--report", "reports", multiple=True, metavar="FILE",
-              help="Write a report: .html to look at, .md for a pull request.")  # fmt: skip
-@click.option("-q", "--quiet", is_flag=True, help="A line for each change and the end; for logs.")
-@click.option("--detailed-exitcode", is_flag=True, help="--check exits 2 when there are changes.")
-@click.option("-v", "--verbose", count=True, help="Show every step; -vvv adds Ansible's messages.")
-def apply(**options: Any) -> int:
-    """Validate PLAYBOOK and TARGET, show the plan, confirm, do it."""
-    gc.disable()  # what is imported now stays; runner.run enables it
+@click.option("-o", "--out", required=True, metavar="FILE", help="Where the plan is written.")
+@click.option("--expires", "lifetime", default="24h", metavar="TIME",
+              callback=lambda _ctx, _param, value: _lifetime(value),
+              help="How long it may be applied: 90m, 24h (default), 7d.")  # fmt: skip
+@_options(_PLANNING, _RUNNING)
+@click.pass_context
+def plan(context: click.Context, /, **options: Any) -> int:
+    """Check PLAYBOOK on TARGET and save the plan, to be reviewed and applied once.
+
+    Show it with runbook show FILE, apply it with runbook apply FILE.
+    """
+    gc.disable()
     from runbook.flow import apply as flow
 
-    return flow.apply(flow.Options(**options))
+    _require_target(context, options)
+    return flow.apply(flow.Options(check=True, **options))
+
+
+def _require_target(context: click.Context, options: dict[str, Any]) -> None:
+    if options["target"] is None:
+        raise click.UsageError("Missing option '-i' / '--inventory'.", context)
+
+
+def _require_no_planning(context: click.Context) -> None:
+    """A usage error that names the options that a saved plan does not take."""
+    given = [
+        parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name in _NOT_SAVED
+        and context.get_parameter_source(parameter.name) == click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(
+            f"{', '.join(given)}: a saved plan is applied as it is, so it takes no such option. "
+            "Make another plan with it",
+            context,
+        )
+
+
+def _of(plan: PlanFile) -> dict[str, Any]:
+    """The options that a plan was made with."""
+    content = plan.content
+    chosen = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in content["selection"].items()
+    }
+    named = {name: content[name] for name in ("playbook", "target")}
+    return {**named, **chosen, "extra_vars": tuple(content["extra_vars"]), "plan": plan}
+
+
+def _lifetime(text: str) -> timedelta:
+    """``90m``, ``24h``, ``7d`` as a time."""
+    from datetime import timedelta
+
+    units = {"m": "minutes", "h": "hours", "d": "days"}
+    number, unit = text[:-1], text[-1:]
+    if unit not in units or not number.isdecimal() or not 0 < int(number) < 10**6:
+        raise click.BadParameter(f"{text!r}: a number and m, h or d is expected, as 90m, 24h, 7d")
+    return timedelta(**{units[unit]: int(number)})

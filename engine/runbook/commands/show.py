@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runbook.load.parameters import Parameter
+    from runbook.load.plan_file import PlanFile
     from runbook.load.walk.tasks import Step
 
 
@@ -49,21 +50,29 @@ def list_(*, as_json: bool) -> None:
 
 
 @click.command("show", context_settings=SETTINGS)
-@click.argument("playbook", shell_complete=complete_playbooks)
+@click.argument("playbook", metavar="PLAYBOOK|PLAN", shell_complete=complete_playbooks)
 @click.option("-i", "--inventory", "target", metavar="TARGET", help="Show this target's values.",
               shell_complete=complete_targets)  # fmt: skip
 @click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.",
               shell_complete=complete_extra_vars)  # fmt: skip
+@click.option("-D", "--diff", is_flag=True, help="Show each change of a plan, line by line.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def show(playbook: str, target: str | None, extra_vars: tuple[str, ...], *, as_json: bool) -> None:
+def show(
+    playbook: str, target: str | None, extra_vars: tuple[str, ...], *, diff: bool, as_json: bool
+) -> None:
     """The steps of PLAYBOOK, and its parameters: type, allowed values, default, meaning.
 
-    With -i also their values, secrets masked.
+    With -i also their values, secrets masked. Of PLAN, a file that runbook plan has written: who
+    made it when, what it is bound to, what would change.
     """
+    from runbook.load import plan_file
     from runbook.load.diagnostics import fail_on
     from runbook.load.run_input import examined
     from runbook.load.source import Source
 
+    if plan_file.is_plan(playbook):
+        _plan(plan_file.read(playbook), diff=diff, as_json=as_json)
+        return
     source = Source.named(playbook, target, extra_vars)
     fail_on(source.extra.problems)
     found = examined(source)
@@ -78,6 +87,42 @@ def show(playbook: str, target: str | None, extra_vars: tuple[str, ...], *, as_j
         return
     _steps(found.name, found.steps)
     _parameters(found.parameters, valued=target is not None or bool(extra_vars))
+
+
+def _plan(plan: PlanFile, *, diff: bool, as_json: bool) -> None:
+    """A saved plan: what it is bound to, and its summary."""
+    from runbook.events.render import text
+    from runbook.events.render.summary import Summary
+    from runbook.flow import saved
+
+    content = plan.content
+    if as_json:
+        click.echo(json.dumps(content))
+        return
+    made, commit = content["made"], content["made"]["commit"]
+    click.echo(f"Plan of {content['playbook']} on {content['target']}")
+    click.echo(f"  SHA-256   {plan.sha256}")
+    click.echo(f"  made      {made['at']} by {made['by']}, runbook {made['runbook']}")
+    click.echo(f"  commit    {commit}\n" * bool(commit), nl=False)
+    click.echo(f"  expires   {content['expires_at']}")
+    for host, bound in content["hosts"].items():
+        click.echo(f"  {host}: {bound['database']}; bucket {bound['bucket']}")
+    chosen = {name: value for name, value in content["selection"].items() if value}
+    if chosen or content["extra_vars"]:
+        click.echo(f"  options   {json.dumps({**chosen, 'extra_vars': content['extra_vars']})}")
+    results = saved.results(plan)
+    for headline in content["headlines"]:
+        click.echo(headline)
+    for line in Summary(diff=diff, parameters=content["parameters"], results=results).lines():
+        click.echo(line.text)
+    for warning in content["warnings"]:
+        click.echo(f"warning: {' '.join(warning.split())}")
+    for each in (each for result in results for each in result.diff if diff):
+        click.echo("\n".join(text.diff_lines(each)))
+    if content["unchecked"]:
+        click.echo(f"Not known before the run: {', '.join(content['unchecked'])}")
+    if not results and not content["unchecked"]:
+        click.echo("Nothing to change.")
 
 
 def _steps(name: str, steps: Sequence[Step]) -> None:

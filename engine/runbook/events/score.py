@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runbook.events.render import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from runbook.events.model import TaskResult
 
@@ -32,9 +32,14 @@ def _changes(results: Iterable[TaskResult]) -> defaultdict[tuple[str, str], list
     found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for result in results:
         if result.changed:
-            items = [text.item(entry) for entry in text.real(result.plan)]
+            items = [text.item(_in_order(entry)) for entry in text.real(result.plan)]
             found[result.task, result.host] += items or ["a change"]
     return found
+
+
+def _in_order(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A change with its counts by name, as they are in a plan file."""
+    return {**entry, "counts": dict(sorted(entry["counts"].items()))}
 
 
 def _said(changes: list[str]) -> str:

@@ -59,6 +59,7 @@ class Request:
     strategy: str = ""
     local: bool = False
     planned: Mapping[str, Any] = field(default_factory=dict)  # Outcome.planned of the check run
+    saved: Mapping[str, str] = field(default_factory=dict)  # id and run of a plan file
 
     def arguments(self) -> list[str]:
         """The command line of ansible-playbook."""
@@ -205,6 +206,8 @@ def _runner(request: Request, watch: Watch, folder: Path) -> tuple[Any, dict[str
     if request.planned and not request.check:
         (folder / "planned.json").write_text(json.dumps(request.planned), encoding="utf-8")
         given["RUNBOOK_PLANNED"] = str(folder / "planned.json")
+    if request.saved:
+        given["RUNBOOK_SAVED_PLAN"] = json.dumps(dict(request.saved))
     if request.ask:
         given["RUNBOOK_ANSWERS"] = str(folder / "answers")
     config.env = {name: value for name, value in given.items() if may_be_kept(name)}

@@ -61,9 +61,9 @@ def events(raw: Raw, reached: Mapping[str, Raw] | None = None) -> list[Event]:
 def planned(raw: Raw) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """The steps that ended, and the changes that their modules returned: ``plan`` and ``diff``.
 
-    None for a step that its condition left out. A step is named by host, place in the playbook and
-    item of a loop, as the action plugin names it in the next run
-    (plugins/plugin_utils/planned.py); ids of tasks are new in each run.
+    With the names of task and module, for people. None for a step that its condition left out. A
+    step is named by host, place in the playbook and item of a loop, as the action plugin names it
+    in the next run (plugins/plugin_utils/planned.py); ids of tasks are new in each run.
     """
     if raw.get("event") not in ("runner_on_ok", "runner_on_skipped"):
         return
@@ -74,7 +74,8 @@ def planned(raw: Raw) -> Iterator[tuple[str, dict[str, Any] | None]]:
         item = [result.get(variable)] if variable else []
         step = json.dumps([data.get("host"), place, *item], sort_keys=True, default=str)
         if "plan" in result:
-            yield step, {"plan": result["plan"], "diff": result.get("diff")}
+            named = {"task": _task(data), "module": _module(data)}
+            yield step, {**named, "plan": result["plan"], "diff": result.get("diff")}
         elif result.get("skipped"):
             yield step, None
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from runbook import collection, processes
+from runbook import processes
 from runbook.errors import ExitCode, RefusedError, RunbookError
 from runbook.events import journal, score
 from runbook.events.journal import Journal, new_run_id
@@ -26,19 +26,28 @@ from runbook.events.redaction import Redactor
 from runbook.events.render.people import Detail
 from runbook.events.render.summary import Summary
 from runbook.execute import runner
+from runbook.flow import saved
 from runbook.flow.confirm import Passwords, ask_passwords, ask_step, confirm, say
+from runbook.flow.sandboxed import bring_up
 from runbook.home import expanded
-from runbook.load import targets, vault
+from runbook.load import plan_file, vault
 from runbook.load.run_input import RunInput, load
 from runbook.load.source import Selection, Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from runbook.execute.watch import Seen
+    from runbook.load.plan_file import PlanFile
+
 
 @dataclass(frozen=True)
 class Options:
-    """The options of ``runbook apply`` (runbook.commands.apply)."""
+    """The options of ``runbook apply`` and ``runbook plan`` (runbook.commands.apply).
+
+    ``out``: where a check run is saved, to be applied within ``lifetime``. ``plan``: a saved one,
+    which the options that select what is done come from.
+    """
 
     playbook: str
     target: str
@@ -64,6 +73,9 @@ class Options:
     quiet: bool = False
     detailed_exitcode: bool = False
     verbose: int = 0
+    out: str = ""
+    lifetime: timedelta = saved.LIFETIME
+    plan: PlanFile | None = None
 
 
 def apply(options: Options) -> ExitCode:
@@ -78,7 +90,9 @@ def apply(options: Options) -> ExitCode:
     except RunbookError as error:
         problems = [asdict(problem) for problem in getattr(error, "problems", [])]
         publisher.publish(flow.result(error.exit_code, str(error), problems))
-        raise type(error)(redactor.text(str(error))) from error
+        clean = type(error)(redactor.text(str(error)))
+        clean.exit_code = error.exit_code
+        raise clean from error
     publisher.publish(flow.result(code))
     return code
 
@@ -143,6 +157,7 @@ class _Apply:
         self._outcome: runner.Outcome | None = None
         self._check = True
         self._planned: Sequence[TaskResult] = ()
+        self._seen: Seen = {}
 
     def run(self) -> ExitCode:
         """Every stage in turn."""
@@ -159,6 +174,10 @@ class _Apply:
             self._load(source, passwords)
             return ExitCode.OK
         request = self._request(source, passwords)
+        if options.plan:
+            return self._saved(options.plan, request, source, passwords)
+        if options.out:
+            saved.require_no_secret(source)
         # Also with --yes: what can be known to fail must fail before anything is touched.
         begun = time.monotonic()
         with runner.started(request, self._redactor) as ansible:  # meanwhile it is imported
@@ -167,6 +186,8 @@ class _Apply:
             self._prune()
             self._publisher.subscribe(Journal(self._run_id))
             planned = self._run(ansible, given, begun)
+        if options.out and planned.exit_code == ExitCode.OK:
+            self._save(planned, given)
         if planned.exit_code != ExitCode.OK or not (planned.changed or planned.unchecked):
             return planned.exit_code
         if options.check:
@@ -179,6 +200,39 @@ class _Apply:
         begun, self._check, self._planned = time.monotonic(), False, planned.results
         with runner.started(held, self._redactor) as ansible:
             return self._run(ansible, given, begun).exit_code
+
+    def _saved(
+        self, plan: PlanFile, request: runner.Request, source: Source, passwords: Passwords
+    ) -> ExitCode:
+        """Apply a saved plan, or only see whether that would be accepted."""
+        plan_file.require_fresh(plan)
+        if self._options.check:
+            plan_file.require_same(plan, self._load(source, passwords))
+            bring_up(source.target)
+            saved.require_accepted(plan, asdict(self._options))
+            say(
+                f"{plan.file}: the target accepts this plan. Nothing was changed: this was a check."
+            )
+            return ExitCode.OK
+        by = {"id": plan.sha256, "run": self._run_id}
+        held = replace(request, check=False, planned=plan.held(), saved=by)
+        begun, self._check, self._planned = time.monotonic(), False, saved.results(plan)
+        with runner.started(held, self._redactor) as ansible:
+            given = self._load(source, passwords)
+            plan_file.require_same(plan, given)
+            bring_up(source.target)
+            self._prune()
+            self._publisher.subscribe(Journal(self._run_id))
+            return self._run(ansible, given, begun).exit_code
+
+    def _save(self, planned: runner.Outcome, given: RunInput) -> None:
+        """Write the plan file."""
+        options = self._options
+        content = saved.content(
+            planned, given, self._seen, asdict(options), options.lifetime, self._redactor
+        )
+        digest = plan_file.write(options.out, content)
+        say(f"Plan: {options.out}, SHA-256 {digest}, to be applied by {content['expires_at']}.")
 
     def result(
         self, code: ExitCode, message: str = "", problems: Sequence[dict[str, Any]] = ()
@@ -221,16 +275,15 @@ class _Apply:
         check = self._check
         started = False
 
-        def start(parameters: dict[str, Any]) -> None:
+        def start(seen: Seen) -> None:
             nonlocal started
             if not started:
+                self._seen, parameters = seen, given.differing(seen) if seen else {}
                 name, target = given.name, given.source.target.name
                 self._publisher.publish(RunStarted(self._run_id, name, target, check, parameters))
             started = True
 
-        outcome = self._outcome = ansible.run(
-            self._publisher.publish, lambda seen: start(given.differing(seen))
-        )
+        outcome = self._outcome = ansible.run(self._publisher.publish, start)
         start({})  # ansible ended before it knew which values are secret
         self._publisher.publish(
             RunFinished(
@@ -277,20 +330,3 @@ class _Apply:
             strategy=options.strategy,
             local=source.inventory.local,
         )
-
-
-def bring_up(target: targets.Target) -> None:
-    """Start the target if it is the sandbox."""
-    if is_sandbox(target):
-        from runbook.sandbox import lifecycle
-
-        lifecycle.ensure_up()
-
-
-def is_sandbox(target: targets.Target) -> bool:
-    """Whether a target is the packaged sandbox, which starts by itself."""
-    return target.path is not None and _same(target.path, collection.root() / "inventories/sandbox")
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)

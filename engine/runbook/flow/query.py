@@ -34,8 +34,8 @@ def ask(
     from runbook import collection
     from runbook.events.redaction import Redactor
     from runbook.execute import runner
-    from runbook.flow.apply import bring_up
     from runbook.flow.confirm import ask_vault_passwords
+    from runbook.flow.sandboxed import bring_up
     from runbook.load import targets, vault
     from runbook.load.run_input import load
     from runbook.load.source import Selection, Source

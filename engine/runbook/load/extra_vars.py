@@ -27,7 +27,7 @@ class ExtraVars:
 
     ``encrypted``: a file was encrypted as a whole, so that more names may be given than are known.
     ``read``: every option as a document. ``arguments``: every option as ansible takes it, typed
-    values as JSON, a file by its absolute name.
+    values as JSON, a file by its absolute name. ``given``: the same with files as they were named.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -36,6 +36,7 @@ class ExtraVars:
     encrypted: bool = False
     read: tuple[Document, ...] = field(default=(), compare=False)
     arguments: tuple[str, ...] = field(default=(), compare=False)
+    given: tuple[str, ...] = field(default=(), compare=False)
 
     def secrets(self) -> list[Any]:
         """The values of secret parameters."""
@@ -53,6 +54,7 @@ def parse_extra_vars(options: Iterable[str]) -> ExtraVars:
     problems: list[Problem] = []
     read: list[Document] = []
     arguments: list[str] = []
+    given: list[str] = []
     for option in map(str.strip, options):
         document = _document(option)
         named = dict(_named(document, problems))
@@ -63,8 +65,11 @@ def parse_extra_vars(options: Iterable[str]) -> ExtraVars:
         arguments.append(
             f"@{expanded(option[1:]).absolute()}" if file else json.dumps(named, default=str)
         )
+        given.append(option if file else arguments[-1])
     encrypted = any(document.value is VAULT for document in read)
-    return ExtraVars(values, documents, tuple(problems), encrypted, tuple(read), tuple(arguments))
+    return ExtraVars(
+        values, documents, tuple(problems), encrypted, tuple(read), tuple(arguments), tuple(given)
+    )
 
 
 def _named(document: Document, problems: list[Problem]) -> Iterator[tuple[str, Any]]:

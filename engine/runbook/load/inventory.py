@@ -65,7 +65,7 @@ class Inventory:
     """The hosts, groups and variables of a target's files.
 
     ``static`` is false when a part of it is made by ansible (INI, scripts, plugins): hosts and
-    variables that are not here may exist then.
+    variables that are not here may exist then. ``foreign``: SHA-256 of these files, by name.
     """
 
     target: Target
@@ -77,6 +77,7 @@ class Inventory:
     host_layers: dict[str, list[Layer]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     written: list[Document] = field(default_factory=list)
+    foreign: dict[str, str] = field(default_factory=dict)
     static: bool = True
 
     def all_problems(self) -> list[Problem]:
@@ -193,6 +194,7 @@ def read(
                 _read_hosts(inventory, load(file, targets.shown(file)))
             else:
                 inventory.static = False
+                inventory.foreign[targets.shown(file)] = positions.digest(file)
     _spread(inventory)
     folders = [(path if path.is_dir() else path.parent)] if path is not None else []
     if playbook_folder is not None and playbook_folder not in folders:

@@ -7,9 +7,10 @@ the interpreter), expands aliases without bound and keeps the last of two equal 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
@@ -69,6 +70,7 @@ class Document:
     comment: str = ""
     problems: tuple[Problem, ...] = ()
     vaults: dict[Path, str] = field(default_factory=dict)  # the encrypted texts
+    digest: str = ""  # SHA-256 of the file
 
     def mark(self, path: Path, *, key: bool = False) -> Mark:
         """Where the value at ``path`` begins, or its key; the nearest one around it otherwise.
@@ -122,7 +124,15 @@ def load(path: FilePath, shown: str | None = None) -> Document:
         data = path.read_bytes()
     except OSError as error:
         return _failed(file, _START, f"cannot be read: {error.strerror or error}")
-    return load_bytes(data, file)
+    return replace(load_bytes(data, file), digest=hashlib.sha256(data).hexdigest())
+
+
+def digest(path: FilePath) -> str:
+    """SHA-256 of a file that is no document here; empty for one that cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 class Reader:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runbook.load import targets
 from runbook.load.diagnostics import Problem, fail_on
 from runbook.load.source import Selection, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from runbook.load.parameters import Parameter
     from runbook.load.vault import Passwords
@@ -23,12 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunInput:
-    """The input of a run: its parameters as the run would take them, its tasks in their order."""
+    """The input of a run: its parameters as the run would take them, its tasks in their order.
+
+    ``files``: SHA-256 of the playbook and of what it includes, by the name in a plan file;
+    ``inputs``: of the inventory and of what ``-e`` names, which may hold secrets.
+    """
 
     source: Source
     parameters: tuple[Parameter, ...]
     steps: tuple[Step, ...]
     problems: tuple[Problem, ...]
+    files: Mapping[str, str]
+    inputs: Mapping[str, str]
 
     @property
     def name(self) -> str:
@@ -74,4 +81,17 @@ def examined(
         tuple(parameters.resolve(source, walked.needed, walked.hosts)),
         tuple(walked.walk.steps),
         tuple(problems),
+        {
+            targets.portable(path): found.digest
+            for path, found in walked.walk.files.documents.items()
+        },
+        dict(_inputs(source)),
     )
+
+
+def _inputs(source: Source) -> Iterator[tuple[str, str]]:
+    if source.inventory:
+        yield from source.inventory.foreign.items()
+    for document in [*(source.inventory.documents if source.inventory else ()), *source.extra.read]:
+        if document.digest:
+            yield document.file, document.digest

@@ -14,6 +14,8 @@ from runbook.home import expanded, is_file, is_folder
 from .diagnostics import suggest
 
 _YAML = (".yml", ".yaml")
+#: What a portable name begins with that is looked up in the collection.
+_PACKAGED = f"{collection.NAMESPACE}.{collection.NAME}:"
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,23 @@ def shown(path: Path) -> str:
         if path.is_relative_to(root):
             return str(path.relative_to(root))
     return str(path)
+
+
+def portable(path: Path) -> str:
+    """A file's name in a plan: from the collection, else the working directory, else absolute."""
+    real = Path(os.path.realpath(path))
+    root = Path(os.path.realpath(collection.root()))
+    if real.is_relative_to(root):
+        return f"{_PACKAGED}{real.relative_to(root)}"
+    here = Path(os.path.realpath(Path.cwd()))
+    return str(real.relative_to(here) if real.is_relative_to(here) else real)
+
+
+def located(name: str) -> str:
+    """The real path of a file that a plan names (``portable``)."""
+    packaged = name.startswith(_PACKAGED)
+    root = collection.root() if packaged else Path.cwd()
+    return os.path.realpath(root / name.removeprefix(_PACKAGED))
 
 
 def _entries(folder: Path, *, folders: bool = False) -> list[Path]:

@@ -264,7 +264,10 @@ class Tasks:
         file = files.beside(scope.folder, source, "templates")
         if is_file(file):
             text = file.read_text(encoding="utf-8", errors="replace")
-            document = Document(targets.shown(file), text, {(): positions.Mark(1, 1)})
+            document = Document(
+                targets.shown(file), text, {(): positions.Mark(1, 1)}, digest=positions.digest(file)
+            )
+            self._files.documents.setdefault(file, document)
             self._variables.check(Node(document, (), text), scope)
 
 
