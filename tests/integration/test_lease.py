@@ -200,9 +200,9 @@ def call(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.campaign
 def test_of_many_at_once_one_wins_and_the_others_change_nothing(labeller: Labeller) -> None:
-    """Three runs of different areas and numbers, as their playbooks take them, 30 rounds."""
+    """Three runs of different areas and numbers, as their playbooks take them, 15 rounds."""
     run_id = 100
-    for _ in range(30):
+    for _ in range(15):
         labeller.sql("UPDATE incoming_names SET processed = true")
         current = current_run(labeller)
         barrier = threading.Barrier(3)
