@@ -33,7 +33,7 @@ class Unreachable(ModuleFailure):
 
 
 class Stale(ModuleFailure):
-    """What a step is about to do is not what its check run planned."""
+    """A step is about to do something other than its check run planned."""
 
     kind = "stale"
 

@@ -106,7 +106,7 @@ def _named(entry: Mapping[str, Any]) -> str:
 
 
 def _values(entry: Mapping[str, Any], key: str, other: Mapping[str, Any] = _NOTHING) -> str:
-    """What an entry says under a key, on one line; of a text the lines that another has not."""
+    """The value of an entry's key, on one line; of a text the lines that another has not."""
     if key == "counts":
         counts = ["{} {:,}".format(name, number) for name, number in entry[key].items()]
         return ", ".join(counts) or str(entry["action"])

@@ -271,7 +271,7 @@ def holder(cursor: Cursor) -> Optional[dict[str, Any]]:
 
 
 def _state(found: Mapping[str, Any]) -> str:
-    """What ``current`` calls the state of a row."""
+    """The state of a row, as ``current`` names it."""
     if found["holder"] is None:
         return "free"
     if found["reason"] is not None:

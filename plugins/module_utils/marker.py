@@ -130,7 +130,7 @@ def current(cursor: Cursor) -> Optional[Dict[str, Any]]:
 
 
 def saved(cursor: Cursor) -> Optional[Dict[str, Any]]:
-    """What a backup's manifest keeps of the run in place."""
+    """The entry of a backup's manifest about the run in place."""
     found = current(cursor)
     if found is None:
         return None
@@ -166,7 +166,7 @@ def inconsistencies(
     run: Optional[Mapping[str, Any]],
     tables: Optional[Mapping[str, Composable]] = None,
 ) -> List[str]:
-    """What of the tables contradicts that they are those of ``run``; empty when they agree.
+    """Contradictions between the tables and ``run``; none when they are its tables.
 
     The one definition of whether marker and tables agree: the run's names are there, and no
     unprocessed ones of another run; its first iteration is that of its AOI; every site of type F in

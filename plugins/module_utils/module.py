@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What every module is made of: argument spec in, result or one clear failure out.
+"""The frame of every module: argument spec in, result or one clear failure out.
 
 A module's logic is three functions, which ``composed`` alone puts together: ``observe`` reads,
 ``plan`` decides what changes, ``apply`` changes it.
@@ -38,7 +38,7 @@ State = TypeVar("State")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a module is about to do.
+    """The planned changes of a module.
 
     ``facts`` are what its result holds besides the changes. ``work`` is for ``apply`` alone, as the
     content of a file, which may hold secrets.
@@ -126,7 +126,7 @@ class Module:
         return without(secret_values(self.argument_spec, params), result)
 
     def _result(self, params: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
-        """What the logic returns, or how it failed."""
+        """The result of the logic, or its failure."""
         try:
             return {"changed": False, **self._logic(params, check_mode)}
         except ModuleFailure as error:

@@ -96,7 +96,7 @@ class Step:
         return False
 
     def read_state(self, tx: Transaction) -> Mapping[str, Any]:
-        """What the step's module returns for ``state: read``."""
+        """The result of the step's module for ``state: read``."""
         raise NotImplementedError
 
     def prepare(self, tx: Transaction) -> None:
@@ -111,7 +111,7 @@ class Step:
 
 
 class Transaction:
-    """What a step works with: the session, the inputs and outputs of this transaction."""
+    """The context of a step: the session, the inputs and outputs of this transaction."""
 
     def __init__(
         self, cursor: Cursor, params: Mapping[str, Any], *, check: bool, keep_bodies: bool = False
@@ -270,7 +270,7 @@ def _check(tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]) 
 
 @dataclass(frozen=True)
 class _State:
-    """What a chain finds: the uploads to complete first, by marker, and whether it is done."""
+    """The state before a chain: uploads to complete first, by marker, and whether it is done."""
 
     pending: Mapping[int, List[staged_upload.Staged]]
     in_place: bool

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the check run of this run planned for a step: the option ``planned`` of its module.
+"""The plan that this run's check run made for a step: the option ``planned`` of its module.
 
 The engine writes the results of the check run into a file of the run's private folder, named by
 RUNBOOK_PLANNED (engine/runbook/execute/translate.py says how a step is named). A step that its

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -26,6 +27,7 @@ UNCLEAR = {
     r"\btold apart\b|\btells? (?:two )?\w+ apart\b": "distinguished",
     r"\bmade anew\b|\bmakes? \w+ anew\b": "recreated",
     r"\bbears (?:a |an |files|the )": "tolerates, has",
+    r"\bsealed\b": "encrypted",
 }
 PATTERN = re.compile("|".join(f"({pattern})" for pattern in UNCLEAR), re.IGNORECASE)
 
@@ -55,6 +57,19 @@ def test_no_unclear_words() -> None:
         for name in listed.split("\0")
         if name and (path := PROJECT / name) not in excepted and path.is_file()
         for line, words, remedy in unclear(path.read_text(encoding="utf-8", errors="replace"))
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_docstrings_say_what_a_thing_gives() -> None:
+    """They begin with a noun phrase or an imperative (CONTRIBUTING.md, Style)."""
+    found = [
+        f"{path.relative_to(PROJECT)}: {text.splitlines()[0]}"
+        for folder in ("engine", "plugins", "benchmarks")
+        for path in sorted((PROJECT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if (text := ast.get_docstring(node) or "").startswith("What ")
     ]
     assert not found, "\n".join(found)
 

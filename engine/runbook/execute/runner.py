@@ -239,7 +239,7 @@ def _with_a_terminal(start: Callable[[], object]) -> None:
 
 
 def _answers(request: Request) -> Iterator[tuple[re.Pattern[str], str]]:
-    """What is asked on the run's own terminal, and the answer."""
+    """The questions on the run's own terminal, with their answers."""
     yield re.compile(r"continue connecting \(yes/no[^)]*\)\? ?$", re.MULTILINE), "no"
     if request.become_password is not None:
         yield re.compile(r"BECOME password.*:\s*$", re.MULTILINE), request.become_password
@@ -262,7 +262,7 @@ def _outcome(watch: Watch, code: int | None) -> Outcome:
 
 
 def _planned(watch: Watch) -> dict[str, Any]:
-    """What the real run is held to; what a check cannot do may decide about steps it left out."""
+    """The plan that the real run is held to; empty entries count only if every step was checked."""
     return {step: done for step, done in watch.planned.items() if done or not watch.unchecked}
 
 
@@ -284,7 +284,7 @@ def _exit_code(watch: Watch, code: int | None) -> ExitCode:
 
 
 def _message(watch: Watch, exit_code: ExitCode) -> str:
-    """What went wrong, in the words of the step that failed, or of ansible itself."""
+    """The message of the step that failed, or of ansible itself."""
     if exit_code in (ExitCode.OK, ExitCode.INTERRUPTED):
         return ""
     failed = [r for r in watch.results if r.status in (Status.FAILED, Status.UNREACHABLE)]

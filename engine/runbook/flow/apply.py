@@ -237,7 +237,7 @@ class _Apply:
     def result(
         self, code: ExitCode, message: str = "", problems: Sequence[dict[str, Any]] = ()
     ) -> Result:
-        """What the command came to so far."""
+        """The result of the command so far."""
         done = self._outcome
         return Result(
             code,
@@ -299,7 +299,7 @@ class _Apply:
         return outcome
 
     def _unplanned(self, outcome: runner.Outcome) -> list[str]:
-        """What a real run that ended well did otherwise than planned."""
+        """The differences between the plan and a real run that ended well."""
         if self._check or outcome.exit_code != ExitCode.OK:
             return []
         return score.unplanned(self._planned, outcome.results)

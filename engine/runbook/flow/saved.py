@@ -136,7 +136,7 @@ def _held(outcome: Outcome, redactor: Redactor) -> Iterator[dict[str, Any]]:
 
 
 def _foreign(results: Sequence[TaskResult], redactor: Redactor) -> Iterator[dict[str, Any]]:
-    """What modules change that no run is held to."""
+    """Changes of modules that no run is held to."""
     for result in results:
         if result.changed and not result.plan:
             diffs = [

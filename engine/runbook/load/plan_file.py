@@ -47,7 +47,7 @@ class PlanFile:
         return dict(self.content["selection"])
 
     def held(self) -> dict[str, list[dict[str, Any]]]:
-        """What the real run is held to, as ``execute.runner.Request.planned`` takes it."""
+        """The plan that the real run is held to, as ``execute.runner.Request.planned`` takes it."""
         found: dict[str, list[dict[str, Any]]] = {}
         for step in self.content["steps"]:
             if "place" in step:

@@ -65,7 +65,7 @@ class RunMarker(Step):
         return current is not None and self.params["replaced_run"] == _number(current)
 
     def read_state(self, tx: Transaction) -> Mapping[str, Any]:
-        """What the states that only look return; see the module's documentation."""
+        """The result of the states that only read; see the module's documentation."""
         current = marker.current(tx.cursor)
         inconsistencies = marker.inconsistencies(tx.cursor, current)
         in_place = self._is_in_place(tx, current)
@@ -103,7 +103,7 @@ class RunMarker(Step):
         )
 
     def _require_replaceable(self, tx: Transaction, current: Mapping[str, Any] | None) -> str:
-        """What this run replaces, in a line; empty for nothing. Raises Refused."""
+        """The run that this one replaces, in a line; empty for none. Raises Refused."""
         if current is None:
             return ""
         wanted = _text(self.params)
@@ -272,7 +272,7 @@ def _text(params: Mapping[str, Any]) -> str:
 
 
 def _left_behind(tx: Transaction, run: Mapping[str, Any]) -> str:
-    """What the old run leaves: how many names it processed, and its last metrics."""
+    """The state of the old run: how many names it processed, and its last metrics."""
     names = tx.rows(
         _sql.SQL(
             "SELECT usage, count(*), count(*) FILTER (WHERE processed) FROM {} WHERE run = %s"
