@@ -30,6 +30,7 @@ COMMANDS = {
     "list": ("runbook.commands.show:list_", "The run modes and the targets."),
     "show": ("runbook.commands.show:show", "One run mode: its steps and its parameters."),
     "status": ("runbook.commands.status:status", "Where a target's run and its learner are."),
+    "drift": ("runbook.commands.drift:drift", "What on a target is not as a playbook says."),
     "lock": ("runbook.commands.lock:lock", "Hold a target: every apply is refused."),
     "unlock": ("runbook.commands.lock:unlock", "Give a target back, or take it from its holder."),
     "backups": ("runbook.commands.backups:group", "A target's backups: list, verify, show, prune."),

@@ -23,7 +23,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
     def write(
         run_id: str, *backups: str, exit_code: ExitCode | None = None,
-        playbook: str = "reset.yml", check: bool = False,
+        playbook: str = "reset.yml", check: bool = False, changed: bool = True,
     ) -> None:  # fmt: skip
         """A run as apply keeps it: a check, then it; without an exit code it was killed."""
         kept = journal.Journal(run_id)
@@ -35,7 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
                 kept(TaskResult("h", "Back up", "m", Status.CHANGED, backup_id=backup_id))
             kept(TaskResult("h", "Clear", "m", Status.FAILED))
         if exit_code is not None:
-            kept(Result(exit_code, run_id, playbook, "labeller3", check=check))
+            kept(Result(exit_code, run_id, playbook, "labeller3", check=check, changed=changed))
 
     return write
 
@@ -55,6 +55,25 @@ def test_killed_and_failed_runs_point_to_theirs_until_the_playbook_ends_well(run
     assert journal.needed_backups() == {"A": "1", "B": "2", "C": "2", "D": "3"}
     run("5", "E", exit_code=ExitCode.OK)
     assert journal.needed_backups() == {"D": "3"}
+
+
+def test_the_last_run_that_left_a_target_as_its_playbook_says(run: Run) -> None:
+    def last(playbook: str = "reset", target: str = "labeller3") -> str | None:
+        found = journal.last_as_declared(playbook, target)
+        return found and found["run_id"].rpartition("-")[2]
+
+    assert last() is None
+    for number, end in enumerate((
+        {"exit_code": ExitCode.OK},
+        {"exit_code": ExitCode.OK, "check": True, "changed": False},
+        {"exit_code": ExitCode.OK, "check": True},
+        {"exit_code": ExitCode.FAILED},
+        {"exit_code": ExitCode.OK, "playbook": "backup.yml"},
+        {},
+    )):  # fmt: skip
+        run(f"20260101T00000{number}-00000{number}", **end)
+    assert (last(), last("playbooks/reset.yml"), last("backup")) == ("000001", "000001", "000004")
+    assert last(target="labeller4") is None
 
 
 def test_a_full_disk_names_the_folder_of_the_run(

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from runbook.errors import ExitCode, InvalidInputError
@@ -110,6 +111,20 @@ def _running(folder: Path) -> bool:
         return is_locked(folder / "events.jsonl")
     except FileNotFoundError:
         return False
+
+
+def last_as_declared(playbook: str, target: str) -> dict[str, Any] | None:
+    """The newest run after which the target was as the playbook says: ``run_id`` and ``at``.
+
+    It ended well, or found nothing to change. None when no such run is kept.
+    """
+    for folder in sorted((home() / "runs").glob("*/"), reverse=True):
+        ended = _ended(folder) if _RUN_ID.fullmatch(folder.name) else None
+        if ended and ended["exit_code"] == ExitCode.OK and ended["target"] == target:
+            same = PurePath(ended["playbook"]).stem == PurePath(playbook).stem
+            if same and not (ended["check"] and ended["changed"]):
+                return {"run_id": folder.name, "at": ended["at"]}
+    return None
 
 
 def needed_backups() -> dict[str, str]:

@@ -76,13 +76,17 @@ class Options:
     out: str = ""
     lifetime: timedelta = saved.LIFETIME
     plan: PlanFile | None = None
+    journaled: bool = True
 
 
-def apply(options: Options) -> ExitCode:
-    """Do what ``options`` say; gives the exit code. Errors become a result, and are raised."""
+def apply(options: Options, show: Subscriber | None = None) -> ExitCode:
+    """Do what ``options`` say; gives the exit code. Errors become a result, and are raised.
+
+    ``show`` takes the events in place of a renderer for people or programs.
+    """
     redactor = Redactor()
     summary = _detail(options).summary()
-    shown: list[Subscriber] = [_outliving_its_reader(_renderer(options)), summary]
+    shown: list[Subscriber] = [_outliving_its_reader(show or _renderer(options)), summary]
     publisher = Publisher(redactor, [*shown, *_reports(options)])
     flow = _Apply(options, redactor, publisher, summary)
     try:
@@ -183,8 +187,9 @@ class _Apply:
         with runner.started(request, self._redactor) as ansible:  # meanwhile it is imported
             given = self._load(source, passwords)
             bring_up(source.target)
-            self._prune()
-            self._publisher.subscribe(Journal(self._run_id))
+            if options.journaled:
+                self._prune()
+                self._publisher.subscribe(Journal(self._run_id))
             planned = self._run(ansible, given, begun)
         if options.out and planned.exit_code == ExitCode.OK:
             self._save(planned, given)

@@ -62,7 +62,7 @@ def ask(
             vault_ids=identities,
             local=source.inventory is not None and source.inventory.local,
         )
-        with runner.started(request, redactor) as ansible, _shown() as show:
+        with runner.started(request, redactor) as ansible, shown() as show:
             opened = vault.passwords(asked, files, identities)
             load(source, Selection(limit=options["limit"]), opened)
             bring_up(target)
@@ -81,7 +81,7 @@ def ask(
 
 
 @contextmanager
-def _shown() -> Iterator[Callable[[Event], None]]:
+def shown() -> Iterator[Callable[[Event], None]]:
     """A subscriber of a run's events, which on a terminal shows the step that is running."""
     from runbook.events.render.people import is_terminal
 

@@ -85,6 +85,7 @@ class RunMarker(Step):
             "in_place": in_place,
             "current": current,
             "label": marker.text(current) if current else "",
+            "msg": "in place: {}".format(marker.text(current)),
             "inconsistencies": inconsistencies,
             "headline": headline,
         }

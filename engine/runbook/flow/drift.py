@@ -1,0 +1,149 @@
+"""``drift``: a check run, read as the answer to: is the target still as the playbook says?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from runbook.errors import ExitCode
+from runbook.events.model import Event, Result, RunFinished, Status, TaskResult
+from runbook.events.render import text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_OURS = "labeller.runbook."
+#: The modules whose warnings say that something is not as it should be.
+_WARNING = frozenset({f"{_OURS}database_consistent", f"{_OURS}run_marker"})
+#: Lines of one difference that are shown unless all are asked for.
+SHOWN = 12
+
+
+@dataclass
+class Drift:
+    """Gathers the events of a check run. ``since``: the last run that left no difference."""
+
+    since: Mapping[str, Any] | None = None
+    results: list[TaskResult] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    end: Result | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Take in one event."""
+        match event:
+            case TaskResult():
+                self.results.append(event)
+            case RunFinished():
+                self.unchecked = event.unchecked
+            case Result():
+                self.end = event
+            case _:
+                pass
+
+    @property
+    def holder(self) -> str:
+        """The run that is changing the target, so that nothing can be said of it."""
+        leases = [result for result in self.results if result.module == f"{_OURS}lease"]
+        return next((result.headline for result in leases if result.headline), "")
+
+    @property
+    def refused(self) -> bool:
+        """Whether a step would refuse the target as it is; steps after it were not compared."""
+        return any(result.error_kind == "refused" for result in self.results)
+
+    @property
+    def drifted(self) -> bool:
+        """Whether anything is not as the playbook says."""
+        return self.refused or any(self._moved(result) for result in self.results)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0 or 2; what keeps a check from its end; 6 while a run changes the target."""
+        assert self.end is not None
+        code = ExitCode(self.end.exit_code)
+        if code not in (ExitCode.OK, ExitCode.CHANGES, ExitCode.REFUSED):
+            return code
+        if self.holder:
+            return ExitCode.LOCKED
+        if code == ExitCode.REFUSED and not self.refused:
+            return code
+        return ExitCode.CHANGES if self.drifted else ExitCode.OK
+
+    @staticmethod
+    def _moved(result: TaskResult) -> bool:
+        return result.changed or bool(result.warnings and result.module in _WARNING)
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer (schemas/drift.schema.json)."""
+        assert self.end is not None
+        hosts = dict.fromkeys(result.host for result in self.results)
+        return {
+            "playbook": self.end.playbook,
+            "target": self.end.target,
+            "drifted": self.drifted,
+            "since": self.since,
+            "unchecked": self.unchecked,
+            "hosts": {host: self._of_host(host) for host in hosts},
+        }
+
+    def _of_host(self, host: str) -> dict[str, Any]:
+        found = [result for result in self.results if result.host == host]
+        marked = [each.message for each in found if each.module == f"{_OURS}run_marker"]
+        return {
+            "run": next((said.removeprefix("in place: ") for said in marked), ""),
+            "changes": [change for result in found for change in _changes(result)],
+            "inconsistencies": [
+                warning for each in found if each.module in _WARNING for warning in each.warnings
+            ],
+            "refused": "; ".join(each.message for each in found if each.error_kind == "refused"),
+        }
+
+    def lines(self, *, whole: bool = False) -> Iterator[str]:
+        """The answer for people; ``whole``: every line of every difference."""
+        said = self.as_json()
+        where = f"{said['playbook']} on {said['target']}"
+        yield f"{where}: {'drifted' if said['drifted'] else 'no drift'}{self._last()}"
+        for host, found in said["hosts"].items():
+            if found["run"]:
+                yield f"  in place [{host}]: {found['run']}"
+            for change in found["changes"]:
+                yield f"  {change['task']} [{host}]: {_named(change)}"
+                yield from (f"    {line}" for line in _shown(change["diff"], whole=whole))
+            yield from (f"  inconsistent [{host}]: {each}" for each in found["inconsistencies"])
+            if found["refused"]:
+                yield f"  an apply would be refused [{host}]: {found['refused']}"
+                yield "  What comes after that step was not compared."
+        if said["unchecked"]:
+            yield f"  A check cannot compare: {', '.join(said['unchecked'])}"
+
+    def _last(self) -> str:
+        if self.since is None:
+            return "; no run that left it as the playbook says is in this journal"
+        return f" since run {self.since['run_id']}, which ended {self.since['at']}"
+
+
+def _changes(result: TaskResult) -> Iterator[dict[str, Any]]:
+    """What a step would change, each with the lines of its difference."""
+    if not result.changed or result.status == Status.IGNORED:
+        return
+    diffs = {str(diff.get("before_header") or ""): diff for diff in result.diff}
+    entries = text.real(result.plan) or [{"resource": name} for name in diffs or [""]]
+    for entry in entries:
+        resource = str(entry.get("resource", ""))
+        yield {
+            "task": result.task,
+            "resource": resource,
+            "action": str(entry.get("action", "change")),
+            "counts": dict(entry.get("counts") or {}),
+            "diff": text.diff_lines(diffs[resource])[2:] if resource in diffs else [],
+        }
+
+
+def _named(change: Mapping[str, Any]) -> str:
+    return text.item(change) if change["resource"] else "would change"
+
+
+def _shown(lines: list[str], *, whole: bool) -> list[str]:
+    changed = [line for line in lines if whole or line[:1] in "+-"]
+    left = len(changed) - SHOWN
+    return changed if whole or left <= 0 else [*changed[:SHOWN], f"{left:,} more lines (--diff)"]

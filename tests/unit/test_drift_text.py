@@ -1,0 +1,90 @@
+"""What ``runbook drift`` makes of the events of a check run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runbook.errors import ExitCode
+from runbook.events.model import Result, RunFinished, Status, TaskResult
+from runbook.flow.drift import SHOWN, Drift
+
+OURS = "labeller.runbook."
+
+
+def step(module: str, task: str = "Step", **more: Any) -> TaskResult:
+    changed = bool(more.get("plan") or more.get("diff"))
+    status = more.pop("status", Status.CHANGED if changed else Status.OK)
+    return TaskResult("here", task, module, status, changed=changed, **more)
+
+
+def change(before: str, after: str) -> dict[str, Any]:
+    plan = [{"resource": "crontab", "action": "update", "counts": {"lines_added": 1}}]
+    diff = {"before_header": "crontab", "after_header": "crontab", "before": before, "after": after}
+    return {"plan": plan, "diff": [diff]}
+
+
+def drift(*results: TaskResult, code: ExitCode = ExitCode.OK, **more: Any) -> Drift:
+    found = Drift(**more)
+    for event in (
+        *results,
+        RunFinished(
+            check=True, exit_code=code, changed=False, seconds=1, unfinished="", unchecked=[]
+        ),
+        Result(code, run_id="1", playbook="p.yml", target="t", check=True),
+    ):
+        found(event)
+    return found
+
+
+MARKER = step(f"{OURS}run_marker", message="in place: regular run 0 on ghana, AOI 1")
+CRONTAB = step(f"{OURS}crontab_profile", "Install the crontab", **change("a\nb\n", "a\n"))
+REFUSED = step(
+    f"{OURS}run_marker", status=Status.FAILED, error_kind="refused", message="tables disagree"
+)
+HOLDER = step(f"{OURS}lease", headline="olli@laptop is changing the target")
+
+
+@pytest.mark.parametrize(
+    ("results", "ended", "code"),
+    [
+        ((MARKER,), ExitCode.OK, ExitCode.OK),
+        ((MARKER, CRONTAB), ExitCode.OK, ExitCode.CHANGES),
+        ((step("ansible.builtin.copy", diff=[{"prepared": "x"}]),), ExitCode.OK, ExitCode.CHANGES),
+        # Tables that contradict each other; but not every warning is one.
+        ((step(f"{OURS}database_consistent", warnings=["w"]),), ExitCode.OK, ExitCode.CHANGES),
+        ((step(f"{OURS}crontab_profile", warnings=["a line of yours"]),), ExitCode.OK, ExitCode.OK),
+        ((REFUSED,), ExitCode.REFUSED, ExitCode.CHANGES),
+        # A run at work: what is seen is half of its work.
+        ((MARKER, HOLDER, CRONTAB), ExitCode.OK, ExitCode.LOCKED),
+        ((MARKER, HOLDER), ExitCode.OK, ExitCode.LOCKED),
+        # No answer.
+        ((MARKER, HOLDER), ExitCode.UNREACHABLE, ExitCode.UNREACHABLE),
+        ((CRONTAB,), ExitCode.FAILED, ExitCode.FAILED),
+        ((CRONTAB,), ExitCode.INTERRUPTED, ExitCode.INTERRUPTED),
+    ],
+)
+def test_exit_codes(results: tuple[TaskResult, ...], ended: ExitCode, code: ExitCode) -> None:
+    assert drift(*results, code=ended).exit_code == code
+
+
+def test_text() -> None:
+    since = {"run_id": "7", "at": "2026-01-02T03:04:05+00:00"}
+    assert list(drift(MARKER, since=since).lines()) == [
+        "p.yml on t: no drift since run 7, which ended 2026-01-02T03:04:05+00:00",
+        "  in place [here]: regular run 0 on ghana, AOI 1",
+    ]
+    head, *said = drift(MARKER, CRONTAB).lines()
+    assert head.startswith("p.yml on t: drifted; no run")
+    assert said[1:] == ["  Install the crontab [here]: crontab: 1 line added", "    -b"]
+    assert (
+        "  an apply would be refused [here]: tables disagree"
+        in drift(REFUSED, code=ExitCode.REFUSED).lines()
+    )
+
+
+def test_a_long_difference_is_cut_unless_all_is_wanted() -> None:
+    long = step("m", **change("".join(f"{n}\n" for n in range(SHOWN + 3)), ""))
+    assert list(drift(long).lines())[-1] == "    3 more lines (--diff)"
+    assert len(list(drift(long).lines(whole=True))) > SHOWN + 3
