@@ -137,15 +137,21 @@ class Ansible:
         self._thread.start()
 
     def run(
-        self, publish: Callable[[Event], None], begun: Callable[[Seen], None] = lambda _seen: None
+        self,
+        publish: Callable[[Event], None],
+        begun: Callable[[Seen], None] = lambda _seen: None,
+        needed: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Outcome:
         """Run the playbook, publishing events as they come.
+
+        ``needed``: the secret parameters that must have a value before a play begins
+        (``RunInput.secrets``); else the outcome is INVALID.
 
         ``begun`` is called when ansible has read all variables, so that the redactor knows the
         secret ones, before the first play, with the public ones as the play's tasks see them. An
         interruption (SIGINT, SIGTERM, SIGHUP) ends ansible, and the outcome says so.
         """
-        self._channel.launch(self._request.arguments())
+        self._channel.launch({"arguments": self._request.arguments(), "needed": dict(needed or {})})
         self._watch.follow(publish, begun)
         self._thread.join()
         if self._failure:
@@ -270,6 +276,8 @@ def _exit_code(watch: Watch, code: int | None) -> ExitCode:
     """The exit code that a run's end means; ansible's own code only says whether all went well."""
     if watch.broken:
         return ExitCode.FAILED
+    if watch.invalid:
+        return ExitCode.INVALID
     if code == 0:
         return ExitCode.OK
     if watch.asked:

@@ -100,7 +100,7 @@ class Watch:
         self.asking = False
         self.unchecked: list[str] = []
         self.planned: dict[str, list[dict[str, Any]]] = {}
-        self.broken = False
+        self.broken = self.invalid = False
         self._redactor, self._channel, self._ask = redactor, channel, ask
         self._publish: Callable[[Event], None] = lambda _: None
         self._begun: Callable[[Seen], None] | None = None
@@ -202,6 +202,9 @@ class Watch:
                 self._publish(Progress(**message["progress"]))
             if "broken" in message and not self.broken:
                 self._cut_off(message["broken"])
+            for problem in message.get("invalid", ()):
+                self.invalid = True
+                self._report(problem)
             if "question" in message:
                 self._channel.answer(self._answer(message["question"]))
 

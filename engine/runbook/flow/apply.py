@@ -288,7 +288,7 @@ class _Apply:
                 self._publisher.publish(RunStarted(self._run_id, name, target, check, parameters))
             started = True
 
-        outcome = self._outcome = ansible.run(self._publisher.publish, start)
+        outcome = self._outcome = ansible.run(self._publisher.publish, start, given.secrets)
         start({})  # ansible ended before it knew which values are secret
         self._publisher.publish(
             RunFinished(

@@ -64,9 +64,9 @@ def ask(
         )
         with runner.started(request, redactor) as ansible, shown() as show:
             opened = vault.passwords(asked, files, identities)
-            load(source, Selection(limit=options["limit"]), opened)
+            secrets = load(source, Selection(limit=options["limit"]), opened).secrets
             bring_up(target)
-            outcome = ansible.run(show)
+            outcome = ansible.run(show, needed=secrets)
         if outcome.exit_code == ExitCode.INTERRUPTED:
             raise KeyboardInterrupt
         if outcome.exit_code != ExitCode.OK:

@@ -51,7 +51,7 @@ def check(
     playbook, inventory, extra = source.playbook, source.inventory, source.extra
     walked = walk_input(source, selection.limit)
     walk = walked.walk
-    problems = [*walk.problems, *type_problems(walk)]
+    problems = [*walk.problems, *type_problems(walk), *_shown_secrets(extra)]
     if passwords is not None:
         problems += _closed_vaults(walked, source, passwords)
     if playbook:
@@ -108,6 +108,18 @@ def type_problems(walk: Walk) -> Iterable[Problem]:
         for node in walk.variables.definitions.get(name, ()):
             for path, message in schemas.check_parameter(name, node.value):
                 yield node.document.problem((*node.path, *path), message)
+
+
+def _shown_secrets(extra: ExtraVars) -> Iterable[Problem]:
+    """Secrets on the command line, which the shell and the process list keep; a warning each."""
+    for name, value in extra.values.items():
+        typed = extra.documents[name].file == "-e" and name in schemas.secret_names()
+        if typed and value and "{{" not in str(value):
+            message = (
+                "a secret on the command line is in the shell's history and the process list; "
+                "put it into a vault, or refer to it by a lookup (docs/operations.md)"
+            )
+            yield Problem("-e", 0, 0, name, message, warning=True)
 
 
 def _tag_problems(

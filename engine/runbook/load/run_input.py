@@ -52,6 +52,15 @@ class RunInput:
         return parameters.differing(self.parameters, seen)
 
     @property
+    def secrets(self) -> dict[str, dict[str, Any]]:
+        """The secret parameters that are set, by name: ``is``, what an error begins with."""
+        return {
+            each.name: {"is": f"{each.source}: {each.name}: ", "required": each.required}
+            for each in self.parameters
+            if each.secret and each.source not in ("", "default")
+        }
+
+    @property
     def warnings(self) -> list[Problem]:
         """The problems that do not stop a run."""
         return [problem for problem in self.problems if problem.warning]

@@ -34,12 +34,11 @@ def main() -> None:
         os.environ.update(json.loads(pipe.readline() or "{}"))
         sys.argv[:] = ["ansible-playbook"]
         _warm_up()
-        arguments = json.loads(pipe.readline() or "null")
-    if (
-        arguments is None or os.getppid() != engine
-    ):  # nothing is to be done, or the engine has ended
+        given = json.loads(pipe.readline() or "null")
+    if given is None or os.getppid() != engine:  # nothing is to be done, or the engine has ended
         sys.exit(0)
-    _end(_run(arguments))
+    os.environ["RUNBOOK_NEEDED_SECRETS"] = json.dumps(given["needed"])
+    _end(_run(given["arguments"]))
 
 
 def _register_children(parent: int) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible.inventory.host import Host
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.callback import CallbackBase
@@ -89,6 +89,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         manager = play.get_variable_manager()
         values: list[Any] = []
         seen: dict[str, dict[str, Any]] = {}
+        needed = json.loads(os.environ.get("RUNBOOK_NEEDED_SECRETS", "{}"))
+        problems: dict[str, str] = {}
         mine = {host.name for host in manager._inventory.get_hosts(play.hosts)}  # noqa: SLF001
         for host in manager._inventory.get_hosts():  # noqa: SLF001
             variables = manager.get_vars(play=play, host=host)
@@ -96,6 +98,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             for name, value in variables.items():
                 if name in names:
                     values.append(_evaluated(templar, value))
+                    if host.name in mine and name in needed and values[-1] in (None, ""):
+                        said = _unreadable(templar, value)
+                        if said or (needed[name]["required"] and values[-1] == ""):
+                            problems[name] = said or "it is empty"
                 elif name not in public and name not in _AGGREGATES:
                     values += [_evaluated(templar, leaf) for leaf in _vaulted(value)]
             if host.name in mine:
@@ -104,6 +110,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 )
         register_secrets(texts(values))
         _tell({"secrets": values, "parameters": seen})
+        if problems:
+            _tell({"invalid": [needed[name]["is"] + said for name, said in problems.items()]})
+            sys.exit(1)  # before the play begins: no host is contacted
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Say which steps report that a check sees no further, as one that waits for a cluster."""
@@ -184,6 +193,20 @@ def _evaluated(templar: Any, value: Any) -> Any:
         return templar.template(value)
     except AnsibleError:
         return None
+
+
+def _unreadable(templar: Any, value: Any) -> str:
+    """Why a secret has no value; empty when it is empty itself, or only a step can say."""
+    try:
+        templar.template(value)
+    except AnsibleError as error:
+        if isinstance(error, AnsibleUndefinedVariable) and "lookup" not in str(value):
+            return ""
+        innermost: BaseException = error
+        while isinstance(innermost.__cause__, AnsibleError):
+            innermost = innermost.__cause__
+        return " ".join(str(getattr(innermost, "message", innermost)).split())
+    return ""
 
 
 def _seen(templar: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
