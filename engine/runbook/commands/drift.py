@@ -28,7 +28,7 @@ if TYPE_CHECKING:
               help="Write a report: .html to look at, .md for a pull request.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when nothing has drifted.")
 def drift(*, playbook: str, as_json: bool, quiet: bool, **options: Any) -> int:
-    """What on a target is not as PLAYBOOK says. Changes nothing, and is kept in no journal.
+    """Report what on a target is not as PLAYBOOK says. Changes nothing, is kept in no journal.
 
     The exit code is 0, or 2 when something has drifted; 6 while a run is changing the target; 3 and
     4 as of apply.

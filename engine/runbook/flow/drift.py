@@ -53,7 +53,7 @@ class Drift:
 
     @property
     def drifted(self) -> bool:
-        """Whether anything is not as the playbook says."""
+        """Whether the target differs from the playbook."""
         return self.refused or any(self._moved(result) for result in self.results)
 
     @property
@@ -123,7 +123,7 @@ class Drift:
 
 
 def _changes(result: TaskResult) -> Iterator[dict[str, Any]]:
-    """What a step would change, each with the lines of its difference."""
+    """The changes that a step would make, each with the lines of its difference."""
     if not result.changed or result.status == Status.IGNORED:
         return
     diffs = {str(diff.get("before_header") or ""): diff for diff in result.diff}
