@@ -13,8 +13,8 @@ author:
 description:
   - Gives the text of secrets, read with the credentials of the operator, on the operator's machine.
     A secret is asked for once in a run.
-  - The options are named as those of P(amazon.aws.secretsmanager_secret#lookup), which this needs
-    not.
+  - The options are named as those of P(amazon.aws.secretsmanager_secret#lookup), which is not
+    needed.
 options:
   _terms:
     description:

@@ -14,7 +14,7 @@ description:
   - Gives the values of parameters of the Parameter Store, C(SecureString) ones decrypted, read with
     the credentials of the operator, on the operator's machine. A parameter is asked for once in a
     run.
-  - The options are named as those of P(amazon.aws.ssm_parameter#lookup), which this needs not.
+  - The options are named as those of P(amazon.aws.ssm_parameter#lookup), which is not needed.
 options:
   _terms:
     description: Names of parameters; C(NAME:VERSION) for a version of one.

@@ -72,14 +72,30 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lease:
-  description:
-    - Who holds the target afterwards, with RV(lease.number), RV(lease.holder), RV(lease.since),
-      RV(lease.state), RV(lease.reason), RV(lease.until); none when it is free. A run has neither
-      reason nor end.
-    - RV(lease.state) is V(locked) by a person, V(working) while a step changes the target, or V(seen)
-      between two steps of a run.
+  description: Who holds the target afterwards; none when it is free.
   returned: success
   type: dict
+  contains:
+    number:
+      description: The lease; each holder has the next one.
+      type: int
+    holder:
+      description: A person as user@host, or a run.
+      type: str
+    since:
+      description: Since when, as RFC 3339.
+      type: str
+    state:
+      description:
+        - V(locked) by a person, V(working) while a step of a run changes the target, V(seen) between
+          two steps.
+      type: str
+    reason:
+      description: The person's reason; none of a run.
+      type: str
+    until:
+      description: When the person's lock ends by itself; none of a run.
+      type: str
 """
 
 from ansible_collections.labeller.runbook.plugins.module_utils import lock, module

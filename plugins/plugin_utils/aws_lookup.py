@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the lookups of secrets in AWS share: a client, one request a secret, errors in a line.
+"""The base of the lookups of secrets in AWS: a client, one request a secret, errors in a line.
 
 The value is asked for once: templates are evaluated for each task that uses them, in processes that
 Ansible forks from the one in which the play began.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 import transaction_support as support
-from ansible_collections.labeller.runbook.plugins.module_utils import errors, lease, lock
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, lease, lock, postgres
 
 if TYPE_CHECKING:
     from labeller_support import Labeller
@@ -133,6 +133,18 @@ def test_a_run_at_work_is_seen_without_waiting_and_taken_its_lease_by_force(
     assert call(labeller, "read")["lease"] is None
     with pytest.raises(errors.Locked, match="the lease that this run took is gone"):
         take(labeller, state="renewed", number=number)
+
+
+def test_the_server_notices_within_a_minute_that_a_machine_is_gone(labeller: Labeller) -> None:
+    """Else it would keep the row locked, for hours, for a step that ran there."""
+    options = {**labeller.login, "connect_timeout": 10, "lock_timeout": 5}
+    with postgres.connect(options) as session, session.cursor() as cursor:
+        seconds = []
+        for name in ("idle", "interval", "count"):
+            cursor.execute(f"SHOW tcp_keepalives_{name}")
+            seconds.append(int(cursor.fetchone()[0]))
+    idle, interval, count = seconds
+    assert 0 < idle + interval * count <= lease.EXPIRY
 
 
 def tables(labeller: Labeller) -> dict[str, Any]:
