@@ -22,6 +22,24 @@ from runbook.load import documentation as docs
 
 _STEPS_MODULE = "pg_transaction"
 
+#: Results of pg_transaction and of each step as a module; Ansible has no fragments of RETURN.
+_RESULTS = """\
+in_place:
+  description: Whether the state was in place already, so that no step has run.
+  returned: success
+  type: bool
+plan:
+  description: Each table and object with what is done to it, and how much.
+  returned: success
+  type: list
+  elements: dict
+diff:
+  description: Each table and object that changes, before and after.
+  returned: success
+  type: list
+  elements: dict
+"""
+
 
 def outputs(root: Path) -> dict[Path, str]:
     """Every generated file of the checkout ``root`` and what it must hold."""
@@ -38,8 +56,10 @@ def outputs(root: Path) -> dict[Path, str]:
     files[root / "plugins" / "module_utils" / "configuration_keys.py"] = configuration_keys(
         json.loads((root / "schemas" / "configuration.schema.json").read_text(encoding="utf-8"))
     )
-    chain = root / "plugins" / "modules" / f"{_STEPS_MODULE}.py"
-    files[chain] = transaction_module(chain.read_text(encoding="utf-8"), root, known)
+    for name in known.keys() & {*_step_names(root), _STEPS_MODULE}:
+        path = root / "plugins" / "modules" / f"{name}.py"
+        text = with_results(path.read_text(encoding="utf-8"))
+        files[path] = transaction_module(text, root, known) if name == _STEPS_MODULE else text
     files[root / "docs" / "modules.md"] = "\n".join(_reference(root, known)) + "\n"
     return files
 
@@ -127,6 +147,15 @@ def transaction_module(text: str, root: Path, known: dict[str, docs.Documentatio
     start, end = text.index("    suboptions:\n"), text.index("extends_documentation_fragment:")
     dumped = yaml.dump({"suboptions": steps}, Dumper=_Indented, width=90, sort_keys=False)
     return text[:start] + textwrap.indent(str(dumped), "    ") + text[end:]
+
+
+def with_results(text: str) -> str:
+    """A module whose RETURN begins with the results of every transaction, before its own."""
+    head, start, rest = text.partition('RETURN = r"""\n')
+    returned, end, tail = rest.partition('"""')
+    common = tuple(f"{name}:" for name in yaml.safe_load(_RESULTS))
+    own = [each for each in re.split(r"(?m)^(?=\w)", returned) if not each.startswith(common)]
+    return "".join((head, start, _RESULTS, *own, end, tail))
 
 
 def _qualified(value: Any, prefix: str, options: set[str]) -> Any:
@@ -306,17 +335,25 @@ def _flat(options: Any, lead: str = "") -> Iterator[tuple[str, Any]]:
 def main(arguments: list[str]) -> int:
     """Write the files, or with ``--check`` name those out of date; return the exit code."""
     root = collection.root()
-    wrong = stale(root)
-    wanted = outputs(root)
-    for path in wrong:
-        if "--check" in arguments:
+    if "--check" in arguments:
+        wrong = stale(root)
+        for path in wrong:
             print(f"out of date: {path.relative_to(root)}")  # noqa: T201
-        elif path in wanted:
+        return 1 if wrong else 0
+    for _ in range(2):  # docs/modules.md follows from the modules, which are written too
+        _write(root)
+        docs.module.cache_clear()
+    return 0
+
+
+def _write(root: Path) -> None:
+    wanted = outputs(root)
+    for path in stale(root):
+        if path in wanted:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(wanted[path], encoding="utf-8")
         else:
             path.unlink()
-    return 1 if wrong and "--check" in arguments else 0
 
 
 if __name__ == "__main__":

@@ -66,16 +66,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 in_place:
-  description: Whether nothing had to be done, so that the step did not run.
+  description: Whether the state was in place already, so that no step has run.
   returned: success
   type: bool
 plan:
-  description: Each table with what is done to it, and how much.
+  description: Each table and object with what is done to it, and how much.
   returned: success
   type: list
   elements: dict
 diff:
-  description: Each table that changes, before and after.
+  description: Each table and object that changes, before and after.
   returned: success
   type: list
   elements: dict

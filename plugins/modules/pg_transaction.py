@@ -474,7 +474,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 in_place:
-  description: Whether the run was in place already, so that no step ran.
+  description: Whether the state was in place already, so that no step has run.
   returned: success
   type: bool
 plan:
