@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
 from .change import result
+from .definition import MARK
 from .errors import Stale
 
 if TYPE_CHECKING:
@@ -94,7 +95,11 @@ def _problem(wanted: Mapping[str, Any], done: Mapping[str, Any], differs: Sequen
     if not shown and " " in done["before_fingerprint"]:  # words, not a hash
         shown = ["before_fingerprint"]
     if not shown:
-        return "{}: its content is not what the check read".format(done["resource"])
+        (rows, _, defined), (now, _, _) = (
+            entry["before_fingerprint"].partition(MARK) for entry in (wanted, done)
+        )
+        what = "definition" if defined and rows == now else "content"
+        return "{}: its {} is not what the check read".format(done["resource"], what)
     sides = [(wanted, done), (done, wanted)]
     return "{}: planned {}, found {}".format(
         done["resource"], *(_values(one, shown[0], other) for one, other in sides)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence
 
-from . import aws, guard, held, lease, marker, postgres, server, shadow, staged_upload
+from . import aws, definition, guard, held, lease, marker, postgres, server, shadow, staged_upload
 from .change import Change, result
 from .errors import InvalidInput, Locked, ModuleFailure, Unreachable
 
@@ -125,6 +125,7 @@ class Transaction:
         self.shared: Dict[Any, Any] = {}
         self.warnings: List[str] = []
         self.real_only: set[str] = set()
+        self.definitions: Dict[str, str] = {}
         self._s3: Any = None
 
     @property
@@ -194,11 +195,16 @@ class Transaction:
         counts: Mapping[str, int],
         fingerprint: str = "",
     ) -> Change:
-        """A change of a table; rows that were replaced by as many others show as such."""
+        """A change of a table; rows that were replaced by as many others show as such.
+
+        Its fingerprint is of the table's definition, too.
+        """
         touched = sum(counts.values())
         if touched and before == after:
             after = "{}{:,} rows replaced\n".format(after, touched)
-        return Change(self.resource(table), action, before, after, counts, fingerprint)
+        change = Change(self.resource(table), action, before, after, counts, fingerprint)
+        read = change.plan()["before_fingerprint"]
+        return replace(change, fingerprint=read + definition.MARK + self.definitions.get(table, ""))
 
     def resource(self, what: str) -> str:
         """How diffs and plans name a table of this database."""
@@ -324,6 +330,7 @@ def _guard_content(tx: Transaction, steps: Sequence[Step]) -> None:
         for loss in (*((table, None) for table in step.emptied), *step.deleted.items())
     ]
     guard.require_no_cascade(tx.cursor, tx.database, deleted)
+    tx.definitions = definition.digests(tx.cursor, _tables(steps)[0])
 
 
 def _plan_on_shadows(tx: Transaction, steps: Sequence[Step]) -> List[Change]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,38 @@ def test_rows_that_moved_since_the_check(labeller: Labeller, statement: str, nam
     labeller.sql(statement)
     message = stale(labeller, *support.regular(), planned=planned)
     assert re.search(named, message), message
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE user_maps ALTER COLUMN category TYPE varchar(99)",
+        "ALTER TABLE user_maps ALTER COLUMN category SET DEFAULT 'x'",
+        "CREATE INDEX more ON user_maps (category)",
+        "ALTER TABLE user_maps ADD CONSTRAINT more CHECK (category <> '') NOT VALID",
+        FUNCTION.format("RETURN OLD;").replace("UPDATE ON master_grid", "DELETE ON user_maps"),
+    ],
+)
+def test_a_table_that_was_altered_since_the_check(labeller: Labeller, statement: str) -> None:
+    allowed = {"allowed_triggers": ["public.user_maps.act"]}
+    planned = plan(labeller, *support.regular(), **allowed)
+    labeller.sql(statement)
+    message = stale(labeller, *support.regular(), planned=planned, **allowed)
+    assert re.search(r"pg_clear: user_maps \(\S+\): its definition is not", message), message
+
+
+@pytest.mark.parametrize("key", [support.STATIC, support.AOI])
+def test_an_object_that_was_replaced_since_the_check(labeller: Labeller, key: str) -> None:
+    planned = plan(labeller, *support.regular())
+    text = labeller.get(key)
+    if key == support.AOI:
+        moved = json.loads(text)
+        for point in moved["features"][0]["geometry"]["coordinates"][0]:
+            point[0] += 0.02
+        labeller.put(key, json.dumps(moved))
+    else:
+        labeller.put(key, "".join(text.splitlines(keepends=True)[:-1]))
+    assert "scene_catalog" in stale(labeller, *support.regular(), planned=planned)
 
 
 def test_rows_of_tables_that_the_plan_does_not_touch(labeller: Labeller) -> None:
