@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -74,3 +79,47 @@ def test_what_moved_in_a_table_to_restore_and_what_does_not_matter(
     message = stale(sandbox, tmp_path, RESTORE, statement)
     assert "table system_data: planned rows_before" in message
     assert sandbox.query(COUNT) == [(0,)]
+
+
+#: Applies of the campaign; RUNBOOK_ALARMS raises it.
+ROUNDS = int(os.environ.get("RUNBOOK_ALARMS", "10"))
+
+
+@pytest.mark.campaign
+def test_daemons_and_mappers_at_work_are_no_false_alarm(sandbox: Sandbox) -> None:
+    """Daemons end and start, mappers write to tables that no step changes, all the time."""
+    sandbox.apply()
+    home = Path(sandbox.status()["labeller_home"])
+    scripts = sorted((home / "common").glob("*_daemon.py"))
+    ended = threading.Event()
+    running: list[subprocess.Popen[bytes]] = []
+
+    def disturb() -> None:
+        while not ended.wait(0.2):
+            with sandbox.database() as cursor:
+                cursor.execute(
+                    "UPDATE users SET city = md5(random()::text);"
+                    "UPDATE worker_data SET last_time = now()"
+                )
+            for process in running:
+                process.kill()
+                process.wait()
+            running[:] = [
+                subprocess.Popen(
+                    [sys.executable, script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
+                for script in random.sample(scripts, 2)
+            ]
+
+    with ThreadPoolExecutor(1) as pool:
+        disturbing = pool.submit(disturb)
+        try:
+            for _ in range(ROUNDS):
+                for name in ("shutdown.yml", "start.yml", "backup.yml"):
+                    sandbox.run("apply", name, "-i", "sandbox", "--yes")
+        finally:
+            ended.set()
+            disturbing.result()
+            for process in running:
+                process.kill()
+                process.wait()
