@@ -107,6 +107,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
         made.script.unlink()
 
 
+@pytest.mark.campaign
 def test_the_handler_restarts_the_service_and_records_it(service: Service, tmp_path: Path) -> None:
     playbook = tmp_path / "configure.yml"
     handlers = PROJECT / "playbooks" / "tasks" / "handlers.yml"

@@ -25,6 +25,7 @@ def filled(shared_sandbox: Sandbox) -> Sandbox:
     return shared_sandbox
 
 
+@pytest.mark.campaign
 def test_a_backup_and_a_restore_tell_how_far_they_are(filled: Sandbox, tmp_path: Path) -> None:
     backup = str(play(tmp_path, "present"))
     lines = until_told(

@@ -666,6 +666,7 @@ def test_an_interruption_leaves_what_a_done_step_started_and_ends_what_starts_la
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.campaign
 def test_an_interruption_tells_people_what_was_done(repository: Repository) -> None:
     repository.playbook(touch(repository.folder / "file", "First"),
                         {"name": "Wait", "ansible.builtin.command": "sleep 60"})  # fmt: skip

@@ -99,7 +99,8 @@ def test_progress_of_a_module_that_runs_as_another_user(
     assert not [path for path in left if path.owner() == remote.user]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.campaign
+@pytest.mark.parametrize("strategy", ["mitogen", "linear"])
 def test_ssh_takes_the_operators_arguments_and_says_why_it_fails(
     remote: sshd.Target, tmp_path: Path, strategy: str
 ) -> None:

@@ -262,6 +262,7 @@ def test_two_that_start_at_once_make_one(tmp_path: Path) -> None:
         box.run("down")
 
 
+@pytest.mark.campaign
 def test_processes_end_when_the_folder_is_removed(tmp_path: Path) -> None:
     import shutil
 

@@ -46,7 +46,7 @@ class Box:
 
     def run(self, *arguments: str, **options: Any) -> tuple[str, str]:
         process = self.command(*arguments, **options)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=180)
         assert process.returncode == 0, err
         return out, err
 
