@@ -83,7 +83,7 @@ def preload() -> None:
     package = importlib.import_module(MODULES)
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module("{}.{}".format(MODULES, module.name))
-    with suppress(ImportError):  # the modules that need it say so
+    with suppress(Exception):  # the modules that need it say what is wrong with it
         import boto3
 
         for service in ("s3", "ec2", "emr"):

@@ -45,7 +45,8 @@ def lock(*, reason: str, seconds: int, **options: Any) -> int:
 
     The exit code is 6 while a run or another person holds it.
     """
-    if not reason.strip():
+    reason = " ".join("".join(c if c.isprintable() else " " for c in reason).split())
+    if not reason:
         raise click.BadParameter("say why", param_hint="--reason")
     return _show(options, _ask(options, state="present", reason=reason, seconds=seconds))
 

@@ -75,7 +75,18 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             patches.events_or_end(events.cache, _lost)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
-        """Hand over the secrets of all hosts, and the parameters, before the play's first task."""
+        """Hand over the secrets of all hosts, and the parameters, before the play's first task.
+
+        Or end here: of a callback that fails Ansible only warns, and would then show the secrets.
+        """
+        try:
+            self._hand_over(play)
+        except Exception as error:  # noqa: BLE001 - whatever it is; its text may hold a secret
+            failed = f"the secret variables cannot be read ({type(error).__name__})"
+            _tell({"invalid": [f"{failed}; nothing was done"]})
+            sys.exit(1)
+
+    def _hand_over(self, play: Any) -> None:
         from ansible_collections.labeller.runbook.plugins.module_utils.secret_values import texts
 
         if "RUNBOOK_IN_PROCESS" in os.environ:
