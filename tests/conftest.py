@@ -1,4 +1,4 @@
-"""What every test may use: a real PostgreSQL, moto's server over HTTP, the collection's code."""
+"""Fixtures of every test: a real PostgreSQL, moto's server over HTTP, the collection's code."""
 
 from __future__ import annotations
 

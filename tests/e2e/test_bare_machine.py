@@ -30,7 +30,7 @@ class Machine:
     root: Path
 
     def run(self, command: str) -> str:
-        """What a shell command in the clone prints; fails the test when it fails."""
+        """The output of a shell command in the clone; fails the test when it fails."""
         mounts = [
             f"mount --bind /{name} {self.root}/{name}" for name in ("dev", "dev/pts", "dev/shm")
         ]

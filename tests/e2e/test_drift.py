@@ -18,7 +18,7 @@ PARAMETERS = (
 
 
 def drift(sandbox: Sandbox, *arguments: str, exit_code: int = 2) -> dict[str, Any]:
-    """What ``drift --json`` prints."""
+    """The object that ``drift --json`` prints."""
     call = ("drift", "regular.yml", "-i", "sandbox", *PARAMETERS, *arguments)
     found: dict[str, Any] = json.loads(sandbox.run(*call, "--json", exit_code=exit_code).stdout)
     schemas.validator("drift").validate(found)

@@ -82,7 +82,7 @@ class Repository:
         )  # fmt: skip
 
     def files_with(self, *secrets: str) -> list[Path]:
-        """What below the home and the temporary folder holds one of ``secrets``.
+        """The files below the home and the temporary folder that contain one of ``secrets``.
 
         While a run goes on files vanish between two looks, and folders with them.
         """

@@ -15,7 +15,7 @@ from runbook.load import schemas
 
 
 def status(sandbox: Sandbox) -> dict[str, Any]:
-    """What ``runbook status -i sandbox --json`` says of the sandbox."""
+    """The object that ``runbook status -i sandbox --json`` prints."""
     found = json.loads(sandbox.run("status", "-i", "sandbox", "--json").stdout)
     schemas.validator("status").validate(found)
     host: dict[str, Any] = found["hosts"]["sandbox"]

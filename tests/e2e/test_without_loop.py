@@ -13,7 +13,7 @@ WITHOUT_LOOP = ("-i", "sandbox", "-e", "learner_loop=false", "--json")
 
 
 def refused(sandbox: Sandbox, playbook: str) -> list[str]:
-    """What a check and an apply name alike, having changed nothing."""
+    """The problems that a check and an apply name alike, having changed nothing."""
     before = sandbox.snapshot()
     said = []
     for how in ("--check", "--yes"):

@@ -232,7 +232,7 @@ def test_killed_at_any_request_the_next_run_cleans_up(
 
 
 def sessions_end(database: Any) -> None:
-    """What a restart of the server does to its connections."""
+    """The effect of the server's restart on its connections."""
     execute(database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()")  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What is read back: whole or refused, in small pieces, a few of them ahead."""
+"""Reading objects back: whole or refused, in small pieces, a few of them ahead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a backup and a restore tell of their progress: right at the end, and no file left."""
+"""Progress of a backup and a restore: right at the end, and no file left."""
 
 from __future__ import annotations
 

@@ -469,7 +469,7 @@ def test_a_writer_is_waited_for_and_then_named(params: dict[str, Any], database:
 def old_dump(
     params: dict[str, Any], database: Any, aws: Any, bucket: str, postgres_server: Any
 ) -> str:
-    """What the old scripts left: pg_dump -a of each table in a folder with a date."""
+    """A backup of the old scripts: pg_dump -a of each table in a folder with a date."""
     for name in TABLES:
         dump = subprocess.run(
             [postgres_server.bin / "pg_dump", "-a", "-t", name, url(database)],

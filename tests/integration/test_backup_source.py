@@ -1,4 +1,4 @@
-"""What a backup reads from: one moment, fixed after the locks, whatever the server's settings."""
+"""The snapshot of a backup: one moment, fixed after the locks, whatever the server's settings."""
 
 from __future__ import annotations
 

@@ -317,7 +317,7 @@ def test_what_belongs_to_somebody_else_is_refused_before_it_is_changed(public: P
 
 
 def test_the_lines_run_under_a_real_shell(home: Path) -> None:
-    """What cron would hand to /bin/sh starts the Nanny with the script, in labeller's environment."""
+    """The commands that cron passes to /bin/sh start the Nanny with the script and its environment."""
     common = home / "common"
     (home / "log").mkdir()
     (common / "bashrc_mapper.sh").write_text(

@@ -28,7 +28,7 @@ def test_every_server_computes_the_same(cursor: Any) -> None:
 
 
 def test_text_that_copy_wrote_has_the_same_fingerprint(cursor: Any) -> None:
-    """What the deep verification of a backup rests on, whose tables are of text."""
+    """The deep verification of a backup relies on it: there the tables are of text."""
     cursor.execute(ROWS)
     columns = fingerprint.columns(cursor, "public", "t")
     texts = ", ".join(f"{column.name} text" for column in columns)

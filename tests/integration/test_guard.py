@@ -1,4 +1,4 @@
-"""What a transaction refuses in the database as it is: in check as in apply, naming it."""
+"""A transaction refuses some databases as they are, in check as in apply, and names the reason."""
 
 from __future__ import annotations
 

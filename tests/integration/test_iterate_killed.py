@@ -143,7 +143,7 @@ class Host:
         return self.instance.labeller
 
     def state(self) -> dict[str, Any]:
-        """What a turn may leave, without what a repeated one may use up: keys, claims."""
+        """The state after a turn, without what a repeated one may use up: keys, claims."""
         found = transaction_support.state(self.labeller)
         for name in ("public.kml_data", "public.kml_data_gid_seq", "runbook.lease"):
             found.pop(name)

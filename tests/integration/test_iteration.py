@@ -42,7 +42,7 @@ def module(
 
 
 def work(labeller: Labeller, iteration: int = 0, *, limit: int = 10_000) -> None:
-    """What mappers and the consensus daemon leave of an iteration's sites."""
+    """Do the work of mappers and the consensus daemon on an iteration's sites."""
     labeller.sql(
         "UPDATE incoming_names SET processed = true, label = true WHERE run = %s AND name IN (SELECT"
         " name FROM incoming_names WHERE run = %s AND iteration = %s ORDER BY name LIMIT %s)",
@@ -271,7 +271,7 @@ def test_fault_an_empty_file(run: Labeller) -> None:
 
 
 def test_fault_metrics_or_names_of_another_run(run: Labeller) -> None:
-    """What is left of an earlier iteration is not taken for an answer."""
+    """Leftovers of an earlier iteration are not taken for an answer."""
     work(run)
     learn(run, 1, "0.8", fresh(run), run_id=3)
     refuses(

@@ -92,7 +92,7 @@ def mapper_at_work(cursor: Any) -> dict[str, object]:
 
 
 def failing(labeller: Labeller) -> dict[str, str]:
-    """What each statement fails with or does not find, each in a transaction that is rolled back."""
+    """The failures of the statements, each in a transaction that is rolled back."""
     found = {}
     session = labeller.connect()
     with session.cursor() as cursor:

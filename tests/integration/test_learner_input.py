@@ -1,4 +1,4 @@
-"""What the learner reads for a run: exactly that run's names, or no cluster is started."""
+"""The learner's input for a run: exactly that run's names, or no cluster is started."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def verified(labeller: Labeller, run_id: int, **options: Any) -> None:
 
 
 def learner_reads(labeller: Labeller, run_id: int) -> learner_filter.Read:
-    """What the real one reads after the run's sites are mapped and the names exported."""
+    """The names that the real learner reads after the run's sites are mapped and exported."""
     support.label(labeller, run_id)
     export(labeller, run_id)
     learner = {

@@ -236,7 +236,7 @@ def current_run(labeller: Labeller) -> dict[str, Any] | None:
 def contender(
     labeller: Labeller, barrier: threading.Barrier, current: dict[str, Any], run_id: int
 ) -> Exception | None:
-    """What a mode does from taking the target to giving it back."""
+    """The steps of a run mode from taking the lease to releasing it."""
     barrier.wait()
     try:
         number = take(labeller, f"operator {run_id}", expected=current)

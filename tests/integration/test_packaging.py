@@ -34,7 +34,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(installed: Path, folder: Path, *command: str) -> str:
-    """What a command prints that finds the installed wheel before the checkout."""
+    """The output of a command that finds the installed wheel before the checkout."""
     environment = {**os.environ, "PYTHONPATH": str(installed), "RUNBOOK_HOME": str(folder / "home")}
     done = subprocess.run(
         [sys.executable, *command], env=environment, cwd=folder, text=True, capture_output=True

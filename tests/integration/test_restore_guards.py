@@ -201,7 +201,7 @@ def test_rows_that_an_event_trigger_changes_are_noticed(params: dict[str, Any]) 
 
 
 def test_a_rule_that_writes_more_and_columns_that_are_left_out(params: dict[str, Any]) -> None:
-    """What the table then holds is compared over the columns that are restored."""
+    """The table is compared afterwards over the columns that are restored."""
     make.present(params, False)
     execute(params, "CREATE TABLE copies (id int); UPDATE hit_data SET name = 'x', reward = 0")
     execute(params, "CREATE RULE r AS ON INSERT TO hit_data DO ALSO INSERT INTO copies VALUES (1)")

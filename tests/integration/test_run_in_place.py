@@ -26,7 +26,7 @@ def given(labeller: Labeller, **more: Any) -> dict[str, Any]:
 
 
 def looked(labeller: Labeller, state: str, **options: Any) -> dict[str, Any]:
-    """What a state of run_marker that only looks finds; run 91 unless ``options`` say another."""
+    """The result of a state of run_marker that only reads; run 91 unless ``options`` name another."""
     step = support.step("run_marker", **{"state": state, **RUN, "run_id": 91, **options})
     return transaction.read(step, labeller.options)
 
@@ -36,7 +36,7 @@ def marked(labeller: Labeller) -> list[tuple[Any, ...]]:
 
 
 def restored(labeller: Labeller, **options: Any) -> dict[str, Any]:
-    """What a restore returns, which its check has predicted; the second one changes nothing."""
+    """The result of a restore, which its check has predicted; the second one changes nothing."""
     before = support.state(labeller)
     predicted = restore.restored(given(labeller, **options), True)
     assert support.state(labeller) == before

@@ -1,4 +1,4 @@
-"""What goes wrong on the server: the error says it, nothing has changed, the next run finishes."""
+"""Faults of the server: the error names them, nothing has changed, the next run finishes."""
 
 from __future__ import annotations
 
@@ -422,7 +422,7 @@ def test_the_disk_of_temporary_tables_is_full(
 def test_the_limit_of_temporary_files_is_reached(
     labeller: Labeller, postgres_server: postgres.PostgresServer
 ) -> None:
-    """What a full disk looks like where nothing may be mounted."""
+    """A full disk where nothing may be mounted."""
     name = labeller.login["login_db"]
     before = support.state(labeller)
 

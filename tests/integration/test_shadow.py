@@ -185,7 +185,7 @@ UPDATES = [
 
 
 def outcomes(cursor: Any) -> list[Any]:
-    """What each of UPDATES gives: rows affected, rows, or the kind of error."""
+    """The result of each of UPDATES: rows affected, rows, or the kind of error."""
     found: list[Any] = []
     for statement in UPDATES:
         cursor.execute("SAVEPOINT s")

@@ -1,4 +1,4 @@
-"""What the tests of backups share: parameters, SQL in short, a labeller-like set of tables."""
+"""Helpers of the tests of backups: parameters, SQL in short, a labeller-like set of tables."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Sandbox:
         return self.run("apply", "regular.yml", "-i", "sandbox", "--yes", *arguments, **options)
 
     def status(self) -> dict[str, Any]:
-        """What ``sandbox status --json`` prints, without a process for it."""
+        """The object that ``sandbox status --json`` prints, without a process for it."""
         return lifecycle.status(Home(self.home / "sandbox"))
 
     @contextlib.contextmanager

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Request:
-    """What a rule sees; ``number`` counts the requests of the proxy from 1."""
+    """A request, for a rule to decide on; ``number`` counts the requests of the proxy from 1."""
 
     number: int
     method: str
@@ -31,7 +31,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens: an error ``status`` with an S3 ``code``, or ``body``; or one of the ``kinds``.
+    """A fault: an error ``status`` with an S3 ``code``, or ``body``; or one of the ``kinds``.
 
     ``reset`` closes the connection, ``lose`` does so after the server has answered, ``stall``
     answers nothing for ``seconds``, ``truncate`` sends half of the answer's body, ``damage`` flips

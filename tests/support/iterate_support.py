@@ -1,4 +1,4 @@
-"""What the tests of iterate.yml share: a target at moto's AWS, a learner that does what it is told."""
+"""Helpers of the tests of iterate.yml: a target at moto's AWS, a learner that does as told."""
 
 from __future__ import annotations
 

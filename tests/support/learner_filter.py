@@ -20,7 +20,7 @@ class Read(NamedTuple):
 
 
 def read(get: Callable[[str], str], learner: Mapping[str, object]) -> Read:
-    """What is read by a configuration's section ``learner``; ``get`` gives the text of a key."""
+    """The names that are read for a configuration's section ``learner``; ``get`` gives a key's text."""
 
     def rows(option: str) -> list[list[str]]:
         return list(csv.reader(get(f"{learner['prefix']}/{learner[option]}").splitlines()))[1:]

@@ -30,7 +30,7 @@ Draw = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the scripts read from S3 and from config.yaml."""
+    """The input of the scripts from S3 and from config.yaml."""
 
     mode: int
     aoi_geojson: str
@@ -45,7 +45,7 @@ class Inputs:
 
 @dataclass
 class Objects:
-    """What create_f_pool.R writes to S3, as rows."""
+    """The rows that create_f_pool.R writes to S3."""
 
     pool: set[str] = field(default_factory=set)
     qs: set[str] = field(default_factory=set)

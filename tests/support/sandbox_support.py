@@ -67,7 +67,7 @@ class Box:
         }
 
     def fingerprints(self) -> dict[str, str]:
-        """What is in it, without what is random by intent: secrets are."""
+        """The content of the sandbox, without secrets, which are random by intent."""
         dump = subprocess.run(
             [postgres.binaries() / "pg_dump", "--restrict-key=test", self.state.database_url],
             check=True, capture_output=True,

@@ -1,4 +1,4 @@
-"""What a sequence of operations is held to: the rows that were, the run in place, its learner's input."""
+"""The invariants of a sequence of operations: rows, the run in place, its learner's input."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Target(Sandbox):
 
 
 class Model:
-    """What is known of a target: rows that ever were, backups, the operator's own crontab lines."""
+    """The history of a target: rows that ever were, backups, the operator's own crontab lines."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -245,7 +245,7 @@ def runs(text: str) -> list[list[dict[str, Any]]]:
 
 
 def steps(run: list[dict[str, Any]]) -> dict[str, tuple[Any, Any]]:
-    """What each step of a run changes, or would change in a check."""
+    """The changes of each step of a run, or those that a check predicts."""
     return {
         event["task"]: (event.get("plan"), event.get("diff"))
         for event in run

@@ -56,14 +56,14 @@ class Target:
         )
 
     def run(self, *command: str, input: bytes = b"") -> str:  # noqa: A002 - as subprocess.run
-        """What a command run as the target's user prints."""
+        """The output of a command run as the target's user."""
         return subprocess.run(
             [*_as(self.user), *command], check=True, capture_output=True, input=input, cwd="/"
         ).stdout.decode()
 
 
 def missing() -> str:
-    """What this machine lacks for a target: root, to make its user, or a program; or nothing."""
+    """The first thing that this machine lacks for a target: root, to make its user, or a program."""
     if os.geteuid() != 0:
         return "root"
     programs = (SSHD, "crontab", "ssh-keygen", "setpriv")

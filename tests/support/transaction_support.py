@@ -1,4 +1,4 @@
-"""What the tests of transactions share: chains with defaults filled in, dumps of all tables."""
+"""Helpers of the tests of transactions: chains with defaults filled in, dumps of all tables."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def initial(run_id: int = 0) -> list[Any]:
 
 
 def label(labeller: Labeller, run_id: int) -> None:
-    """What mappers and the consensus daemon leave of a run's sites; label images are empty files.
+    """Do the work of mappers and the consensus daemon on a run's sites; label images are empty files.
 
     Those of the static training names too, which an initial drawing made.
     """

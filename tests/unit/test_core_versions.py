@@ -1,4 +1,4 @@
-"""What the project says of ansible-core's versions agrees, and a run uses Mitogen only if it can."""
+"""The project's files agree on ansible-core's versions; a run uses Mitogen only if it can."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``runbook drift`` makes of the events of a check run."""
+"""The output of ``runbook drift`` for the events of a check run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What surrounds a run: its environment, its strategy, its private folder, its processes."""
+"""The surroundings of a run: its environment, its strategy, its private folder, its processes."""
 
 from __future__ import annotations
 

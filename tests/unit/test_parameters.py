@@ -246,7 +246,7 @@ def test_check_paths_finds_what_a_repository_holds(operations: Path) -> None:
 def test_every_target_is_held_against_every_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What ``apply`` refuses for its input, ``validate`` reports, in an inventory of one's own."""
+    """``validate`` reports what ``apply`` refuses for its input, in an inventory of one's own."""
     folder = tmp_path / "inventories" / "mine"
     shutil.copytree(targets.collection.root() / "inventories" / "labeller3", folder)
     parameters_file = folder / "group_vars" / "all" / "parameters.yml"

@@ -1,4 +1,4 @@
-"""What the engine replaces in other libraries, and when it does not (execute/child/patches.py)."""
+"""The attributes of other libraries that the engine replaces (execute/child/patches.py)."""
 
 from __future__ import annotations
 

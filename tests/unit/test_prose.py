@@ -65,7 +65,7 @@ def test_docstrings_say_what_a_thing_gives() -> None:
     """They begin with a noun phrase or an imperative (CONTRIBUTING.md, Style)."""
     found = [
         f"{path.relative_to(PROJECT)}: {text.splitlines()[0]}"
-        for folder in ("engine", "plugins", "benchmarks")
+        for folder in ("engine", "plugins", "benchmarks", "tests")
         for path in sorted((PROJECT / folder).rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)

@@ -1,4 +1,4 @@
-"""What people and programs see of a run, compared with files (RENEW=1 writes them)."""
+"""The output of a run for people and programs, compared with files (RENEW=1 writes them)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``runbook status`` shows, compared with files (RENEW=1 writes them) and its schema."""
+"""The output of ``runbook status``, compared with files (RENEW=1 writes them) and its schema."""
 
 from __future__ import annotations
 

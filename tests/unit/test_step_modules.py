@@ -24,7 +24,7 @@ def documentation(name: str) -> dict[str, Any]:
 
 
 def spec(options: dict[str, Any]) -> dict[str, Any]:
-    """What documentation and argument spec must agree on."""
+    """The options, as documentation and argument spec must agree on them."""
     return {
         name: {
             key: option.get(key, default)

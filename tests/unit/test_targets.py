@@ -1,4 +1,4 @@
-"""What -i NAME and PLAYBOOK resolve to."""
+"""The files that -i NAME and PLAYBOOK resolve to."""
 
 from __future__ import annotations
 

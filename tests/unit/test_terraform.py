@@ -18,7 +18,7 @@ CASES: list[dict[str, Any]] = yaml.safe_load(
 
 
 def differences(folder: Path) -> list[str]:
-    """What is reported of a folder for run 0 on AOI 3 of ghana, without the folder's path."""
+    """The report on a folder for run 0 on AOI 3 of ghana, without the folder's path."""
     parameters: dict[str, Any] = {
         name: option.get("default")
         for name, option in emr.ARGUMENTS["parameters"]["options"].items()

@@ -1,4 +1,4 @@
-"""What is said of a host that cannot be reached."""
+"""The message about a host that cannot be reached."""
 
 from __future__ import annotations
 

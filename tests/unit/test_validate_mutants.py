@@ -98,7 +98,7 @@ def _mutant(seed: int, folder: Path, *, packaged: bool) -> tuple[Path, targets.T
 
 
 def _validate(seed: int, folder: Path, *, packaged: bool) -> str:
-    """What goes wrong with a mutant: nothing, or a text."""
+    """The failure of a mutant as a text; empty for none."""
     playbook, target = _mutant(seed, folder, packaged=packaged)
     begun = time.process_time()
     try:
@@ -118,7 +118,7 @@ def _validate(seed: int, folder: Path, *, packaged: bool) -> str:
 
 
 def run(first: int, count: int, *, packaged: bool) -> dict[int, str]:
-    """What goes wrong with each of ``count`` mutants, in a process whose memory is bounded."""
+    """The failures of ``count`` mutants, in a process whose memory is bounded."""
     arguments = [sys.executable, __file__, str(first), str(count), str(int(packaged))]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -139,7 +139,7 @@ def test_a_source_without_a_password_is_named(folder: Path, name: str, said: str
 def test_apply_validate_stops_before_anything_is_contacted(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the crontab's call of the loop is tried with: as apply itself reads its input."""
+    """The trial of the crontab's call of the loop, which reads its input as apply does."""
     run = Path("inventories/t/group_vars/here/v.yml")
     run.write_text(inline("db_pwd"))
     Path("pw").write_text("right\n")
