@@ -29,13 +29,21 @@ READ_ONLY = {
 WITHOUT = {"backup.yml", "restart_httpd.yml"}
 
 
+def plays(name: str) -> Iterator[dict[str, Any]]:
+    """The plays of a playbook, those of imported ones too."""
+    for play in yaml.safe_load((PLAYBOOKS / name).read_text()):
+        imported = play.get("ansible.builtin.import_playbook")
+        yield from plays(imported) if imported else [play]
+
+
 def tasks(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The tasks in their order, those of blocks and imported files too."""
     for entry in entries:
         file = entry.get("ansible.builtin.import_tasks")
-        if file:
-            path = PLAYBOOKS / "tasks" / str(file).rpartition("/")[2]
-            yield from tasks(yaml.safe_load(path.read_text()))
+        if file:  # of those that a variable chooses, every one
+            pattern = str(file).rpartition("/")[2].replace("{{ sites }}", "*")
+            for path in sorted((PLAYBOOKS / "tasks").glob(pattern)):
+                yield from tasks(yaml.safe_load(path.read_text()))
         elif "block" in entry:
             yield from tasks(entry["block"])
         else:
@@ -61,7 +69,7 @@ def changing(task: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     "name", sorted(path.name for path in PLAYBOOKS.glob("*.yml") if path.name not in WITHOUT)
 )
 def test_the_first_change_is_the_lease_and_each_other_names_it(name: str) -> None:
-    (play,) = (play for play in yaml.safe_load((PLAYBOOKS / name).read_text()) if "tasks" in play)
+    (play,) = (play for play in plays(name) if "tasks" in play)
     found = [change for task in tasks(play["tasks"]) if (change := changing(task))]
     assert found[0][0] == "lease"
     for module, arguments in found:
