@@ -11,7 +11,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Mapping, Optional
 
-from . import lease, postgres
+from . import held, lease, postgres
+from .change import Change, result
 from .errors import InvalidInput, Locked, Stale
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -44,11 +45,25 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     with postgres.connect(params) as session, session.cursor() as cursor:
         found = lease.holder(cursor)
         changed = bool(refuse and refuse(cursor, found, params))
+        changes = [_change(cursor, found, params)] if changed else []
+        held.require(params.get("planned"), changes)
         if change and changed and not check_mode:
             change(cursor, found, params)
             found = lease.holder(cursor)
             session.commit()
-    return {"changed": changed, "lease": described(found)}
+    return {**result(changes), "changed": changed, "lease": described(found)}
+
+
+def _change(cursor: Cursor, found: Found, params: Mapping[str, Any]) -> Change:
+    """The change of hands, without the times, which a check does not know."""
+    before = ""
+    if found is not None:
+        reason = found["reason"] or "a run"
+        before = "{}: {}\n".format(found["holder"], reason)
+    taken = params["state"] == "present"
+    after = "{}: {}\n".format(params["holder"], params["reason"]) if taken else ""
+    where = "lease of {}".format(cursor.connection.info.dbname)
+    return Change(where, "update" if taken else "delete", before, after)
 
 
 def described(found: Found) -> Optional[dict[str, Any]]:

@@ -48,10 +48,9 @@ options:
   number:
     description: With O(force), the lease that is taken away, and no other.
     type: int
-author:
-  - The runbook developers (@agroimpacts)
 extends_documentation_fragment:
   - labeller.runbook.postgres
+  - labeller.runbook.plan
 """
 
 EXAMPLES = r"""
@@ -71,6 +70,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+plan:
+  description: The change of hands; O(state=read) has none.
+  returned: success
+  type: list
+  elements: dict
 lease:
   description: Who holds the target afterwards; none when it is free.
   returned: success

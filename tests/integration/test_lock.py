@@ -75,7 +75,10 @@ def test_only_its_holder_gives_it_back_or_extends_it_unless_forced(labeller: Lab
         call(labeller, "absent", force=True, number=first["number"], **other)
     assert call(labeller, "read")["lease"] == again
     forced = {"force": True, "number": again["number"], **other}
-    assert call(labeller, "absent", check=True, **forced)["changed"]
+    checked = call(labeller, "absent", check=True, **forced)
+    (change,) = checked["diff"]
+    assert (change["before"], change["after"]) == ("olli@laptop: still\n", "")
+    assert checked["changed"]
     assert call(labeller, "read")["lease"] == again
     assert call(labeller, "absent", **forced)["changed"]
     assert not call(labeller, "absent", **forced)["changed"]
