@@ -46,14 +46,28 @@ def _stat(pid: int) -> tuple[str, int, int] | None:
 
 
 def commands() -> Iterator[tuple[int, list[str]]]:
-    """Id and command line of every process, as far as they may be read."""
+    """Id and command line of every process, as far as they may be read; none of a container."""
+    here = _machine("self")
     for pid in _pids():
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            there = _machine(str(pid))
         except OSError:
             continue  # it has ended, or is of another user
-        if command:
+        if command and there in (here, None):
             yield pid, [os.fsdecode(part) for part in command[:-1].split(b"\0")]
+
+
+def _machine(process: str) -> tuple[Path, Path] | None:
+    """Root and process namespace: other ones are those of a container, whose paths mean others.
+
+    None when it cannot be known: root needs CAP_SYS_PTRACE for processes of other users.
+    """
+    folder = Path("/proc") / process
+    try:
+        return (folder / "root").readlink(), (folder / "ns/pid").readlink()
+    except PermissionError:
+        return None
 
 
 def working_folder(pid: int) -> str:

@@ -56,8 +56,9 @@ class Process:
 def find(home: str, names: Sequence[str]) -> list[Process]:
     """The processes that run a script of ``names`` below ``home``/common, in a fixed order.
 
-    Only those of this user, unless it is root. Scripts started by a relative path are found by
-    the process's working directory; a Nanny counts when its argument is one of the scripts.
+    Only those of this user, unless it is root, and none of a container. Scripts started by a
+    relative path are found by the process's working directory; a Nanny counts when its argument is
+    one of the scripts.
     """
     common = os.path.realpath(os.path.join(home, "common"))
     scripts = {os.path.join(common, name + ".py"): name for name in names}
@@ -77,7 +78,7 @@ def find(home: str, names: Sequence[str]) -> list[Process]:
 def _script_and_argument(process: str) -> list[str]:
     """Real paths of the script that ``process`` runs and of its first argument; empty if none."""
     try:
-        if os.geteuid() not in (0, os.stat(process).st_uid):
+        if os.geteuid() not in (0, os.stat(process).st_uid) or _machine(process) != _machine():
             return []
         with open(process + "/cmdline", "rb") as file:
             arguments = [os.fsdecode(part) for part in file.read().split(b"\0")[:-1]]
@@ -87,6 +88,11 @@ def _script_and_argument(process: str) -> list[str]:
     if arguments and _INTERPRETER.match(os.path.basename(arguments[0])):
         arguments = _after_options(arguments[1:])
     return [os.path.realpath(os.path.join(folder, part)) for part in arguments[:2]]
+
+
+def _machine(process: str = "/proc/self") -> tuple[str, str]:
+    """Root and process namespace: other ones are those of a container, whose paths mean others."""
+    return os.readlink(process + "/root"), os.readlink(process + "/ns/pid")
 
 
 def _after_options(arguments: Sequence[str]) -> list[str]:

@@ -20,6 +20,8 @@ from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
 )
 from waiting import until
 
+from runbook.processes import commands
+
 Start = Callable[..., subprocess.Popen[bytes]]
 
 OBEDIENT = f"#!{sys.executable}\nimport time\nprint('up', flush=True)\ntime.sleep(600)\n"
@@ -81,6 +83,21 @@ def module(home: Path, state: str, *, check: bool = False, **params: Any) -> dic
         "stopped_in_check": [],
     }
     return daemons.run({**defaults, **params}, check)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a process in a container")
+def test_processes_of_a_container_are_not_found(home: Path, started: Start) -> None:
+    """Its paths are those of its own root, and its labeller is another one."""
+    script = str(home / "common" / "create_hit_daemon.py")
+    started("unshare", "--pid", "--fork", "--kill-child", sys.executable, script)
+    paths = [arguments for _, arguments in commands() if script in arguments]
+    assert [arguments[0] for arguments in paths] == ["unshare"]
+    assert daemons.find(str(home), daemons.NAMES) == []
+    started(sys.executable, script)
+    assert [process.name for process in daemons.find(str(home), daemons.NAMES)] == [
+        "create_hit_daemon"
+    ]
+    assert [arguments for _, arguments in commands() if arguments == [sys.executable, script]]
 
 
 def test_all_six_are_stopped_however_they_were_started(home: Path, started: Start) -> None:
