@@ -1,6 +1,7 @@
 #!/bin/bash
 # Stands in for labeller's daemonNanny.sh: starts the daemon that its argument names when the
-# process in log/NAME.pid is gone. Output of the daemon goes to log/NAME.oe.log.
+# process in log/NAME.pid is gone. Output of the daemon goes to log/NAME.oe.log. The original asks
+# ps, which a machine may lack.
 program=$1
 base=$(basename "$program" .py)
 log=$(dirname "$(dirname "$(readlink -f "$0")")")/log
@@ -10,14 +11,14 @@ if [ ! -x "$program" ]; then
     echo "$(date '+%F %T'): $program is not executable"
     exit 1
 fi
-if [ -s "$pid_file" ] && ps "$(cat "$pid_file")" >/dev/null 2>&1; then
+if [ -s "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2>/dev/null; then
     exit 0
 fi
 cd "$log" || exit 1
 nohup "$program" >>"$log/$base.oe.log" 2>&1 </dev/null &
 echo $! >"$pid_file"
 sleep 0.1
-if ps "$(cat "$pid_file")" >/dev/null 2>&1; then
+if kill -0 "$(cat "$pid_file")" 2>/dev/null; then
     echo "$(date '+%F %T'): started $program"
     echo 0 >"$log/$base.var"
 else
