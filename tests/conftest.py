@@ -25,7 +25,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 os.environ[emr.SPARK] = "off"
 
 # How long an example takes is no result of a test: the machine may be busy.
-hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("busy")
 
 # The modules' code imports as ansible_collections.labeller.runbook.plugins.module_utils.*

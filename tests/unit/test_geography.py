@@ -7,16 +7,15 @@ import json
 import math
 import time
 from bisect import bisect_left, bisect_right
-from pathlib import Path
 from typing import Any
 
+import ghana
 import pytest
 from ansible_collections.labeller.runbook.plugins.module_utils import errors, geography
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 SQUARE = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0]]
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "ghana_aois.geojson"
 
 
 def collection(*geometries: Any, **more: Any) -> bytes:
@@ -51,11 +50,12 @@ def test_heights_are_left_out() -> None:
     assert geography.area(collection(polygon(ring)), 1, "f")[0].outer[1] == (1.0, 0.0)
 
 
+@ghana.needed
 def test_the_areas_of_ghana_can_all_be_read() -> None:
-    body = DATA.read_bytes()
-    assert [len(geography.area(body, n, DATA.name)) for n in range(1, 17)] == [1] * 16
+    body = ghana.AOIS.read_bytes()
+    assert [len(geography.area(body, n, ghana.AOIS.name)) for n in range(1, 17)] == [1] * 16
     with pytest.raises(errors.InvalidInput, match=r"aoi_index 17: .* has 16 areas; give 1 to 16"):
-        geography.area(body, 17, DATA.name)
+        geography.area(body, 17, ghana.AOIS.name)
 
 
 @pytest.mark.parametrize(

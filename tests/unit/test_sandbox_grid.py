@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
+import ghana
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,15 +13,14 @@ from runbook.errors import InvalidInputError
 from runbook.sandbox import grid
 from runbook.sandbox.seed import Geography
 
-GHANA = Path(__file__).resolve().parents[3] / "shared/data/ghana_aois.geojson"
-
 
 def cells(runs: list[grid.Run]) -> set[tuple[int, int]]:
     return {(row, column) for row, first, last in runs for column in range(first, last + 1)}
 
 
+@ghana.needed
 def test_ghana_has_the_cells_that_its_data_page_says() -> None:
-    geography = Geography(GHANA.read_bytes())
+    geography = Geography(ghana.AOIS.read_bytes())
     counts = [grid.count(runs) for runs in geography.area_runs]
     assert (counts[0], counts[2], sum(counts)) == (77_700, 50_100, 811_600)
     assert geography.cells == 811_600, "the areas do not overlap, and nothing else is in the grid"
