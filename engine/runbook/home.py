@@ -39,6 +39,15 @@ def own_folder(path: Path) -> Path:
     return path
 
 
+def sync(folder: Path) -> None:
+    """Have the names in a folder survive a crash of the machine."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def is_file(path: Path) -> bool:
     """Whether ``path`` is a file; a name that the system refuses, as a too long one, is none."""
     try:

@@ -145,3 +145,16 @@ def test_a_wrong_number_of_runs_to_keep_is_refused(
     monkeypatch.setenv("RUNBOOK_KEEP_RUNS", value)
     with pytest.raises(InvalidInputError, match=f"RUNBOOK_KEEP_RUNS is '{value}'"):
         journal.prune()
+
+
+def test_the_names_of_a_runs_files_are_synced(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda fd: (synced.append(str(Path(f"/proc/self/fd/{fd}").readlink())), fsync(fd)),
+    )
+    run("1", exit_code=ExitCode.OK)
+    folder = str(journal.path("1"))
+    assert synced == [folder, str(journal.path("1").parent), f"{folder}/result.json.new", folder]

@@ -1,7 +1,7 @@
 """The journal: one folder a run below ``RUNBOOK_HOME/runs``, without secrets.
 
 ``events.jsonl`` grows while the run goes on, each line flushed and synced; ``result.json`` is
-written when it ends, so a run without it was killed.
+written when it ends, so a run without it was killed. The names of folder and files are synced too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from runbook.errors import ExitCode, InvalidInputError
 from runbook.events.model import Event, Progress, Result
-from runbook.home import home, is_locked, own_folder
+from runbook.home import home, is_locked, own_folder, sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,8 @@ class Journal:
     def __init__(self, run_id: str) -> None:
         self.folder = own_folder(path(run_id))
         self._events = self._create("events.jsonl")
+        sync(self.folder)
+        sync(self.folder.parent)
         fcntl.flock(self._events, fcntl.LOCK_EX)  # until the process ends: see ``prune``
 
     def __call__(self, event: Event) -> None:
@@ -57,6 +59,7 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             (self.folder / "result.json.new").replace(self.folder / "result.json")
+            sync(self.folder)
             os.close(self._events)
             return
         os.write(self._events, (json.dumps(event.as_json(), ensure_ascii=False) + "\n").encode())
