@@ -18,6 +18,45 @@ options:
         commit. Which daemons run is not compared. Without the option nothing is.
     type: list
     elements: dict
+  journal:
+    description:
+      - Set by the action plugin, not by playbooks. What the target's journal says of this step,
+        before it changes something and after. If that cannot be written, the task fails and nothing
+        is changed, and a check fails too when it can be seen beforehand.
+      - Without the option nothing is written.
+    type: dict
+    suboptions:
+      run:
+        description: Id of the run, as in V(20260114T093012-3f9a1c).
+        type: str
+        required: true
+      operator:
+        description: Who runs the playbook, and on which machine.
+        type: str
+        default: ''
+      playbook:
+        description: File name of the playbook.
+        type: str
+        default: ''
+      task:
+        description: Name of the task.
+        type: str
+        default: ''
+      host:
+        description: Inventory name of the host.
+        type: str
+        default: ''
+      module:
+        description: Name of the module.
+        type: str
+        default: ''
+      folder:
+        description:
+          - Folder of the journal on the target, of mode 0700; empty is
+            C(.local/state/runbook/journal) in the home of the user that the module runs as,
+            whatever the environment says.
+        type: str
+        default: ''
 attributes:
   check_mode:
     description: Can run in check mode and says exactly what it would do, changing nothing.

@@ -347,7 +347,15 @@ def plan(state: State, params: Params) -> Plan:
             "the loop needs labels, and the profile {} does not run "
             "generate_consensus_daemon".format(title(names))
         )
-    return Plan([*state.modes, change], warnings=warnings, work=(state.text, edited))
+    image = {
+        "kind": "crontab",
+        "crontab_file": params["crontab_file"],
+        "user": params["user"],
+        "before": state.text,
+        "after": edited,
+    }
+    work = (state.text, edited)
+    return Plan([*state.modes, change], warnings=warnings, work=work, image=image)
 
 
 def apply(decided: Plan, params: Params) -> None:

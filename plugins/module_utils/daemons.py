@@ -228,7 +228,8 @@ def plan(state: State, params: Params) -> Plan:
     """
     daemons = [each.name for each in state.running if each.role == "daemon"]
     if params["state"] == "stopped":
-        return Plan([_stopping(state, _home(params))], {"stopped": daemons})
+        stopping = _stopping(state, _home(params))
+        return Plan([stopping], {"stopped": daemons}, image=_image(params, daemons, []))
     names = sorted(set(params["names"]))
     starting = [name for name in names if name not in daemons]
     line = "{} running\n".format
@@ -241,7 +242,18 @@ def plan(state: State, params: Params) -> Plan:
         json.dumps(state.scripts, sort_keys=True),
         volatile=True,
     )
-    return Plan([change], {"started": starting})
+    before = [name for name in names if name in daemons]
+    return Plan([change], {"started": starting}, image=_image(params, before, names))
+
+
+def _image(params: Params, before: Sequence[str], after: Sequence[str]) -> dict[str, Any]:
+    """Which of the step's daemons ran before it, and run after it."""
+    return {
+        "kind": "daemons",
+        "home": _home(params),
+        "before": list(before),
+        "after": list(after),
+    }
 
 
 def _stopping(state: State, home: str) -> Change:

@@ -445,7 +445,35 @@ def plan(state: State, params: Params) -> Plan:
     copy = state.copy.change(config)
     changes = [local, replace(copy, fingerprint=fingerprint(params, state.copy.content))]
     new = state.content if keep else render(config)
-    return Plan(changes, facts, work=(state.content, new))
+    image = _image(state, params, changes, new)
+    return Plan(changes, facts, work=(state.content, new), image=image)
+
+
+def _image(
+    state: State, params: Params, changes: Iterable[Change], content: Optional[bytes]
+) -> dict[str, Any]:
+    """File and copy as they are and as they will be, those that change. With their secrets."""
+    local, remote = changes
+    image: dict[str, Any] = {"kind": "configuration"}
+    if local.changed:
+        image["file"] = {
+            "path": local.resource,
+            "mode": state.mode,
+            "before": _text(state.content),
+            "after": _text(content),
+        }
+    if remote.changed:
+        image["copy"] = {
+            "bucket": params["parameters"]["bucket"],
+            "key": object_key(params["parameters"]),
+            "before": _text(state.copy.content) if state.copy.there else None,
+            "after": _text(content),
+        }
+    return image
+
+
+def _text(content: Optional[bytes]) -> Optional[str]:
+    return None if content is None else content.decode("utf-8", "surrogateescape")
 
 
 def _web_differs(before: Optional[Config], after: Config) -> bool:

@@ -17,7 +17,7 @@ import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Optional
 
-from . import applied, marker, postgres, server
+from . import applied, journal, marker, postgres, server
 from .change import result
 from .errors import Locked, ModuleFailure, Refused, Stale
 from .held import require
@@ -99,6 +99,8 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
             else:
                 release(cursor, number)
         session.commit()
+    if params["state"] == "released":
+        journal.ended(params)
     return result(changes, number=number, held=False)
 
 

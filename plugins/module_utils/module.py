@@ -8,6 +8,7 @@ A module's logic is three functions, which ``composed`` alone puts together: ``o
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import signal
@@ -21,7 +22,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.errors import UnsupportedError
 
-from . import held
+from . import held, journal
 from .change import Change, result
 from .errors import ModuleFailure
 from .secret_values import secret_values, without
@@ -41,13 +42,15 @@ class Plan:
     """The planned changes of a module.
 
     ``facts`` are what its result holds besides the changes. ``work`` is for ``apply`` alone, as the
-    content of a file, which may hold secrets.
+    content of a file, which may hold secrets. ``image`` is what undoing the changes needs, for the
+    target's journal alone, and may hold secrets too.
     """
 
     changes: Sequence[Change]
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     work: Any = None
+    image: Any = None
 
 
 def composed(
@@ -59,8 +62,9 @@ def composed(
 
     ``observe`` changes nothing; ``plan`` reads only its arguments. Either refuses what
     ``apply`` could not do. What a real run finds must be the option ``planned``, if that is given,
-    before ``apply`` is called; that may return facts that only it can know. Options named
-    ``..._in_check`` say what earlier steps of a check have not done; a real run sees None.
+    and is written into the target's journal, before ``apply`` is called; that may return facts that
+    only it can know. Options named ``..._in_check`` say what earlier steps of a check have not
+    done; a real run sees None.
     """
 
     def logic(params: Params, check_mode: bool) -> Mapping[str, Any]:
@@ -71,9 +75,12 @@ def composed(
             }
         decided = plan(observe(params), params)
         facts = dict(decided.facts)
-        if not check_mode:
+        if check_mode:
+            journal.require_writable(params, decided.changes)
+        else:
             held.require(params.get("planned"), decided.changes)
-            facts.update(apply(decided, params) or {})
+            with journal.begun(params, decided.changes, decided.image):
+                facts.update(apply(decided, params) or {})
         return result(decided.changes, warnings=list(decided.warnings), **facts)
 
     return logic
@@ -96,7 +103,7 @@ class Module:
     """
 
     def __init__(self, argument_spec: Mapping[str, Any], logic: Logic, **requirements: Any) -> None:
-        self.argument_spec = {**argument_spec, **held.ARGUMENT}
+        self.argument_spec = {**argument_spec, **held.ARGUMENT, **journal.ARGUMENT}
         self.requirements = requirements
         self._logic = logic
 
@@ -127,6 +134,9 @@ class Module:
 
     def _result(self, params: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
         """The result of the logic, or its failure."""
+        if params.get("journal"):
+            masked = functools.partial(without, secret_values(self.argument_spec, params))
+            params = {**params, "journal": {**params["journal"], "masked": masked}}
         try:
             return {"changed": False, **self._logic(params, check_mode)}
         except ModuleFailure as error:

@@ -78,3 +78,44 @@ def renew_sequence(cursor: Cursor, sequence: str) -> None:
         cursor.execute(
             statement.format(table=table, role=role, sequence=sequence, owner=owner or "NONE")
         )
+
+
+def committed(session: Connection, transaction: int, marker: Optional[int]) -> str:
+    """``committed``, ``aborted`` or ``in progress``: what became of a transaction (txid_current).
+
+    Empty when the server does not know. Before PostgreSQL 10 the row of the run marker that the
+    transaction inserted says so, if it has inserted one.
+    """
+    with session.cursor() as cursor:
+        if version(session) >= 130000:
+            cursor.execute("SELECT pg_xact_status(%s::text::xid8)", (transaction,))
+        elif version(session) >= 100000:
+            cursor.execute("SELECT txid_status(%s)", (transaction,))
+        elif marker is not None:
+            return _marked(cursor, transaction, marker)
+        else:
+            return ""
+        row = cursor.fetchone()
+    return str(row[0] or "") if row else ""
+
+
+def _marked(cursor: Cursor, transaction: int, marker: int) -> str:
+    """``committed``, of a transaction that inserted a row of the run marker.
+
+    While it runs it holds its own id locked, of which pg_locks and xmin have 32 bits.
+    """
+    seen = {"row": marker, "transaction": transaction}
+    for found, query in _OF_MARKER.items():
+        cursor.execute(query, seen)
+        if cursor.fetchone():
+            return found
+    return "aborted"
+
+
+_OF_MARKER = {
+    "in progress": "SELECT 1 FROM pg_locks WHERE locktype = 'transactionid' AND granted"
+    " AND transactionid::text::bigint = %(transaction)s & 4294967295",
+    "aborted": "SELECT 1 WHERE to_regclass('runbook.run_marker') IS NULL",
+    "committed": "SELECT 1 FROM runbook.run_marker WHERE id = %(row)s"
+    " AND xmin::text::bigint = %(transaction)s & 4294967295",
+}

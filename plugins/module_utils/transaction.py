@@ -22,9 +22,22 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence
 
-from . import aws, definition, guard, held, lease, marker, postgres, server, shadow, staged_upload
+from . import (
+    aws,
+    commits,
+    definition,
+    guard,
+    held,
+    journal,
+    lease,
+    marker,
+    postgres,
+    server,
+    shadow,
+    staged_upload,
+)
 from .change import Change, result
-from .errors import InvalidInput, Locked, ModuleFailure, Unreachable
+from .errors import InvalidInput, Locked, ModuleFailure
 
 with suppress(ImportError):  # postgres.connect says what to install
     import psycopg2
@@ -271,6 +284,7 @@ def _check(tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]) 
     if observe:
         observe(tx)
     tx.cursor.connection.rollback()
+    journal.require_writable(tx.params, changes)
     return result(changes, in_place=False, warnings=tx.warnings)
 
 
@@ -365,56 +379,82 @@ def _apply(
 ) -> dict[str, Any]:
     tx.execute("SET LOCAL search_path = {}, pg_temp".format(SEARCH_PATH))
     state = _observe(tx, steps)
+    replaced = marker.current(tx.cursor)
     session.rollback()
-    changes = _completions(state.pending)
+    completed = _completions(state.pending)
     planned = tx.params.get("planned")
     if state.in_place:
-        held.require(planned, changes, tx.database)
-    for marked, uploads in state.pending.items():
-        _complete(session, tx, marked, uploads, steps if state.in_place else None)
+        held.require(planned, completed, tx.database)
+    with journal.begun(tx.params, completed):
+        for marked, uploads in state.pending.items():
+            _complete(session, tx, marked, uploads, steps if state.in_place else None)
     if state.in_place:
-        return result(changes, in_place=True)
+        return result(completed, in_place=True)
 
     tx.execute("SET LOCAL search_path = {}, pg_temp".format(SEARCH_PATH))
     try:
-        changes += _plan_by_executing(session, tx, steps)
-        held.require(planned, changes, tx.database)
+        changes = _plan_by_executing(session, tx, steps)
+        held.require(planned, [*completed, *changes], tx.database)
         staged = staged_upload.stage(tx.s3, tx.uploads) if tx.uploads else []
         row = tx.shared.get("marker")
         if row is not None and staged:
             marker.set_pending(tx.cursor, row, staged)
+        number = commits.number(session)
         if observe:
             observe(tx)
-        _commit(session, tx)
-    except _InDoubt:
+        entry = journal.begun(tx.params, changes, _image(tx, replaced), transaction=number)
+    except BaseException:
+        _undone(session, tx)
+        raise
+    with entry:
+        answered = _commit(session, tx, number)
+        if staged:
+            _complete_after(session if answered else None, tx, staged, steps)
+    return result([*completed, *changes], in_place=False, warnings=tx.warnings)
+
+
+def _image(tx: Transaction, replaced: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
+    """The run that was in place, and the backup that holds its tables."""
+    backup = tx.params.get("backup") or {}
+    named = {name: backup.get(name) for name in ("backup_id", "bucket", "prefix")}
+    return {"kind": "database", "run": replaced, "backup": named if backup else None}
+
+
+def _undone(session: Connection, tx: Transaction) -> None:
+    """Roll back, and take back the uploads that were staged for the commit."""
+    with suppress(psycopg2.Error):
+        session.rollback()
+    staged_upload.abort(tx.uploads, lambda: tx.s3)
+
+
+def _commit(session: Connection, tx: Transaction, transaction: int) -> bool:
+    """Commit; whether the session goes on. In doubt the staged uploads stay for the next run."""
+    try:
+        return commits.commit(session, tx.params, transaction, tx.shared.get("marker"))
+    except commits.InDoubt:
         raise
     except BaseException:
-        with suppress(psycopg2.Error):
-            session.rollback()
-        staged_upload.abort(tx.uploads, lambda: tx.s3)
+        _undone(session, tx)
         raise
-    if staged:
+
+
+def _complete_after(
+    session: Optional[Connection],
+    tx: Transaction,
+    staged: Sequence[staged_upload.Staged],
+    steps: Sequence[Step],
+) -> None:
+    """Complete the uploads of this transaction, on another session when its own was lost (None)."""
+    row = tx.shared.get("marker")
+    if session is not None:
         _complete(session, tx, row, staged, steps)
-    return result(changes, in_place=False, warnings=tx.warnings)
-
-
-class _InDoubt(Unreachable):
-    """The connection was lost during the commit: it may have happened or not."""
-
-
-def _commit(session: Connection, tx: Transaction) -> None:
-    """Commit. When no answer comes the staged uploads must stay: the next run decides on them."""
-    try:
-        session.commit()
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        if not session.closed:
-            raise
-        raise _InDoubt(
-            "{}: {}; the connection was lost during the commit, and only the server knows whether "
-            "it happened; run it again, which does what is still to do".format(
-                tx.database, " ".join(str(error).split())
-            )
-        ) from error
+        return
+    with postgres.connect(tx.params) as other, other.cursor() as cursor:
+        _settle(other, cursor)
+        _exclude_others(other, cursor, tx.params)
+        again = Transaction(cursor, tx.params, check=False)
+        _complete(other, again, row, staged, steps)
+        tx.warnings += again.warnings
 
 
 def _run_steps(tx: Transaction, steps: Sequence[Step]) -> List[Change]:

@@ -25,6 +25,7 @@ from ansible_collections.labeller.runbook.plugins.plugin_utils import (
     checked,
     following,
     in_process,
+    journaled,
     planned,
 )
 
@@ -63,6 +64,7 @@ class ActionModule(ActionBase):
         are the task's: ``inventory_hostname`` and the task's name say which step this is.
         """
         arguments = dict(self._task.args)
+        arguments.setdefault("journal", self._journal(variables))
         if not self._task.check_mode:
             path, uuid = self._task.get_path(), self._task._uuid
             changes = planned.of_task(path, uuid, variables)
@@ -75,6 +77,16 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             arguments.update(checked.options(host, self._name, arguments))
         return arguments
+
+    def _journal(self, variables: Dict[str, Any]) -> Dict[str, Any]:
+        """What the target's journal says of this step."""
+        return {
+            **journaled.of_run(),
+            "task": self._task.name or self._task.action,
+            "host": str(variables.get("inventory_hostname", "")),
+            "module": self._name,
+            "folder": self._templar.template(variables.get("journal_folder", "")),
+        }
 
     def _execute(
         self, arguments: Dict[str, Any], variables: Dict[str, Any], *, wrap_async: bool = False

@@ -129,7 +129,8 @@ def instances(
         reached.run("tar", "-C", str(home), "--no-same-owner", "-x", input=archive)
         old = crontab.read_text().replace(str(labeller), str(home))
         reached.run("crontab", "-", input=old.encode())
-        remote = {**reached.host_variables(), "labeller_home": str(home), "crontab_file": ""}
+        remote = {**reached.host_variables(), "labeller_home": str(home), "crontab_file": "",
+                  "journal_folder": ""}  # fmt: skip
         write({"labeller0": {**remote, "db_name": copy}, "labeller3": remote})
         yield Instances(
             tmp_path,

@@ -39,7 +39,8 @@ def inventory(remote: sshd.Target, sandbox: Sandbox, tmp_path: Path) -> Path:
     folder = tmp_path / "inventory"
     shutil.copytree(PROJECT / "inventories" / "sandbox" / "group_vars", folder / "group_vars")
     home = remote.home / "labeller"
-    variables = {**remote.host_variables(), "labeller_home": str(home), "crontab_file": ""}
+    variables = {**remote.host_variables(), "labeller_home": str(home), "crontab_file": "",
+                 "journal_folder": ""}  # fmt: skip
     (folder / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"labeller9": variables}}}))
     labeller = Path(sandbox.status()["labeller_home"])
     archive = subprocess.run(
@@ -63,6 +64,11 @@ def test_regular_over_ssh(sandbox: Sandbox, remote: sshd.Target, inventory: Path
     assert f"{remote.home}/labeller/common/daemonNanny.sh" in crontab
     assert "learner:" in remote.run("cat", f"{remote.home}/labeller/common/config.yaml")
     assert sandbox.query("SELECT count(*) FROM incoming_names WHERE NOT processed") == [(100,)]
+    journal = f"{remote.home}/.local/state/runbook/journal"
+    assert remote.run("stat", "-c", "%a %U", journal) == f"700 {remote.user}\n"
+    told = sandbox.run("history", "-i", str(inventory)).stdout
+    assert f"labeller9: journal {journal}\n" in told
+    assert "regular.yml  done" in told
     second = sandbox.run("apply", "regular.yml", "-i", str(inventory), "--yes")
     assert "changed=0" in second.stdout
     assert remote.run("crontab", "-l") == crontab
@@ -90,6 +96,7 @@ def test_progress_of_a_module_that_runs_as_another_user(
         "ansible_become": True,
         "ansible_become_user": remote.user,
         "ansible_become_method": "su",
+        "journal_folder": "",
         "ansible_python_interpreter": str(remote.python),
     }
     (inventory / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"labeller9": variables}}}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import subprocess
@@ -17,14 +18,16 @@ import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import (
     errors,
     fingerprint,
+    journal_read,
     overlay,
     proof,
 )
 from ansible_collections.labeller.runbook.plugins.module_utils import postgres as postgres_module
+from ansible_collections.labeller.runbook.plugins.module_utils import server as versions
 from ansible_collections.labeller.runbook.plugins.module_utils.backup import load, make, restore
 from backup_support import HASH64, ROWS, parameters
 from labeller_support import Labeller, Template, admin, copied, filled
-from relay import relay
+from relay import Relay, relay
 from waiting import until
 
 from runbook.sandbox import postgres
@@ -302,7 +305,10 @@ def test_no_connection_is_left(labeller: Labeller) -> None:
 def test_the_server_stops_before_the_commit(own: Labeller, server: postgres.PostgresServer) -> None:
     before = support.state(own)
     with pytest.raises(errors.Unreachable, match=r"labeller_\d+@127.0.0.1:\d+.* during the commit"):
-        support.apply(own, *support.regular(), observe=lambda _: server.stop("immediate"))
+        support.apply(
+            own, *support.regular(), connect_timeout=1,
+            observe=lambda _: server.stop("immediate"),
+        )  # fmt: skip
     with pytest.raises(errors.Unreachable, match="is PostgreSQL running"):
         support.apply(own, *support.regular())
     server.start()
@@ -346,8 +352,10 @@ def test_the_server_is_restarted_during_a_dump_and_a_load(
 
 
 @pytest.mark.parametrize("lost", ["request", "answer"])
-def test_the_connection_is_cut_during_the_commit(labeller: Labeller, lost: str) -> None:
-    """Whether the commit happened cannot be known from here; the next run finds out."""
+def test_the_connection_is_cut_during_the_commit(
+    labeller: Labeller, tmp_path: Path, lost: str
+) -> None:
+    """The server cannot be asked whether the commit happened; the next run finds out."""
     before = support.state(labeller)
     port, never, answered = labeller.login["login_port"], 1_000_000, lost == "answer"
     with (
@@ -355,10 +363,11 @@ def test_the_connection_is_cut_during_the_commit(labeller: Labeller, lost: str) 
         pytest.raises(errors.Unreachable, match="lost during the commit, and only the server"),
     ):
         support.apply(
-            labeller, *support.regular(), login_port=cut.port,
-            observe=lambda _: setattr(cut, "left", 1),
+            labeller, *support.regular(), login_port=cut.port, connect_timeout=1,
+            observe=lambda _: setattr(cut, "left", 1), **journaled(tmp_path),
         )  # fmt: skip
     assert cut.reached.is_set()
+    assert outcomes(tmp_path) == ["unknown"]
     if lost == "request":
         assert support.state(labeller) == before
         finishes(labeller)
@@ -368,6 +377,81 @@ def test_the_connection_is_cut_during_the_commit(labeller: Labeller, lost: str) 
     assert support.apply(labeller, *support.regular())["in_place"]
     assert labeller.keys() >= WRITTEN
     assert support.uploads(labeller) == []
+
+
+#: 13 and later have pg_xact_status, 10 to 12 txid_status, older ones only the marker's row.
+@pytest.mark.parametrize("version", [180000, 120000, 90400])
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_the_server_is_asked_what_became_of_a_commit(
+    labeller: Labeller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str, version: int
+) -> None:
+    monkeypatch.setattr(versions, "assumed", version)
+    before = support.state(labeller)
+    with cut_once(labeller, answered=lost == "answer") as cut:
+
+        def run() -> dict[str, Any]:
+            return support.apply(
+                labeller, *support.regular(), login_port=cut.port,
+                observe=lambda _: setattr(cut, "left", 1), **journaled(tmp_path),
+            )  # fmt: skip
+
+        if lost == "answer":
+            assert run()["changed"]
+            assert outcomes(tmp_path) == ["done"]
+            assert labeller.sql("SELECT run_id FROM runbook.run_marker") == [(91,)]
+            assert labeller.keys() >= WRITTEN
+            assert support.uploads(labeller) == []
+            return
+        with pytest.raises(errors.Unreachable, match="says that the transaction was rolled"):
+            run()
+    assert outcomes(tmp_path) == ["failed"]
+    assert support.state(labeller) == before
+    assert support.uploads(labeller) == []
+    finishes(labeller)
+
+
+def test_a_restore_whose_answer_is_lost(
+    labeller: Labeller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = parameters(labeller.login, labeller.aws, labeller.bucket, tables=["scenes_data"])
+    make.present(params, False)
+    rows = labeller.sql("SELECT * FROM scenes_data ORDER BY 1, 2, 3")
+    labeller.sql("DELETE FROM scenes_data")
+    commit = restore.commits.commit
+    with cut_once(labeller, answered=True) as cut:
+
+        def losing(*arguments: Any) -> bool:
+            cut.left = 1
+            return bool(commit(*arguments))
+
+        monkeypatch.setattr(restore.commits, "commit", losing)
+        restored = {**params, **journaled(tmp_path), "login_port": cut.port}
+        assert restore.restored(restored, False)["changed"]
+        assert cut.reached.is_set()
+    assert outcomes(tmp_path) == ["done"]
+    assert labeller.sql("SELECT * FROM scenes_data ORDER BY 1, 2, 3") == rows
+
+
+@contextlib.contextmanager
+def cut_once(labeller: Labeller, *, answered: bool) -> Iterator[Relay]:
+    """A relay that is cut when its ``left`` is set to 1; connections made later pass."""
+    port = labeller.login["login_port"]
+    with relay(
+        "127.0.0.1", port, b".+", 1_000_000, answered=answered, closing=True, reopens=True
+    ) as cut:
+        yield cut
+
+
+def journaled(folder: Path) -> dict[str, Any]:
+    """The option ``journal``, with its folder here."""
+    return {"journal": {"run": "20260114T093012-3f9a1c", "folder": str(folder / "journal")}}
+
+
+def outcomes(folder: Path) -> list[str]:
+    """The outcomes of the steps in that journal."""
+    told = journal_read.report(str(folder / "journal"), "20260114T093012-3f9a1c")
+    assert all(step["transaction"] > 0 for step in told["steps"])
+    return [step["outcome"] for step in told["steps"]]
 
 
 @pytest.mark.parametrize("run", [support.check, support.apply])

@@ -18,13 +18,21 @@ class Relay(socketserver.ThreadingTCPServer):
 
     What completed it is not handed on; with ``answered`` it is, the server carries it out, and its
     answer is what never arrives. From then on nothing passes, on any connection; with ``closing``
-    they are closed.
+    they are closed. ``reopens``: connections that are made later pass.
     """
 
     daemon_threads = True
 
     def __init__(
-        self, host: str, port: int, pattern: bytes, nth: int, *, answered: bool, closing: bool
+        self,
+        host: str,
+        port: int,
+        pattern: bytes,
+        nth: int,
+        *,
+        answered: bool,
+        closing: bool,
+        reopens: bool,
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = (host, port)
@@ -33,6 +41,7 @@ class Relay(socketserver.ThreadingTCPServer):
         self.left = nth
         self.answered = answered
         self.closing = closing
+        self.reopens = reopens
         self.cut = threading.Event()
         self.reached = threading.Event()
         self.lock = threading.Lock()
@@ -50,6 +59,7 @@ class _Handler(socketserver.BaseRequestHandler):
     server: Relay
 
     def handle(self) -> None:
+        self._later = self.server.reopens and self.server.cut.is_set()
         with socket.create_connection(self.server.upstream) as upstream:
             for each in (self.request, upstream):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -62,7 +72,7 @@ class _Handler(socketserver.BaseRequestHandler):
             answers.join()
 
     def _requests(self, upstream: socket.socket) -> None:
-        sent, through = bytearray(), False
+        sent, through = bytearray(), self._later
         while data := self.request.recv(1 << 16):
             if not self.server.cut.is_set():
                 sent += data
@@ -80,7 +90,7 @@ class _Handler(socketserver.BaseRequestHandler):
     def _answers(self, upstream: socket.socket) -> None:
         with suppress(OSError):
             while data := upstream.recv(1 << 16):
-                if self.server.cut.is_set():
+                if self.server.cut.is_set() and not self._later:
                     self.server.reached.set()
                     if self.server.closing:
                         break
@@ -98,9 +108,10 @@ def relay(
     *,
     answered: bool = False,
     closing: bool = False,
+    reopens: bool = False,
 ) -> Iterator[Relay]:
     """A relay before ``host`` and ``port``."""
-    server = Relay(host, port, pattern, nth, answered=answered, closing=closing)
+    server = Relay(host, port, pattern, nth, answered=answered, closing=closing, reopens=reopens)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

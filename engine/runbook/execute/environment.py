@@ -155,7 +155,7 @@ def environment(
     Of Ansible's settings only those ``chosen`` here and ``KEPT`` remain, and none of the names
     that ansible-runner's callback takes for a job of AWX.
     """
-    user = os.environ.get("USER") or os.getuid()
+    operator = f"{os.environ.get('USER') or os.getuid()}@{os.uname().nodename}"
     secret = schemas.secret_names()
     kept = {
         name: value
@@ -166,7 +166,8 @@ def environment(
         **kept,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
         "RUNBOOK_HOME": str(home()),
-        "RUNBOOK_HOLDER": f"{user}@{os.uname().nodename}, process {os.getpid()}",
+        "RUNBOOK_HOLDER": f"{operator}, process {os.getpid()}",
+        "RUNBOOK_OPERATOR": operator,
         "RUNBOOK_PROCESS": process_name(os.getpid()),
         "RUNBOOK_CHANNEL": str(folder / "channel"),
         "RUNBOOK_SECRET_NAMES": json.dumps(sorted(secret)),

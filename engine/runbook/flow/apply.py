@@ -334,4 +334,5 @@ class _Apply:
             start_at_task=options.start_at_task,
             strategy=options.strategy,
             local=source.inventory.local,
+            run_id=self._run_id,
         )

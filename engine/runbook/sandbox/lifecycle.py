@@ -121,6 +121,7 @@ def reset(say: Say = say_aloud, seed: int | None = None, aois: Path | None = Non
         from runbook.sandbox import cloud
 
         home.state.unlink()
+        shutil.rmtree(home.journal, ignore_errors=True)
         cloud.forget(state.endpoint_url)
         return _fill(home, _placed(state, cloud.make_network(state.endpoint_url, INSTANCE)))
 

@@ -71,6 +71,11 @@ class Home:
         return self.path / "crontab"
 
     @property
+    def journal(self) -> Path:
+        """The target's journal (``journal_folder`` of the packaged inventory)."""
+        return self.path / "journal"
+
+    @property
     def faults(self) -> Path:
         """Names of the faults that the next clusters meet, one for each."""
         return self.run / "faults"

@@ -27,7 +27,7 @@ from typing import (
     Tuple,
 )
 
-from .. import change, fingerprint, lease, marker, progress
+from .. import change, fingerprint, journal, lease, marker, progress
 from ..errors import InvalidInput, ModuleFailure
 from ..fingerprint import Column, Fingerprint
 from ..s3 import Bucket, Sender, Writer
@@ -131,13 +131,24 @@ def _present(
                 damage = verification.problems(params, bucket, newest, params["verify"])
                 if not damage:
                     return _result(newest, newest, bucket, root, damage)
+        intended = [_intended(params, bucket, root)]
         if planned:
+            journal.require_writable(params, intended)
             return _result(newest, run.manifest(manifests.PLANNED, []), bucket, root, damage)
         others = store.ids(bucket, root)
         owner = manifests.identity(params)
-        store.remove(bucket, store.leftovers(bucket, root, owner, store.utc_now()))
-        made = run.make(manifests.new_id(store.utc_now(), owner, others), newest is None)
+        with journal.begun(params, intended) as entry:
+            store.remove(bucket, store.leftovers(bucket, root, owner, store.utc_now()))
+            made = run.make(manifests.new_id(store.utc_now(), owner, others), newest is None)
+            entry.facts["backup_id"] = made["backup_id"]
     return _result(newest, made, bucket, root, damage)
+
+
+def _intended(params: Mapping[str, Any], bucket: Bucket, root: str) -> change.Change:
+    """What the target's journal says beforehand: rows are read and copied in one pass."""
+    tables = len(params["tables"])
+    text = "a backup of {} tables\n".format(tables)
+    return change.Change(bucket.url(root), "back up", "", text, {"tables": tables})
 
 
 def _result(

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any, ContextManager, Dict, Iterable, List, Mapping, Optional
 
-from .. import change, postgres
+from .. import change, journal, postgres
 from ..errors import InvalidInput, Refused
 from ..s3 import Bucket
 from . import manifest as manifests
@@ -43,19 +43,22 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
         else:
             kept = retained(backups, params["keep"], params["keep_days"], guarded, store.utc_now())
         removed = [backup_id for backup_id in backups if backup_id not in kept]
-        if not check_mode:
-            for backup_id in removed:
-                remove(bucket, root, backup_id)
-    changes = [
-        change.Change(
-            resource=bucket.url(store.prefix_of(root, backup_id)),
-            action="remove",
-            before="backup\n",
-            after="",
-            counts={"backups": 1},
-        )
-        for backup_id in removed
-    ]
+        changes = [
+            change.Change(
+                resource=bucket.url(store.prefix_of(root, backup_id)),
+                action="remove",
+                before="backup\n",
+                after="",
+                counts={"backups": 1},
+            )
+            for backup_id in removed
+        ]
+        if check_mode:
+            journal.require_writable(params, changes)
+        else:
+            with journal.begun(params, changes):
+                for backup_id in removed:
+                    remove(bucket, root, backup_id)
     return change.result(changes, removed=removed, kept=kept)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
-from .. import change, guard, lease, postgres
+from .. import change, commits, guard, journal, lease, marker, postgres
 from ..errors import InvalidInput
 from ..s3 import Bucket
 from . import manifest as manifests
@@ -59,14 +59,19 @@ def _restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
             fit.check_constraints()
             fit.check_references()
             fit.check_run(staged=True)
+            journal.require_writable(params, found.changes())
         elif found.in_place:
             fit.check_run(staged=False)
         else:
             swap = Swap(found)
             swap.apply()
             fit.check_run(staged=False)
-            swap.mark()
-            session.commit()
+            replaced = marker.current(snapshot.cursor)
+            marked = swap.mark()
+            number = commits.number(session)
+            image = {"kind": "restore", "run": replaced}
+            with journal.begun(params, found.changes(), image, transaction=number):
+                commits.commit(session, params, number, marked)
     return change.result(
         found.changes(),
         backup_id=origin.backup_id,

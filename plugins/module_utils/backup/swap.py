@@ -18,6 +18,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import (
     TYPE_CHECKING,
+    Optional,
     Sequence,
 )
 
@@ -72,12 +73,15 @@ class Swap:
             for live, wanted in self.found.sequences[target.name]:
                 self._set_sequence(live, wanted)
 
-    def mark(self) -> None:
-        """Say in the run marker which run the tables are now; nothing is committed here."""
+    def mark(self) -> Optional[int]:
+        """Say in the run marker which run the tables are now; its row, None when it says so.
+
+        Nothing is committed here.
+        """
         if self.found.run is self.found.marked or self.found.run is None:
-            return
+            return None
         marker.create(self.cursor)
-        marker.insert(
+        return marker.insert(
             self.cursor,
             self.found.run,
             backup_id=self.found.origin.backup_id,
