@@ -33,6 +33,8 @@ COMMANDS = {
     "drift": ("runbook.commands.drift:drift", "What on a target is not as a playbook says."),
     "lock": ("runbook.commands.lock:lock", "Hold a target: every apply is refused."),
     "unlock": ("runbook.commands.lock:unlock", "Give a target back, or take it from its holder."),
+    "history": ("runbook.commands.history:history", "Which runs changed a target, and how."),
+    "report": ("runbook.commands.report:report", "What one run changed, step by step."),
     "backups": ("runbook.commands.backups:group", "A target's backups: list, verify, show, prune."),
     "init": ("runbook.commands.init:init", "Make an operations repository."),
     "comment": ("runbook.commands.comment:comment", "Reports as comments of a pull request."),

@@ -131,7 +131,7 @@ def unfinished(path: str) -> bool:
 
 
 def row(run: Run) -> Dict[str, Any]:
-    """What a list of runs says of one."""
+    """A run as a list of runs has it."""
     first, last = run.steps[0], run.steps[-1]
     return {
         "run": run.run,

@@ -79,7 +79,7 @@ class ActionModule(ActionBase):
         return arguments
 
     def _journal(self, variables: Dict[str, Any]) -> Dict[str, Any]:
-        """What the target's journal says of this step."""
+        """Run and step, as the target's journal names them."""
         return {
             **journaled.of_run(),
             "task": self._task.name or self._task.action,

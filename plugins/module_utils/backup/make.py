@@ -145,7 +145,7 @@ def _present(
 
 
 def _intended(params: Mapping[str, Any], bucket: Bucket, root: str) -> change.Change:
-    """What the target's journal says beforehand: rows are read and copied in one pass."""
+    """The change as the target's journal says it beforehand: rows are read in the copying."""
     tables = len(params["tables"])
     text = "a backup of {} tables\n".format(tables)
     return change.Change(bucket.url(root), "back up", "", text, {"tables": tables})

@@ -1,0 +1,115 @@
+"""``runbook history``: what changed a target, from the target's own journal.
+
+Read only. The rows are the module ``journal_info``'s, so they are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runbook.commands.options import SETTINGS, query_options
+from runbook.errors import ExitCode
+from runbook.events.render import text
+from runbook.flow import query
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+COLUMNS = ("run", "when (UTC)", "operator", "playbook", "outcome", "what changed")
+#: Runs that are listed unless ``--last`` says otherwise.
+LAST = 20
+#: Characters of what changed.
+WIDTH = 100
+
+
+@click.command("history", context_settings=SETTINGS)
+@click.option(
+    "--since", default="", metavar="DATE", help="Since 2026-01-14, or 2026-01-14T09:30 in UTC."
+)
+@click.option(
+    "--operator", default="", metavar="NAME", help="Of this operator, or part of the name."
+)
+@click.option("--playbook", default="", metavar="NAME", help="Of this playbook.")
+@click.option("--last", default=LAST, show_default=True, type=click.IntRange(0), metavar="N",
+              help="At most so many runs; 0 is all.")  # fmt: skip
+@query_options
+def history(**options: Any) -> int:
+    """Which runs changed a target, from the target's own journal: the newest first."""
+    filters = {name: options[name] for name in ("since", "operator", "playbook")}
+    answers = ask(options, limit=options["last"], **filters)
+    if options["as_json"]:
+        hosts = {host: answer["runs"] for host, answer in answers.items()}
+        click.echo(json.dumps({"hosts": hosts}))
+        return ExitCode.OK
+    for host, answer in answers.items():
+        click.echo("\n".join(lines(host, answer)))
+    return ExitCode.OK
+
+
+def ask(options: Mapping[str, Any], **filters: Any) -> dict[str, Any]:
+    """The runs of each host's journal that the filters of ``journal_info`` leave."""
+    given = {"run": "", "since": "", "operator": "", "playbook": "", "limit": 0, **filters}
+    return query.ask("history", options, {"history": given})
+
+
+def lines(host: str, answer: Mapping[str, Any]) -> list[str]:
+    """A host's runs as a table."""
+    runs = answer["runs"]
+    if not runs:
+        return [f"{host}: no such run in the journal {answer['folder']}"]
+    rows = [COLUMNS, *map(_cells, runs)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        f"{host}: journal {answer['folder']}",
+        *(
+            "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ),
+    ]
+
+
+def _cells(run: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        run["run"],
+        moment(run["at"]),
+        run["operator"],
+        run["playbook"],
+        run["outcome"],
+        words(run),
+    )
+
+
+def moment(at: str) -> str:
+    """A time of the journal, ``2026-01-14 09:30``."""
+    return at[:16].replace("T", " ")
+
+
+def words(run: Mapping[str, Any]) -> str:
+    """A run in a line: how it went wrong first, then rows in all, then its steps."""
+    said = [problem(step) for step in run["steps"] if step["outcome"] != "done"]
+    if run["outcome"] == "stopped":
+        said.append(f"ended after {run['steps'][-1]['task']!r}")
+    rows = text.counts(totals(run["steps"]))
+    said += [rows] if rows else []
+    said.append(", ".join(step["task"] for step in run["steps"]))
+    return text.one_line("; ".join(said), WIDTH)
+
+
+def problem(step: Mapping[str, Any]) -> str:
+    """How a step went wrong, without its message."""
+    return {"failed": f"failed: {step['task']!r}"}.get(
+        step["outcome"], f"it is not known how {step['task']!r} ended"
+    )
+
+
+def totals(steps: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The rows that steps inserted, deleted and changed."""
+    found: Counter[str] = Counter()
+    for step in steps:
+        for resource in step["resources"] if step["outcome"] == "done" else ():
+            found.update({k: n for k, n in resource["counts"].items() if k.startswith("rows_")})
+    return dict(sorted(found.items()))

@@ -1,0 +1,120 @@
+"""``runbook report``: what one run changed on a target, from the target's own journal."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runbook.commands.history import ask, moment
+from runbook.commands.options import SETTINGS, query_options
+from runbook.errors import ExitCode
+from runbook.events.render import text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+#: Lines of one difference.
+SHOWN = 60
+
+
+@click.command("report", context_settings=SETTINGS)
+@click.argument("run")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown"]),
+    default="text",
+    show_default=True,
+    help="How it is written.",
+)
+@query_options
+def report(run: str, *, form: str, **options: Any) -> int:
+    """The changes of RUN on a target, step by step; `runbook history` lists the runs.
+
+    RUN may be the beginning of its id, or newest.
+    """
+    answers = ask(options, run=run)
+    if options["as_json"]:
+        click.echo(json.dumps({"hosts": {host: a["runs"][0] for host, a in answers.items()}}))
+        return ExitCode.OK
+    written = {"text": plain, "markdown": markdown}[form]
+    for host, answer in answers.items():
+        click.echo("\n".join(written(host, answer["runs"][0])))
+    return ExitCode.OK
+
+
+def plain(host: str, run: Mapping[str, Any]) -> list[str]:
+    """A run for the terminal and for files."""
+    told = [f"{run['run']} on {host}: {run['outcome']}", *(f"  {line}" for line in _about(run))]
+    for step in run["steps"]:
+        told.append(f"{_headline(step)}: {step['outcome']}")
+        told += [f"  {line}" for line in _notes(step)]
+        for change in text.real(step["changes"]):
+            told.append(f"  {text.item(change)}")
+            told += [f"    {line}" for line in _difference(change)]
+    return told
+
+
+def markdown(host: str, run: Mapping[str, Any]) -> list[str]:
+    """A run for an issue or a pull request."""
+    told = [f"## Run {run['run']} on {host}: {run['outcome']}", ""]
+    told += [f"- {_escaped(line)}" for line in _about(run)]
+    for step in run["steps"]:
+        told += ["", f"### {_escaped(_headline(step))}: {step['outcome']}", ""]
+        told += [f"- {_escaped(line)}" for line in _notes(step)]
+        for change in text.real(step["changes"]):
+            told.append(f"- {_escaped(text.item(change))}")
+            difference = _difference(change)
+            if difference:
+                fence = "`" * max(3, 1 + max(map(_ticks, difference)))
+                told += [
+                    "",
+                    f"  {fence}diff",
+                    *(f"  {line}" for line in difference),
+                    f"  {fence}",
+                    "",
+                ]
+    return told
+
+
+def _about(run: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{run['playbook'] or 'no playbook'}, by {run['operator']}"
+    yield f"{moment(run['at'])} to {moment(run['until'])} UTC"
+    if run["outcome"] == "stopped":
+        yield "it has not given its lease back: it was cut off after its last step"
+    if run["torn_lines"]:
+        lines = text.number(run["torn_lines"], "line")
+        yield f"{lines} of its journal cannot be read: a process was killed while it wrote"
+
+
+def _headline(step: Mapping[str, Any]) -> str:
+    return f"{step['task']} ({step['module']} on {step['host']}, {step['at'][11:19]})"
+
+
+def _notes(step: Mapping[str, Any]) -> Iterator[str]:
+    if step.get("message"):
+        yield text.one_line(step["message"], 2000)
+    if step["outcome"] in ("unfinished", "unknown"):
+        yield "it is not known how it ended; the next run of the same playbook finds out"
+    if step.get("backup_id"):
+        yield f"backup {step['backup_id']}"
+    if step.get("transaction"):
+        yield f"transaction {step['transaction']} of the database"
+
+
+def _difference(change: Mapping[str, Any]) -> list[str]:
+    """Before and after, as lines of a unified diff without its headers."""
+    lines = text.diff_lines(change)[2:]
+    more = len(lines) - SHOWN
+    return lines if more <= 0 else [*lines[:SHOWN], f"... and {text.number(more, 'line')} more"]
+
+
+def _escaped(line: str) -> str:
+    return "".join(f"\\{each}" if each in r"\`*_[]<>|#" else each for each in line)
+
+
+def _ticks(line: str) -> int:
+    """The longest row of backticks."""
+    return max(map(len, "".join(c if c == "`" else " " for c in line).split()), default=0)

@@ -1,0 +1,90 @@
+"""The runs of a journal as ``runbook history`` and ``runbook report`` show them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.labeller.runbook.plugins.module_utils import journal, journal_read
+from ansible_collections.labeller.runbook.plugins.module_utils.change import Change
+from ansible_collections.labeller.runbook.plugins.module_utils.errors import Refused
+
+from runbook.commands import history, report
+from runbook.load import schemas
+
+RUN = "20260114T093012-3f9a1c"
+TABLE = Change("hit_data", "delete", "7 rows\n", "0 rows\n", {"rows_deleted": 7})
+CRONTAB = Change("crontab of mapper", "write", "# `old` line\n", "")
+
+
+def params(folder: Path, task: str, **more: Any) -> dict[str, Any]:
+    about = {"operator": "olli@laptop", "playbook": "regular.yml", "host": "labeller3"}
+    return {
+        "journal": {"run": RUN, "folder": str(folder), "module": "shelf", "task": task, **about},
+        **more,
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One run: a step that is done, a backup, a step that failed, one that was killed."""
+    with journal.begun(params(tmp_path, "Remove the crontab"), [CRONTAB]):
+        pass
+    with journal.begun(params(tmp_path, "Reset"), [TABLE], transaction=766) as entry:
+        entry.facts["backup_id"] = "b1"
+    with pytest.raises(Refused), journal.begun(params(tmp_path, "Refuse"), [TABLE]):
+        raise Refused("a row | is not\nin the backup")
+    journal.begun(params(tmp_path, "Killed"), [TABLE])
+    return tmp_path
+
+
+def test_the_list_says_first_what_went_wrong(folder: Path) -> None:
+    runs = journal_read.history(str(folder))
+    answer = {"runs": runs, "folder": "/j"}
+    where, header, line = history.lines("labeller3", answer)
+    assert where == "labeller3: journal /j"
+    assert [header.split()[0], line.split()[0]] == ["run", RUN]
+    assert line.endswith(
+        "unfinished  failed: 'Refuse'; it is not known how 'Killed' ended; 7 rows deleted; "
+        "Remove the crontab, Reset, Re…"
+    )
+    assert history.lines("h", {"runs": [], "folder": "/j"}) == ["h: no such run in the journal /j"]
+    schemas.validator("history").validate({"hosts": {"labeller3": runs}})
+
+
+def test_a_run_that_was_cut_off_says_after_which_step(tmp_path: Path) -> None:
+    with journal.begun(params(tmp_path, "Remove the crontab", lease=3), [CRONTAB]):
+        pass
+    (run,) = journal_read.history(str(tmp_path))
+    assert history.words(run) == "ended after 'Remove the crontab'; Remove the crontab"
+    told = "\n".join(report.plain("h", journal_read.report(str(tmp_path), RUN)))
+    assert "it was cut off after its last step" in told
+
+
+def test_the_report_has_each_step_with_its_changes(folder: Path) -> None:
+    run = journal_read.report(str(folder), RUN)
+    schemas.validator("history").validate({"hosts": {"labeller3": json.loads(json.dumps(run))}})
+    told = "\n".join(report.plain("labeller3", run))
+    assert told.startswith(f"{RUN} on labeller3: unfinished\n  regular.yml, by olli@laptop\n")
+    for part in (
+        "Remove the crontab (shelf on labeller3, ", "    -# `old` line\n", "  backup b1\n",
+        "  transaction 766 of the database\n", "  a row | is not in the backup\n",
+        "  hit_data: 7 rows deleted\n    @@ -1 +1 @@\n    -7 rows\n    +0 rows",
+        "  it is not known how it ended; the next run of the same playbook finds out\n",
+    ):  # fmt: skip
+        assert part in told
+
+
+def test_markdown_keeps_what_the_target_says_as_it_is(folder: Path) -> None:
+    told = "\n".join(report.markdown("labeller3", journal_read.report(str(folder), RUN)))
+    assert told.startswith(
+        f"## Run {RUN} on labeller3: unfinished\n\n- regular.yml, by olli@laptop\n"
+    )
+    assert "- a row \\| is not in the backup\n" in told
+    assert "  ```diff\n  @@ -1 +0,0 @@\n  -# `old` line\n  ```\n" in told
+    fenced = Change("crontab", "write", "```\n", "")
+    run = journal_read.report(str(folder), RUN)
+    run["steps"][0]["changes"] = [{**fenced.plan(), "before": "```\n", "after": ""}]
+    assert "  ````diff\n" in "\n".join(report.markdown("labeller3", run))
