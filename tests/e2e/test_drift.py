@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from command_line import Sandbox
+from waiting import until
 
 from runbook.load import schemas
 
@@ -23,6 +24,14 @@ def drift(sandbox: Sandbox, *arguments: str, exit_code: int = 2) -> dict[str, An
     found: dict[str, Any] = json.loads(sandbox.run(*call, "--json", exit_code=exit_code).stdout)
     schemas.validator("drift").validate(found)
     return found
+
+
+def runs_still(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 def test_what_was_changed_by_hand(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -46,6 +55,7 @@ def test_what_was_changed_by_hand(sandbox: Sandbox, tmp_path: Path) -> None:
     crontab.write_text("".join(line for line in lines if "create_hit_daemon" not in line))
     notifier = int((home / "log/worker_notification_daemon.pid").read_text())
     os.kill(notifier, signal.SIGKILL)
+    until(lambda: not runs_still(notifier))
     config = home / "common/config.yaml"
     config.write_text(config.read_text().replace("aoiid: 1", "aoiid: 2"))
     s3, bucket = sandbox.s3(), status["bucket"]
