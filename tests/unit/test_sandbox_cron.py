@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from waiting import until
 
-from runbook.sandbox import cron
+from runbook import processes
+from runbook.sandbox import checkout, cron
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,3 +90,30 @@ def test_new_entries_run_at_once_and_then_by_schedule(tmp_path: Path) -> None:
         process.wait()
     assert out.read_text() == "abb"
     assert (tmp_path / "log").read_text() == ""
+
+
+def test_a_nanny_starts_a_daemon_once_also_without_ps(tmp_path: Path) -> None:
+    """A Debian without procps has none."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("basename", "cat", "date", "dirname", "env", "nohup", "readlink", "sleep"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    (tools / "python3").symlink_to(sys.executable)
+    common = tmp_path / "labeller" / "common"
+    shutil.copytree(checkout.FILES / "common", common)
+    (tmp_path / "labeller" / "log").mkdir()
+    script = common / "create_hit_daemon.py"
+    shutil.copy(checkout.FILES / "daemon.py", script)
+    script.chmod(0o755)
+
+    def running() -> list[int]:
+        return [pid for pid, arguments in processes.commands() if str(script) in arguments]
+
+    try:
+        for _ in range(2):
+            nanny = ["/bin/bash", common / "daemonNanny.sh", script]
+            subprocess.run(nanny, env={"PATH": str(tools)}, check=True)
+            assert len(running()) == 1
+    finally:
+        script.unlink()  # which ends it
+        until(lambda: not running())
