@@ -96,7 +96,7 @@ class Instances:
 
 @pytest.fixture(params=["local", "ssh"])
 def instances(
-    request: pytest.FixtureRequest, sandbox: Sandbox, copy: str, tmp_path: Path, worker_id: str
+    request: pytest.FixtureRequest, sandbox: Sandbox, copy: str, tmp_path: Path
 ) -> Iterator[Instances]:
     """labeller0 and labeller3: on this machine, or as another user behind sshd."""
 
@@ -120,7 +120,7 @@ def instances(
         return
     if missing := sshd.missing():
         pytest.skip(f"needs {missing}: .ci/apt installs what CI has")
-    with sshd.target(tmp_path, f"runbook-{worker_id}") as reached:
+    with sshd.target(tmp_path) as reached:
         home = reached.home / "labeller"
         archive = subprocess.run(
             ["tar", "-C", str(labeller), "-c", "."], check=True, capture_output=True

@@ -26,10 +26,10 @@ STRATEGIES = ["mitogen", pytest.param("linear", marks=pytest.mark.campaign)]
 
 
 @pytest.fixture(scope="module")
-def remote(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[sshd.Target]:
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Target]:
     if missing := sshd.missing():
         pytest.skip(f"needs {missing}: .ci/apt installs what CI has")
-    with sshd.target(tmp_path_factory.mktemp("sshd"), f"runbook-{worker_id}") as reached:
+    with sshd.target(tmp_path_factory.mktemp("sshd")) as reached:
         yield reached
 
 

@@ -70,10 +70,17 @@ def missing() -> str:
     return ", ".join(program for program in programs if not shutil.which(program))
 
 
+#: Names of users, before the id of the process that made them.
+PREFIX = "runbook-"
+
+
 @contextlib.contextmanager
-def target(folder: Path, user: str) -> Iterator[Target]:
-    """Start sshd for ``user``, made for the purpose and gone afterwards."""
-    subprocess.run(["userdel", "--remove", "--force", user], capture_output=True)
+def target(folder: Path) -> Iterator[Target]:
+    """Start sshd for a user of this process, made for the purpose and gone afterwards."""
+    for left in (each.pw_name for each in pwd.getpwall() if each.pw_name.startswith(PREFIX)):
+        if not Path("/proc", left.removeprefix(PREFIX)).exists():
+            subprocess.run(["userdel", "--remove", "--force", left], capture_output=True)
+    user = f"{PREFIX}{os.getpid()}"
     subprocess.run(
         ["useradd", "--create-home", "--shell", "/bin/bash", "--password", "*", user], check=True
     )
