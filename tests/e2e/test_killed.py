@@ -9,18 +9,29 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ansible_collections.labeller.runbook.plugins.module_utils import journal_read
 from command_line import PROJECT, RUNBOOK, Sandbox, descendants
 from faulty import gate
 
-#: Where the run is cut: a request that only the real run makes, and whether the reset is then done.
+#: Where the run is cut: a request that only the real run makes, whether the reset is then done, and
+#: the last step that the target's journal has, with the outcome of the run.
 CUTS = {
-    "before the transaction, in the backup": (r"(PUT|POST) /\w+/backups/", False),
-    "inside the transaction": (r"POST /\w+/planet/f_pool_ghana_1.csv\?uploads", False),
-    "after the commit, before its objects": (r"POST /\w+/planet/.*\?uploadId=", True),
-    "after the transaction, in the configuration": (r"PUT /\w+/config_ghana_1.yaml", True),
-}
+    "before the transaction, in the backup": (
+        r"(PUT|POST) /\w+/backups/", False, "s3_table_backup", "unfinished",
+    ),
+    "inside the transaction": (
+        r"POST /\w+/planet/f_pool_ghana_1.csv\?uploads", False, "s3_table_backup", "stopped",
+    ),
+    "after the commit, before its objects": (
+        r"POST /\w+/planet/.*\?uploadId=", True, "pg_transaction", "unfinished",
+    ),
+    "after the transaction, in the configuration": (
+        r"PUT /\w+/config_ghana_1.yaml", True, "labeller_config", "unfinished",
+    ),
+}  # fmt: skip
 
 
 #: The one that ``make test`` runs; all of them are a campaign.
@@ -32,14 +43,17 @@ USUAL = "after the commit, before its objects"
     [pytest.param(cut, marks=() if cut == USUAL else pytest.mark.campaign) for cut in CUTS],
 )
 def test_killed_run_is_finished_by_the_next(sandbox: Sandbox, where: str) -> None:
-    pattern, committed = CUTS[where]
+    pattern, committed, module, outcome = CUTS[where]
     before = sandbox.snapshot()["database"]
     with gate(sandbox.status()["s3_endpoint_url"], pattern) as gated:
         kill_at(sandbox, gated)
     assert bool(marker(sandbox)) == committed
+    (killed,) = history(sandbox)
+    assert (killed["steps"][-1]["module"], killed["outcome"]) == (module, outcome)
     if not committed:
         assert sandbox.snapshot()["database"] == before
     sandbox.apply()
+    assert [run["outcome"] for run in history(sandbox)] == ["done", outcome]
     assert marker(sandbox) == [("regular", 0, None)]
     pool = csv.DictReader(io.StringIO(sandbox.text("planet/f_pool_ghana_1.csv")))
     drawable = {name for (name,) in sandbox.query("SELECT name FROM master_grid WHERE avail = 'F'")}
@@ -49,6 +63,11 @@ def test_killed_run_is_finished_by_the_next(sandbox: Sandbox, where: str) -> Non
     assert "daemonNanny.sh" in Path(sandbox.status()["crontab"]).read_text()
     assert "changed=0" in sandbox.apply().stdout
     assert not list((sandbox.home / "private").glob("*"))
+
+
+def history(sandbox: Sandbox) -> list[dict[str, Any]]:
+    """The runs in the target's journal, the newest first."""
+    return journal_read.history(str(sandbox.home / "sandbox" / "journal"))
 
 
 def marker(sandbox: Sandbox) -> list[tuple[object, ...]]:
