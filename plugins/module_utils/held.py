@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 from .change import result
 from .definition import MARK
 from .errors import Stale
+from .fingerprint import HASH64, MD5SUM
 
 if TYPE_CHECKING:
     from .change import Change
@@ -92,7 +93,8 @@ def _problem(wanted: Mapping[str, Any], done: Mapping[str, Any], differs: Sequen
     if not wanted or not done or "resource" in differs:
         return "planned {}, found {}".format(_named(wanted), _named(done))
     shown = [key for key in ("counts", "action", "before", "after") if key in differs]
-    if not shown and " " in done["before_fingerprint"]:  # words, not a hash
+    fingerprint = done["before_fingerprint"]
+    if not shown and " " in fingerprint and not fingerprint.startswith((HASH64, MD5SUM)):  # words
         shown = ["before_fingerprint"]
     if not shown:
         (rows, _, defined), (now, _, _) = (

@@ -158,7 +158,7 @@ def test_the_marker_reads_as_the_newest_row(labeller: Labeller) -> None:
 
     assert read(91) == {
         "changed": False, "diff": [], "plan": [], "in_place": False, "current": None, "label": "",
-        "inconsistencies": [], "headline": "", "warnings": [],
+        "inconsistencies": [], "headline": "", "warnings": [], "msg": "in place: no run",
     }  # fmt: skip
     support.apply(labeller, support.marker(91), backup={"backup_id": "b1"})
     support.apply(labeller, support.marker(92))
