@@ -278,7 +278,7 @@ def test_losses_are_directly_above_the_question_and_shown_once(repository: Repos
         code, shown = at_terminal(repository, each, "n\r")
         shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", shown)
         assert code == 7, shown
-        losses = r"\nDeleted, replaced or stopped:\n  /\S+/crontab: 3 lines\s+removed\n"
+        losses = r"\nDeleted, replaced or stopped:\n  /\S+/crontab:\s+3 lines\s+removed\n"
         assert re.search(losses + r"Make these changes on here\? \(y/N\): ", shown), shown
         assert shown.count("Made or changed") == shown.count("Deleted, replaced") == 1, shown
     assert "Made or changed" not in (repository.folder / "out").read_text()

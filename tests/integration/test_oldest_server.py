@@ -178,7 +178,8 @@ NEWER = {
     r"ON CONFLICT": [], r"SKIP LOCKED": [], r"TABLESAMPLE": [], r"regnamespace|regrole": [],
     r"(INDEX|SEQUENCE|COLUMN|VIEW) IF NOT EXISTS": [], r"num_n(on)?nulls": [], r"jsonb_": [],
     r"array_position": [], r"to_regclass\((?!'|%s\))": [], r"current_setting\([^)]*,": [],
-    r"pg_control_|pg_blocking_pids|xact_status|pg_sequences?\b": ["applied.py"],
+    r"pg_control_|pg_blocking_pids|xact_status|pg_sequences?\b":
+        ["applied.py", "server.py"],
     r"wait_event": [],
     r"GROUPING SETS|ROLLUP|CUBE": [], r"EXECUTE FUNCTION": [], r"pg_size_bytes": [],
     r"GENERATED": ["compare.py"], r"parallel_workers": [],

@@ -34,6 +34,7 @@ ORDER = (
     "labeller_config",
     "emr_learner",
     "geography",
+    "journal_info",
 )
 
 

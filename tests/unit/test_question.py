@@ -15,7 +15,7 @@ from runbook.execute import runner
 def test_an_interrupted_question_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ended = SimpleNamespace(run=lambda *_: runner.Outcome(ExitCode.INTERRUPTED, {}, ()))
+    ended = SimpleNamespace(run=lambda *_, **__: runner.Outcome(ExitCode.INTERRUPTED, {}, ()))
     monkeypatch.setattr(runner, "started", lambda *_: nullcontext(ended))
     arguments = ["backups", "-i", "host,", "-e", "aws_access=a aws_secret=b db_pwd=c", "list"]
     assert cli.run(lambda: cli.cli.main(arguments, standalone_mode=False)) == 130
