@@ -245,11 +245,15 @@ def runs(text: str) -> list[list[dict[str, Any]]]:
 
 
 def steps(run: list[dict[str, Any]]) -> dict[str, tuple[Any, Any]]:
-    """The changes of each step of a run, or those that a check predicts."""
+    """The changes of each step of a run, or those that a check predicts.
+
+    But for which daemons run: cron may start one in between, and modules are not held to that.
+    """
     return {
         event["task"]: (event.get("plan"), event.get("diff"))
         for event in run
         if event["event"] == "task_result" and event["status"] in ("ok", "changed")
+        if event["module"] != "labeller.runbook.daemons"
     }
 
 
