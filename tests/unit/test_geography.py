@@ -167,7 +167,9 @@ def winding(ring: list[list[float]], x: float, y: float) -> float | None:
     return round(turns / math.tau)
 
 
-positions = st.tuples(st.floats(-1, 7), st.floats(-1, 7)) | st.tuples(
+#: Degrees, to a tenth of a millimetre: products of the smallest numbers would vanish.
+degrees = st.floats(-1, 7).map(lambda number: round(number, 9))
+positions = st.tuples(degrees, degrees) | st.tuples(
     st.integers(-2, 14).map(lambda n: n / 2), st.integers(-2, 14).map(lambda n: n / 2)
 )
 
