@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from runbook import collection
 from runbook.load.walk.playbook import Walk
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
@@ -38,6 +43,43 @@ def test_its_steps_are_known_before_the_run(name: str) -> None:
     assert sites in transaction.parts
     assert transaction.tags == ("database",)
     assert not walk.open_uses
+
+
+#: Prints the steps of the transactions that ansible-playbook would run.
+LOADED = """
+import json, sys
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.playbook import Playbook
+from ansible.plugins.loader import init_plugin_loader
+from ansible.vars.manager import VariableManager
+
+init_plugin_loader()
+loader = DataLoader()
+variables = VariableManager(loader, InventoryManager(loader, "host,"))
+(play,) = Playbook.load(sys.argv[1], variables, loader).get_plays()
+
+def tasks(block):
+    for entry in block.block:
+        yield from tasks(entry) if hasattr(entry, "block") else [entry]
+
+found = [task for block in play.compile() for task in tasks(block)]
+print(json.dumps([list(step) for task in found for step in task.args.get("steps", [])]))
+"""
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_ansible_takes_the_same_steps(name: str, tmp_path: Path) -> None:
+    """Ansible names files at load time, by rules of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, PLAYBOOKS / f"{name}.yml"],
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collection.link(tmp_path))},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    walk = Walk(frozenset(), open_names=True)
+    walk.playbook(PLAYBOOKS / f"{name}.yml")
+    (transaction,) = [step for step in walk.steps if step.parts]
+    assert [each for (each,) in json.loads(done.stdout)] == list(transaction.parts)
 
 
 def test_no_playbook_handles_a_dry_run_by_itself() -> None:
