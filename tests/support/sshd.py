@@ -52,7 +52,7 @@ class Target:
     def disconnect(self) -> None:
         """End every connection of the user, as a network does that goes away."""
         subprocess.run(
-            ["pkill", "--signal", "KILL", "--full", f"^sshd: {self.user}\\b"], check=True
+            ["pkill", "--signal", "KILL", "--full", rf"^sshd(-session)?: {self.user}\b"], check=True
         )
 
     def run(self, *command: str, input: bytes = b"") -> str:  # noqa: A002 - as subprocess.run
