@@ -244,7 +244,7 @@ def release_quietly(params: Mapping[str, Any], number: Optional[int]) -> None:
 
 
 def current(cursor: Cursor) -> Optional[dict[str, Any]]:
-    """Who holds the target; None where nobody ever did. Nothing is waited for.
+    """The holder of the target, without waiting; None if the target was never held.
 
     ``state`` is free, dead (its process on this machine has ended), working (a module keeps the row
     locked), locked (by a person), or seen (a run between two steps).

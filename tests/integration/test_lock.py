@@ -51,7 +51,7 @@ def test_a_lock_refuses_every_run_and_says_who_why_how_long_and_what_to_do(
     (warning,) = take(labeller, check=True)["warnings"]
     assert "has locked it until" in warning
     assert "runbook unlock -i labeller3" in warning
-    # A play that shall end quietly is told.
+    # A play that ends quietly gets a headline instead of an error.
     for check in (False, True):
         told = take(labeller, check=check, when_held="report")
         assert (told["held"], told["number"]) == (True, 0)

@@ -25,7 +25,7 @@ READ_ONLY = {
     "labeller_config": {"verified"},
     "lease": {"released"},
 }
-#: A backup reads a snapshot; httpd is restarted by nobody's run but this.
+#: A backup reads a snapshot; no other playbook restarts httpd by itself.
 WITHOUT = {"backup.yml", "restart_httpd.yml"}
 
 

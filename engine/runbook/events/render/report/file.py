@@ -18,7 +18,7 @@ SUFFIXES = (".html", ".md")
 class ReportFile:
     """Gathers a command's events, and writes its report to ``path`` at the end.
 
-    ``tell`` is told when the file cannot be written: the run has ended, and its result stands.
+    ``tell`` is called with a message when the file cannot be written; the run's result stands.
     Raises InvalidInputError at once for a name of another format, and a folder that is not there.
     """
 
