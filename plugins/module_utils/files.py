@@ -106,7 +106,7 @@ def replace(path: str, content: bytes, mode: int | None = None) -> None:
         except BaseException:
             os.unlink(temporary)
             raise
-        _sync_folder(os.path.dirname(path))
+        sync_folder(os.path.dirname(path))
     except OSError as error:
         raise ModuleFailure("cannot write {}: {}".format(path, error.strerror)) from error
 
@@ -144,7 +144,8 @@ def _with_execute(mode: int) -> int:
     return mode | 0o100 | (mode & 0o444) >> 2
 
 
-def _sync_folder(folder: str) -> None:
+def sync_folder(folder: str) -> None:
+    """Make the names of a folder's files durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

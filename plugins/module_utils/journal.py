@@ -25,7 +25,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Type
 
-from . import held, journal_read
+from . import files, held, journal_read
 from .change import result
 from .errors import InvalidInput, ModuleFailure
 
@@ -232,7 +232,7 @@ def _append(path: str, records: List[Dict[str, Any]]) -> bool:
     finally:
         os.close(descriptor)
     if size == 0:
-        _sync(folder)
+        files.sync_folder(folder)
     return size == 0
 
 
@@ -257,7 +257,7 @@ def _make(folder: str) -> None:
         with suppress(FileExistsError):  # another process was faster
             os.mkdir(missing, 0o700)
             os.chmod(missing, 0o700)
-            _sync(there)
+            files.sync_folder(there)
     if _require_own(folder) & 0o077:
         os.chmod(folder, 0o700)
 
@@ -277,14 +277,6 @@ def _existing(folder: str) -> str:
             raise NotADirectoryError(errno.ENOTDIR, "{} is no folder".format(folder))
         folder = os.path.dirname(folder)
     return folder
-
-
-def _sync(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _prune(folder: str, new: str) -> None:

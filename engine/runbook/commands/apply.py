@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runbook.commands.options import (
+    EXTRA_VARS,
+    LIMIT,
     SETTINGS,
-    complete_extra_vars,
+    VAULT,
     complete_playbooks,
-    complete_targets,
-    one_target,
+    inventory,
 )
 
 if TYPE_CHECKING:
@@ -23,12 +24,7 @@ if TYPE_CHECKING:
 
 #: What says what is done; a saved plan has its own.
 _PLANNING = [
-    click.option("-i", "--inventory", "target", metavar="TARGET",
-                 multiple=True, callback=one_target, shell_complete=complete_targets,
-                 help="A name below inventories/, a path, or 'host,'."),
-    click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.",
-                 shell_complete=complete_extra_vars),
-    click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts."),
+    inventory(required=False), EXTRA_VARS, LIMIT,
     click.option("-t", "--tags", multiple=True, help="Only steps with these tags."),
     click.option("--skip-tags", multiple=True, help="Not the steps with these tags."),
     click.option("--start-at-task", default="", metavar="NAME", help="Begin with this step."),
@@ -41,11 +37,7 @@ _RUNNING = [
     click.option("-f", "--forks", type=click.IntRange(1), help="Hosts at a time."),
     click.option("-K", "--ask-become-pass", is_flag=True,
                  help="Ask for the password to become it."),
-    click.option("-J", "--ask-vault-password", is_flag=True, help="Ask for the vault's password."),
-    click.option("--vault-password-file", multiple=True, metavar="FILE",
-                 help="A vault's password."),
-    click.option("--vault-id", multiple=True, metavar="ID@FILE",
-                 help="A vault's name and password."),
+    *VAULT,
     click.option("--strategy", default="", metavar="PLUGIN", help="mitogen, linear, ..."),
     click.option("--json", "as_json", is_flag=True,
                  help="One JSON object a line; does not mean --yes."),

@@ -71,7 +71,7 @@ def unlock(*, force: bool, yes: bool, **options: Any) -> int:
 
 def _confirm(target: str, held: Mapping[str, Any]) -> None:
     """Have the target's name typed; RefusedError for anything else."""
-    from runbook.flow.confirm import ask, say
+    from runbook.flow.confirm import require_name, say
 
     for host, lease in held.items():
         say(f"{host}: {described(lease)}")
@@ -81,8 +81,7 @@ def _confirm(target: str, held: Mapping[str, Any]) -> None:
             "Refused: there is no terminal to ask on; nothing was changed.\n"
             "Give --yes to go on without being asked."
         )
-    if ask(f"Type the target's name ({target}) to go on").strip() != target:
-        raise RefusedError("Not confirmed: nothing was changed.")
+    require_name(target)
 
 
 def _ask(options: Mapping[str, Any], **wanted: Any) -> dict[str, Any]:

@@ -43,18 +43,28 @@ def complete_extra_vars(_ctx: click.Context, _param: click.Parameter, begun: str
     return [f"{name}=" for name in names if name.startswith(begun)]
 
 
-_QUERY = [
-    click.option("-i", "--inventory", "target", required=True, metavar="TARGET",
-                 multiple=True, callback=one_target, shell_complete=complete_targets,
-                 help="A name below inventories/, a path, or 'host,'."),
-    click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE", help="Parameters.",
-                 shell_complete=complete_extra_vars),
-    click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts."),
+#: Options of every command that reads a target's input.
+EXTRA_VARS = click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE",
+                          help="Parameters.", shell_complete=complete_extra_vars)  # fmt: skip
+LIMIT = click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts.")
+VAULT = [
     click.option("-J", "--ask-vault-password", is_flag=True, help="Ask for the vault's password."),
     click.option("--vault-password-file", multiple=True, metavar="FILE",
                  help="A vault's password."),
     click.option("--vault-id", multiple=True, metavar="ID@FILE",
                  help="A vault's name and password."),
+]  # fmt: skip
+
+
+def inventory(*, required: bool) -> Callable[[Any], Any]:
+    """Give a command the option ``-i``, which names its target."""
+    return click.option("-i", "--inventory", "target", required=required, metavar="TARGET",
+                        multiple=True, callback=one_target, shell_complete=complete_targets,
+                        help="A name below inventories/, a path, or 'host,'.")  # fmt: skip
+
+
+_QUERY = [
+    inventory(required=True), EXTRA_VARS, LIMIT, *VAULT,
     click.option("--json", "as_json", is_flag=True, help="One JSON object."),
 ]  # fmt: skip
 

@@ -11,6 +11,7 @@ from runbook.commands.history import ask, moment
 from runbook.commands.options import SETTINGS, query_options
 from runbook.errors import ExitCode
 from runbook.events.render import text
+from runbook.events.render.report.markdown import fenced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,14 +69,7 @@ def markdown(host: str, run: Mapping[str, Any]) -> list[str]:
             told.append(f"- {_escaped(text.item(change))}")
             difference = _difference(change)
             if difference:
-                fence = "`" * max(3, 1 + max(map(_ticks, difference)))
-                told += [
-                    "",
-                    f"  {fence}diff",
-                    *(f"  {line}" for line in difference),
-                    f"  {fence}",
-                    "",
-                ]
+                told += ["", *(f"  {line}" for line in fenced(difference)), ""]
     return told
 
 
@@ -113,8 +107,3 @@ def _difference(change: Mapping[str, Any]) -> list[str]:
 
 def _escaped(line: str) -> str:
     return "".join(f"\\{each}" if each in r"\`*_[]<>|#" else each for each in line)
-
-
-def _ticks(line: str) -> int:
-    """The longest row of backticks."""
-    return max(map(len, "".join(c if c == "`" else " " for c in line).split()), default=0)

@@ -12,9 +12,8 @@ from typing import Any
 import urllib3
 
 from runbook.errors import InvalidInputError, RunbookError, UnreachableError
+from runbook.events.render.report.markdown import LIMIT, MARKER
 
-#: The first line of a report: which comment it replaces.
-MARKER = re.compile(r"<!-- runbook: .* -->")
 #: Stands below the marker of a comment whose plan the newest commit does not make any more.
 OUTDATED = "> **Outdated:** the newest commit of this pull request makes no such plan."
 
@@ -22,10 +21,6 @@ OUTDATED = "> **Outdated:** the newest commit of this pull request makes no such
 #: requests again. Attempts of a request.
 _TIMEOUT, _PAUSE, _LONGEST, _ATTEMPTS = 30.0, 2.0, 120.0, 4
 _API = "2022-11-28"
-
-
-#: The longest comment that GitHub takes, in characters.
-_LONGEST_COMMENT = 65_536
 
 
 class GitHubError(RunbookError):
@@ -211,7 +206,7 @@ def outdated(body: str) -> str:
     marker, _, text = body.partition("\n")
     folded = f"<details><summary>What it was</summary>\n\n{text.strip()}\n\n</details>"
     whole = f"{marker}\n\n{OUTDATED}\n\n{folded}\n"
-    return whole if len(whole) <= _LONGEST_COMMENT else f"{marker}\n\n{OUTDATED}\n"
+    return whole if len(whole) <= LIMIT else f"{marker}\n\n{OUTDATED}\n"
 
 
 def _marker(report: str) -> str:

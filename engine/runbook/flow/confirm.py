@@ -24,9 +24,14 @@ def confirm(plan: Sequence[Mapping[str, Any]], target: str, summary: Summary | N
     if summary:
         say("\n".join(line.text for line in summary.lines()))
     if any(map(destructive, text.real(plan))):
-        if ask(f"Type the target's name ({target}) to go on").strip() != target:
-            raise RefusedError("Not confirmed: nothing was changed.")
+        require_name(target)
     elif ask(f"Make these changes on {target}? (y/N)").strip().lower() not in ("y", "yes"):
+        raise RefusedError("Not confirmed: nothing was changed.")
+
+
+def require_name(target: str) -> None:
+    """Have the target's name typed; RefusedError for anything else."""
+    if ask(f"Type the target's name ({target}) to go on").strip() != target:
         raise RefusedError("Not confirmed: nothing was changed.")
 
 

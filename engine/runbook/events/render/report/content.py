@@ -227,9 +227,10 @@ def _notable(results: Sequence[TaskResult]) -> Sequence[TaskResult]:
 def _steps(results: Iterable[TaskResult]) -> Iterator[Step]:
     left = DIFFS
     for result in results:
-        lines = [line for diff in result.diff for line in text.diff_lines(diff)]
+        diffs = result.diff if result.changed else []
+        lines = [line for diff in diffs for line in text.diff_lines(diff)]
         shown: list[str] = []
-        for line in lines[:LINES] if result.changed else []:
+        for line in lines[:LINES]:
             left -= len(html.escape(said := visible(line)))
             if left < 0:
                 break
@@ -245,7 +246,7 @@ def _steps(results: Iterable[TaskResult]) -> Iterator[Step]:
             visible(text.summary(result)),
             _list(failure),
             shown,
-            len(lines) - len(shown) if result.changed else 0,
+            len(lines) - len(shown),
         )
 
 

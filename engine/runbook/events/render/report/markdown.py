@@ -7,13 +7,15 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from runbook.events.render.report.content import Content, Step
     from runbook.events.render.summary import Found
 
 #: The longest comment that GitHub takes, in characters.
 LIMIT = 65_536
+#: The first line: which comment of a pull request a report replaces.
+MARKER = re.compile(r"<!-- runbook: .* -->")
 #: Characters of one section but for the steps, and for what ends the report.
 _SECTION, _END = 9_000, 400
 
@@ -105,10 +107,15 @@ def _body(step: Step) -> str:
     lines = [*step.failure, *step.diff]
     if step.left_out:
         lines.append(f"… {step.left_out:,} more lines")
-    runs = [len(run) for line in lines for run in re.findall("`+", line)]
-    fence = "`" * (3 + max(runs, default=0))
-    code = [f"{fence}diff\n" + "\n".join(lines) + f"\n{fence}"] if lines else []
+    code = ["\n".join(fenced(lines))] if lines else []
     return "\n\n".join(said + code)
+
+
+def fenced(lines: Sequence[str]) -> list[str]:
+    """Lines of a diff as a block of code, whatever backticks they hold."""
+    runs = [len(run) for line in lines for run in re.findall("`+", line)]
+    fence = "`" * max(3, 1 + max(runs, default=0))
+    return [f"{fence}diff", *lines, fence]
 
 
 def _bullet(line: str) -> str:
