@@ -37,6 +37,7 @@ def test_regular_production_from_its_check_to_the_run_after_it(
     reports = [tmp_path / "report.html", tmp_path / "report.md"]
     first = sandbox.apply("-vvv", "--diff", *(f"--report={file}" for file in reports))
     assert "failed=0" in first.stdout
+    assert "Play: Set up a run in mode regular\n" in first.stdout
     assert steps(events(check)) == steps(journal(sandbox))
     written = [file.read_text() for file in reports]
     assert all("hit_data" in text and "f_pool" in text for text in written)

@@ -24,6 +24,7 @@ MAGIC = frozenset({
 })  # fmt: skip
 
 _NAME = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+_NAME_OR_DEFAULT = re.compile(r"\{\{\s*(\w+)\s*(?:\|\s*default\('([^'{}]*)'\)\s*)?\}\}")
 
 
 class Variables:
@@ -57,13 +58,23 @@ class Variables:
         return defined[0].value if len(defined) == 1 else value
 
     def filled(self, name: str) -> str:
-        """A file's name with the variables in it that the playbook alone defines, in one place."""
+        """A file's name with the variables in it that the playbook alone defines, in one place.
+
+        One that is defined nowhere has its default: ``{{ name | default('text') }}``.
+        """
 
         def value(found: re.Match[str]) -> str:
-            said = found[0] if found[1] in self._outside else self.literal(found[0])
+            name, default = found.groups()
+            if default is not None and self._nowhere(name):
+                return default
+            said = found[0] if name in self._outside else self.literal("{{ " + name + " }}")
             return said if isinstance(said, str) and "{{" not in said else found[0]
 
-        return _NAME.sub(value, name)
+        return _NAME_OR_DEFAULT.sub(value, name)
+
+    def _nowhere(self, name: str) -> bool:
+        known = self.given | self.facts | self.definitions.keys() | MAGIC
+        return not (name in known or ANY in known or name.startswith("ansible_"))
 
     def names(self, scope: Scope) -> frozenset[str]:
         """The variables that are defined in a scope."""
