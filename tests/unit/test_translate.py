@@ -133,6 +133,12 @@ def test_warnings() -> None:
     assert result("runner_on_ok", res={"warnings": ["a", {"msg": "b"}]}).warnings == ["a", "b"]
 
 
+def test_what_ansible_core_says_of_its_own_collection_is_no_warning() -> None:
+    text = "Collection at '/v/{}' does not have a MANIFEST.json file, nor has it galaxy.yml."
+    own, other = text.format("ansible/_internal/c/ansible/_protomatter"), text.format("mine/own")
+    assert result("runner_on_ok", res={"warnings": [own, other]}).warnings == [other]
+
+
 def test_recap_has_ansible_names() -> None:
     data = {
         "processed": {"h": 1, "g": 1},

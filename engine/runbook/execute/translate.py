@@ -34,6 +34,9 @@ _LEVELS = {
 #: A warning of Mitogen's to its developers, about its own processes.
 _MITOGEN = re.compile(r"(\[WARNING\]: *)?\[\w+ +\d+\] [\d:.]+ W (ansible_)?mitogen\b")
 
+#: A warning of ansible-core 2.21 about the collection inside it, when Mitogen lists collections.
+_OWN_COLLECTION = re.compile(r"Collection at '.*/ansible/_protomatter' does not have a MANIFEST")
+
 Raw = Mapping[str, Any]
 
 
@@ -116,7 +119,7 @@ def _finished(status: Status) -> Callable[[Raw], Event]:
             error_kind=_error_kind(result),
             output=_output(result) if status == Status.FAILED else "",
             seconds=round(float(data.get("duration") or 0), 3),
-            warnings=[_warning(entry) for entry in result.get("warnings") or []],
+            warnings=_warnings(result),
             backup_id=next((str(i["backup_id"]) for i in _items(result) if "backup_id" in i), ""),
             headline=_text(result.get("headline")),
         )
@@ -182,8 +185,11 @@ def _output(result: Raw) -> str:
     return "\n".join(dict.fromkeys(text for text in texts if text))
 
 
-def _warning(entry: object) -> str:
-    return str(entry.get("msg", entry)) if isinstance(entry, Mapping) else str(entry)
+def _warnings(result: Raw) -> list[str]:
+    """The texts of a result's warnings that an operator can act on."""
+    entries = result.get("warnings") or []
+    texts = [str(each.get("msg", each) if isinstance(each, Mapping) else each) for each in entries]
+    return [text for text in texts if not _OWN_COLLECTION.match(text)]
 
 
 def _recap(data: Raw) -> Event:
