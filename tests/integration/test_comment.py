@@ -13,8 +13,9 @@ import github_server
 import pytest
 from github_server import GitHubServer
 
-from runbook.errors import InvalidInputError, RunbookError, UnreachableError
+from runbook.errors import InvalidInputError, RunbookError, StaleError, UnreachableError
 from runbook.flow import comment
+from runbook.load.plan_file import PlanFile
 
 REGULAR = "<!-- runbook: regular.yml on labeller3 -->\n\n## Check regular.yml\n"
 RESET = "<!-- runbook: reset.yml on labeller3 -->\n\n## Check reset.yml\n"
@@ -187,3 +188,19 @@ def test_the_command_in_a_workflow(server: GitHubServer, tmp_path: Path) -> None
         done = run(**missing)
         assert done.returncode == 3
         assert expected in done.stderr
+
+
+def test_a_plan_that_no_current_comment_shows_is_refused(server: GitHubServer) -> None:
+    where, github = (
+        comment.PullRequest(server.url, "o/n", 7),
+        comment.GitHub(server.url, github_server.TOKEN),
+    )
+    reviewed, other = PlanFile("a.json", "a" * 64, {}), PlanFile("b.json", "b" * 64, {})
+    server.add(f"{REGULAR}Plan: SHA-256 `{reviewed.sha256}`\n")
+    server.add(comment.outdated(f"{RESET}Plan: SHA-256 `{other.sha256}`\n"))
+    server.add(f"I have seen {other.sha256}", ours=False)
+    comment.require_reviewed([reviewed], where, github)
+    with pytest.raises(
+        StaleError, match=r"^b\.json: not the plan that a comment of pull request 7"
+    ):
+        comment.require_reviewed([reviewed, other], where, github)

@@ -59,8 +59,14 @@ def test_what_is_made_is_valid(tmp_path: Path, password: Path) -> None:
     )
     hosts = yaml.safe_load((operations / "inventories/labeller7/hosts.yml").read_text())
     assert hosts["all"]["hosts"]["labeller7"]["ansible_host"] == "l7.example.org"
-    workflow = yaml.safe_load((operations / ".github/workflows/plan.yml").read_text())
-    assert workflow["on"] == {"pull_request": None}
+    workflows = {
+        path.stem: yaml.safe_load(path.read_text())["on"]
+        for path in (operations / ".github/workflows").iterdir()
+    }
+    assert workflows == {
+        "plan": {"pull_request": None},
+        "apply": {"pull_request": {"types": ["closed"]}},
+    }
 
 
 def test_every_default_is_one_that_validates(tmp_path: Path, password: Path) -> None:

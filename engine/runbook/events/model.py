@@ -174,7 +174,10 @@ class RunFinished(Event):
 
 @dataclass(frozen=True)
 class Result(Event):
-    """The result of the command; the last object of ``--json`` and the journal's result."""
+    """The result of the command; the last object of ``--json`` and the journal's result.
+
+    ``plan_sha256``: of the plan file that was saved or applied.
+    """
 
     exit_code: ExitCode
     run_id: str = ""
@@ -186,6 +189,7 @@ class Result(Event):
     problems: list[dict[str, Any]] = field(default_factory=list)
     hosts: Mapping[str, HostCounts] = field(default_factory=dict)
     plan: list[dict[str, Any]] = field(default_factory=list)
+    plan_sha256: str = ""
 
 
 Subscriber = Callable[[Event], None]

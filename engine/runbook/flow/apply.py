@@ -162,6 +162,7 @@ class _Apply:
         self._check = True
         self._planned: Sequence[TaskResult] = ()
         self._seen: Seen = {}
+        self._plan_sha256 = options.plan.sha256 if options.plan else ""
 
     def run(self) -> ExitCode:
         """Every stage in turn."""
@@ -236,8 +237,11 @@ class _Apply:
         content = saved.content(
             planned, given, self._seen, asdict(options), options.lifetime, self._redactor
         )
-        digest = plan_file.write(options.out, content)
-        say(f"Plan: {options.out}, SHA-256 {digest}, to be applied by {content['expires_at']}.")
+        self._plan_sha256 = plan_file.write(options.out, content)
+        say(
+            f"Plan: {options.out}, SHA-256 {self._plan_sha256}, to be applied by "
+            f"{content['expires_at']}."
+        )
 
     def result(
         self, code: ExitCode, message: str = "", problems: Sequence[dict[str, Any]] = ()
@@ -255,6 +259,7 @@ class _Apply:
             problems=list(problems),
             hosts=done.hosts if done else {},
             plan=done.plan if done else [],
+            plan_sha256=self._plan_sha256,
         )
 
     def _load(self, source: Source, passwords: Passwords) -> RunInput:

@@ -7,12 +7,15 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import urllib3
 
-from runbook.errors import InvalidInputError, RunbookError, UnreachableError
+from runbook.errors import InvalidInputError, RunbookError, StaleError, UnreachableError
 from runbook.events.render.report.markdown import LIMIT, MARKER
+
+if TYPE_CHECKING:
+    from runbook.load.plan_file import PlanFile
 
 #: Stands below the marker of a comment whose plan the newest commit does not make any more.
 OUTDATED = "> **Outdated:** the newest commit of this pull request makes no such plan."
@@ -185,6 +188,18 @@ def post(reports: Sequence[str], where: PullRequest, github: GitHub) -> list[str
         if OUTDATED not in each["body"]:
             _changed(each, outdated(each["body"]), where, github)
     return addresses
+
+
+def require_reviewed(plans: Sequence[PlanFile], where: PullRequest, github: GitHub) -> None:
+    """Raise StaleError for plan files whose SHA-256 no comment names that is up to date."""
+    bodies = [str(each["body"] or "") for each in github.all(where.comments)]
+    current = [body for body in bodies if MARKER.match(body) and OUTDATED not in body]
+    wrong = [plan.file for plan in plans if not any(plan.sha256 in body for body in current)]
+    if wrong:
+        raise StaleError(
+            f"{', '.join(wrong)}: not the plan that a comment of pull request {where.number} "
+            "shows; make the plan again, and have it reviewed"
+        )
 
 
 def _changed(

@@ -62,6 +62,7 @@ def files(about: Operations) -> dict[str, str]:
         f"{inventory}/group_vars/all/parameters.yml": "parameters.yml",
         f"playbooks/{about.target}.yml": "playbook.yml",
         ".github/workflows/plan.yml": "plan.yml",
+        ".github/workflows/apply.yml": "apply.yml",
         ".pre-commit-config.yaml": "pre-commit-config.yaml",
         ".gitignore": "gitignore",
     }

@@ -53,7 +53,7 @@ class Content:
 
     ``check``: nothing was changed. ``counts`` are the numbers that a reader looks for first, by
     name; ``kept`` the backups of the run, each with its step. ``steps_left`` are not in ``steps``.
-    ``several``: there is more than one host.
+    ``several``: there is more than one host. ``plan_sha256`` is empty without a plan file.
     """
 
     title: str
@@ -71,6 +71,7 @@ class Content:
     warnings: Sequence[str]
     steps: Sequence[Step]
     steps_left: int
+    plan_sha256: str
     parameters: Sequence[tuple[str, str]]
     several: bool
 
@@ -124,6 +125,7 @@ class Gathered:
             warnings=_list(warnings),
             steps=list(_steps(shown)),
             steps_left=len(results) - len(shown),
+            plan_sha256=result.plan_sha256,
             parameters=[
                 (visible(name), visible(_value(value)))
                 for name, value in self.summary.parameters.items()
@@ -135,6 +137,7 @@ class Gathered:
         yield "Target", result.target
         yield "Playbook", result.playbook
         yield "Run", result.run_id
+        yield "Plan's SHA-256", result.plan_sha256
         if self.started:
             yield "Began", f"{self.started.at[:19].replace('T', ' ')} UTC"
         if self.finished:

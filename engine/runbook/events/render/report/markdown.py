@@ -31,6 +31,7 @@ def markdown(content: Content) -> str:
         f"## {_text(content.title)}",
         f"**{_text(content.verdict)}**",
         *(_text(line) for line in content.following),
+        *([f"Plan file: SHA-256 `{content.plan_sha256}`"] if content.plan_sha256 else []),
         *(f"> {_text(line)}" for line in content.headlines),
         _counts(content),
         *(_cut(section) for section in _sections(content)),
