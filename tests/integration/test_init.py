@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -121,6 +122,33 @@ def test_a_second_instance_joins_the_first(tmp_path: Path, password: Path) -> No
     )
     assert "labeller7, labeller8" in run(tmp_path / "ops", "list")
     run(tmp_path / "ops", "validate")
+
+
+def test_the_hooks_find_a_plain_vault_and_a_typo(tmp_path: Path, password: Path) -> None:
+    made(tmp_path, password)
+    operations, programs = tmp_path / "ops", Path(sys.executable).parent
+    environment = {
+        **os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PRE_COMMIT_HOME": str(tmp_path / "cache"),
+    }  # fmt: skip
+
+    def checked() -> tuple[int, str]:
+        subprocess.run(["git", "add", "-A"], cwd=operations, check=True)
+        done = subprocess.run(
+            [programs / "pre-commit", "run", "--all-files"],
+            cwd=operations, env=environment, text=True, capture_output=True,
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    subprocess.run(["git", "init", "-q"], cwd=operations, check=True)
+    code, said = checked()
+    assert (code, said.count("Passed")) == (0, 2)
+    (operations / VAULT).write_text("db_pwd: plain\n")
+    with (operations / PARAMETERS).open("a") as file:
+        file.write("num_posibilities: 3\n")
+    code, said = checked()
+    assert (code, said.count("Failed")) == (1, 2)
+    assert "did you mean num_possibilities?" in said
+    assert f"\n{VAULT}\n" in said
 
 
 @pytest.mark.parametrize(
