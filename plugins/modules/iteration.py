@@ -45,6 +45,10 @@ options:
   iteration:
     description: The iteration that the caller means, as V(state=read) returned it.
     type: int
+  details:
+    description: Whether O(state=read) also returns RV(hours) and RV(criteria).
+    type: bool
+    default: false
   incoming_names:
     description: Key of the exported CSV.
     type: str
@@ -132,6 +136,19 @@ failed_labels:
 metrics:
   description: Accuracy, TSS and AUC by iteration.
   returned: when O(state=read) and a run is in place
+  type: list
+  elements: dict
+criteria:
+  description:
+    - The stopping criteria of the table configuration, C(max_iterations), C(accuracy) and C(gain); a
+      number is null when it is C(nan), which switches its criterion off. Null when they cannot be used.
+  returned: when O(state=read), with O(details), and a run is in place
+  type: dict
+hours:
+  description:
+    - How many C(sites) of the run had their last mapping in which C(hour) (UTC) and are processed, for
+      the newest 72 hours that have any.
+  returned: when O(state=read), with O(details), and a run is in place
   type: list
   elements: dict
 waits_for:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import signal
+import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
-from command_line import Sandbox
+import yaml
+from command_line import PROJECT, RUNBOOK, Sandbox
+from waiting import until
 
+from runbook.errors import ExitCode
 from runbook.load import schemas
 
 
@@ -35,7 +42,10 @@ def test_status_from_open_sites_to_the_next_iteration(sandbox: Sandbox) -> None:
     assert (found["run"]["mode"], found["run"]["run_id"]) == ("regular", 7)
     assert (found["phase"], found["processed"], found["total"]) == ("mapping", 3, 12)
     shown = sandbox.run("status", "-i", "sandbox").stdout
-    assert "  sites      3 of 12 done\n" in shown
+    assert "  sites      3 of 12 done, the last one mapped in the hour from 20" in shown
+    assert sum(row["sites"] for row in found["hours"]) == 3
+    assert found["criteria"] == {"max_iterations": 30, "accuracy": 0.85, "gain": 0.01}
+    assert found["backup"]["intact"]
     assert "  waits for  mappers: 9 sites of iteration 0 are open\n" in shown
     assert sandbox.snapshot() == before
 
@@ -50,6 +60,41 @@ def test_status_from_open_sites_to_the_next_iteration(sandbox: Sandbox) -> None:
 
     sandbox.run("sandbox", "work")
     the_next_iteration_begins(sandbox)
+
+
+def test_a_watched_page_has_the_hosts_that_answer_and_those_that_do_not(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    fleet, report = tmp_path / "fleet", tmp_path / "fleet.html"
+    shutil.copytree(PROJECT / "inventories/sandbox", fleet)
+    hosts = yaml.safe_load((fleet / "hosts.yml").read_text())
+    gone = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
+    hosts["all"]["hosts"]["gone"] = gone
+    (fleet / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    watch = subprocess.Popen(
+        [RUNBOOK, "status", "-i", fleet, "--watch=3600", "--report", report],
+        env=sandbox.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        until(lambda: report.exists() or watch.poll() is not None)
+        first = report.read_text()
+        watch.send_signal(signal.SIGINT)
+        shown, said = watch.communicate(timeout=60)
+    finally:
+        watch.kill()
+    assert (watch.returncode, said.strip()) == (ExitCode.INTERRUPTED, "Interrupted.")
+    # Worst first; the page that stays says no more that it is renewed.
+    assert shown.index("gone: needs a person") < shown.index("sandbox: look at it\n  no backup")
+    assert "Nothing answers there" in first
+    assert '<meta http-equiv="refresh" content="3600">' in first
+    assert "refresh" not in report.read_text()
+    assert sorted(tmp_path.iterdir()) == [fleet, report]
+
+
+def test_a_page_that_cannot_be_written_is_an_error(sandbox: Sandbox, tmp_path: Path) -> None:
+    none = tmp_path / "none/page.html"
+    done = sandbox.run("status", "-i", "sandbox", "--report", str(none), exit_code=3)
+    assert f"--report {none}: there is no folder to write this file to" in done.stderr
 
 
 def the_next_iteration_begins(sandbox: Sandbox) -> None:

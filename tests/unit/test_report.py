@@ -33,7 +33,7 @@ def reported(
 class Parsed(HTMLParser):
     """The elements, attributes and texts of a page, and whether each element that is opened is closed."""
 
-    VOID = frozenset({"meta", "rect"})
+    VOID = frozenset({"meta", "rect", "path", "br"})
 
     def __init__(self, text: str) -> None:
         super().__init__()

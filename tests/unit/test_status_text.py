@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from runbook.commands import status
+from runbook.events.render.report import loop
 from runbook.load import schemas
 
 CASES = Path(__file__).resolve().parent.parent / "cases" / "status"
@@ -34,7 +35,8 @@ def turn(phase: str, iteration: int, processed: int, **more: Any) -> dict[str, A
     return {
         "phase": phase, "mode": "regular", "iteration": iteration, "applied_at": RUN["applied_at"],
         "total": 1200, "processed": processed, "blocked": 0, "failed_labels": 0,
-        "metrics": metrics(None), "waits_for": "the learner", "changed": False, "plan": [], **more,
+        "metrics": metrics(None), "waits_for": "the learner", "changed": False, "plan": [],
+        "criteria": {"max_iterations": 30, "accuracy": 0.85, "gain": 0.01}, "hours": [], **more,
     }  # fmt: skip
 
 
@@ -47,6 +49,14 @@ def cluster(state: str, *steps: str, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+BACKUP = {
+    "backups": [
+        {
+            "backup_id": "20260102T030400Z-1a2b", "created": "2026-01-02T03:04:00Z", "rows": 18_023,
+            "intact": True, "problems": [], "finished": True, "tables": 19, "bytes": 12, "database": "Africa",
+        }
+    ]
+}  # fmt: skip
 MARKED: dict[str, Any] = {"label": "", "inconsistencies": []}
 ANSWERS: dict[str, dict[str, Any]] = {
     "none": {"run": None, "turn": SKIPPED, "learner": SKIPPED},
@@ -127,7 +137,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
 
 
 def answer(name: str) -> dict[str, Any]:
-    return {"marker": MARKED, "lease": None, **ANSWERS[name]}
+    return {"marker": MARKED, "lease": None, "backup": BACKUP, "timeout": 21_600, **ANSWERS[name]}
 
 
 def held(name: str, shown: str) -> None:
@@ -139,7 +149,10 @@ def held(name: str, shown: str) -> None:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_text(name: str) -> None:
-    held(f"{name}.txt", "\n".join(status.lines("labeller3", status.state(answer(name)))) + "\n")
+    held(
+        f"{name}.txt",
+        "\n".join(status.lines(loop.instance("labeller3", loop.state(answer(name))))) + "\n",
+    )
 
 
 @pytest.mark.parametrize("name", ["none", "running", "failed"])
@@ -148,20 +161,22 @@ def test_terminal(name: str) -> None:
     console = Console(
         file=shown, force_terminal=True, width=100, color_system="standard", legacy_windows=False
     )
-    console.print(status.panel("labeller3", status.state(answer(name))))
+    console.print(status.panel(loop.instance("labeller3", loop.state(answer(name)))))
     held(f"{name}.ansi", shown.getvalue())
 
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_json_is_as_its_schema_says(name: str) -> None:
-    schemas.validator("status").validate({"hosts": {"labeller3": status.state(answer(name))}})
+    schemas.validator("status").validate(
+        {"hosts": {"labeller3": loop.state(answer(name))}, "failed": {}}
+    )
 
 
 def test_the_schema_refuses_a_run_without_its_sites() -> None:
-    found = status.state(answer("mapping"))
+    found = loop.state(answer("mapping"))
     del found["total"]
     with pytest.raises(jsonschema.ValidationError):
-        schemas.validator("status").validate({"hosts": {"labeller3": found}})
+        schemas.validator("status").validate({"hosts": {"labeller3": found}, "failed": {}})
 
 
 @pytest.mark.parametrize(
@@ -176,4 +191,4 @@ def test_the_schema_refuses_a_run_without_its_sites() -> None:
     ],
 )
 def test_what_a_complete_iteration_waits_for(name: str, waits_for: str) -> None:
-    assert status.state(answer(name))["waits_for"] == waits_for
+    assert loop.state(answer(name))["waits_for"] == waits_for

@@ -16,6 +16,7 @@ import click
 
 from runbook.commands.options import SETTINGS, query_options
 from runbook.errors import ExitCode, RefusedError
+from runbook.events.render import text
 from runbook.flow import query
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _confirm(target: str, held: Mapping[str, Any]) -> None:
     from runbook.flow.confirm import require_name, say
 
     for host, lease in held.items():
-        say(f"{host}: {described(lease)}")
+        say(f"{host}: {text.holder(lease)}")
     say("A run that loses its lease stops at its next change.")
     if not sys.stdin.isatty():
         raise RefusedError(
@@ -103,15 +104,5 @@ def _show(options: Mapping[str, Any], answers: Mapping[str, Any]) -> int:
         return ExitCode.OK
     for host, found in answers.items():
         before = "" if found["changed"] else "was "
-        click.echo(f"{host}: {before}{described(found['lease'])}")
+        click.echo(f"{host}: {before}{text.holder(found['lease'])}")
     return ExitCode.OK
-
-
-def described(lease: Mapping[str, Any] | None) -> str:
-    """Who holds a target, why and how long, in a line."""
-    if lease is None:
-        return "free"
-    since = f"{lease['holder']}, since {lease['since']}"
-    if lease["state"] == "locked":
-        return f"locked by {since}, until {lease['until']}: {lease['reason']}"
-    return f"held by a run of {since}" + (", at work" if lease["state"] == "working" else "")

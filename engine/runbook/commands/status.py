@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.commands import lock
 from runbook.commands.options import SETTINGS, query_options
-from runbook.errors import ExitCode
+from runbook.errors import ExitCode, RunbookError
+from runbook.events.render.report import loop
 from runbook.flow import query
 
 if TYPE_CHECKING:
@@ -21,175 +24,148 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from runbook.events.render.report.loop import Instance, Loop
 
-#: Iterations in the chart, the newest ones, and the length of a whole bar.
-CHARTED = 12
+#: The length of a whole bar.
 WIDTH = 40
-
-_TURN = ("phase", "iteration", "total", "processed", "blocked", "failed_labels", "metrics")
-_LEARNER = ("cluster_id", "state", "steps", "elapsed", "cost", "hourly_ceiling", "summary")
+#: Seconds between two looks with --watch, and the fewest.
+EVERY, FEWEST = 60, 5
 
 
 @click.command("status", context_settings=SETTINGS)
 @query_options
-def status(**options: Any) -> int:
+@click.option("--report", "reports", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
+              help="Write it to a file: .html to look at, .md for an issue.")  # fmt: skip
+@click.option("--watch", "every", is_flag=False, flag_value=EVERY, metavar="[SECONDS]",
+              type=click.IntRange(FEWEST),
+              help=f"Look again every {EVERY} or SECONDS s, until Ctrl-C.")  # fmt: skip
+def status(*, reports: tuple[Path, ...], every: int | None, **options: Any) -> int:
     """Where the run on a target is, its learner, its metrics, and what it waits for.
 
     Changes nothing. A failed learner is reported; the exit code says only whether the status could
-    be determined.
+    be determined: of several hosts those that cannot be asked are reported too, and it is theirs.
     """
-    found = {host: state(answer) for host, answer in query.ask("status", options).items()}
-    if options["as_json"]:
-        click.echo(json.dumps({"hosts": found}))
-        return ExitCode.OK
-    from runbook.events.render.people import is_terminal
+    from runbook.events.render.report import file
 
-    if not is_terminal(sys.stdout):
-        for host, each in found.items():
-            click.echo("\n".join(lines(host, each)))
-        return ExitCode.OK
-    from rich.console import Console
-
-    for host, each in found.items():
-        Console().print(panel(host, each))
+    if every and options["as_json"]:
+        raise click.UsageError("Give --watch or --json, not both.")
+    for path in reports:
+        file.verify(path)
+    if not every:
+        return _once(options, reports)
+    _watch(options, reports, every)
     return ExitCode.OK
 
 
-def state(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """A host's state (schemas/status.schema.json) from what status.yml hands over. Pure."""
-    marker, run, turn, learner = (answer[name] for name in ("marker", "run", "turn", "learner"))
-    inconsistencies = list(marker["inconsistencies"])
-    if run is None:
-        waits_for = "a run: apply a run mode first"
-        if marker["label"]:  # another geography, or restored tables
-            waits_for += f" ({marker['label']})"
-        return {
-            "run": None,
-            "phase": "none",
-            "learner": None,
-            "waits_for": waits_for,
-            "inconsistencies": inconsistencies,
-            "lease": answer["lease"],
-        }
-    found = {
-        "run": {name: run[name] for name in ("mode", "aoi_name", "aoi_index", "run_id")},
-        **{name: turn[name] for name in _TURN},
-        "learner": None,
-        "waits_for": turn["waits_for"],
-        "inconsistencies": inconsistencies,
-        "lease": answer["lease"],
-    }
-    found["run"]["applied_at"] = turn["applied_at"]
-    if inconsistencies:
-        found["waits_for"] = "a person: run marker and tables disagree, see docs/backups.md"
-        return found
-    if learner.get("skipped"):
-        return found
-    ours = turn["phase"] in ("complete", "returned")
-    found["learner"] = {
-        "iteration": turn["iteration"] + ours,
-        **{name: learner.get(name) for name in _LEARNER},
-        "problem": "" if "done" in learner else str(learner.get("msg", "")),
-        "will_retry": bool(learner.get("will_retry")),
-    }
-    if turn["phase"] == "complete":
-        found["waits_for"] = _waits_for(found["learner"])
-    return found
+def _once(options: Mapping[str, Any], reports: tuple[Path, ...]) -> int:
+    """Ask, show and write; RunbookError when a report cannot be written."""
+    answers = query.survey("status", options)
+    states = {host: loop.state(answer) for host, answer in answers.found.items()}
+    content = loop.content(options["target"], _now(), states, answers.failed)
+    if options["as_json"]:
+        click.echo(json.dumps({"hosts": states, "failed": dict(answers.failed)}))
+    else:
+        _show(content)
+    if problems := _write(content, reports):
+        raise RunbookError("\n".join(problems))
+    return answers.exit_code
 
 
-def _waits_for(learner: Mapping[str, Any]) -> str:
-    """The next event that a complete iteration of regular production waits for."""
-    if learner["cluster_id"] is None:
-        return "the learner, of which nothing could be found out"
-    if learner["will_retry"]:
-        return "the next call of iterate.yml, which starts the learner again"
-    if learner["problem"]:
-        return "a person: see the learner's failure"
-    if not learner["cluster_id"]:
-        return "the next call of iterate.yml, which starts the learner"
-    if all(step["state"] == "COMPLETED" for step in learner["steps"]):
-        return "the next call of iterate.yml, which takes in what the learner brought"
-    return "the learner"
+def _watch(options: Mapping[str, Any], reports: tuple[Path, ...], every: int) -> None:
+    """Do the same again and again; what cannot be asked or written now may be the next time.
+
+    At its end by Ctrl-C the pages stop loading themselves again.
+    """
+    content: Loop | None = None
+    try:
+        while True:
+            answers = query.survey("status", options)
+            states = {host: loop.state(answer) for host, answer in answers.found.items()}
+            content = loop.content(options["target"], _now(), states, answers.failed, every)
+            click.clear()
+            _show(content)
+            for problem in _write(content, reports):
+                click.echo(problem, err=True)
+            time.sleep(every)
+    finally:
+        if content:
+            _write(loop.ended(content), reports)
 
 
-def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Label and text of all but the metrics; a text may have several lines."""
-    run = found["run"]
-    holder = [("holder", lock.described(found["lease"]))] if found["lease"] else []
-    if run is None:
-        return [("run", "none"), *holder, ("waits for", found["waits_for"])]
-    marked = f"{run['run_id']}, {run['mode']}, applied {run['applied_at']}"
-    told = [
-        ("run", "\n".join([marked, *(f"but {line}" for line in found["inconsistencies"])])),
-        ("AOI", f"{run['aoi_name']} {run['aoi_index']}"),
-        ("iteration", f"{found['iteration']}, {found['phase']}"),
-        ("sites", _sites(found)),
-    ]
-    if found["learner"]:
-        told.append(("learner", _learner(found["learner"])))
-    return [*told, *holder, ("waits for", found["waits_for"])]
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _sites(found: Mapping[str, Any]) -> str:
-    text = f"{found['processed']:,} of {found['total']:,} done"
-    if found["failed_labels"]:
-        text += f"; {found['failed_labels']:,} of the run without a label"
-    if found["blocked"]:
-        text += f"; {found['blocked']:,} blocked, which the next call of iterate.yml repairs"
-    return text
+def _write(content: Loop, reports: tuple[Path, ...]) -> list[str]:
+    """Write the reports; gives the problems of those that cannot be written."""
+    from runbook.events.render.report import file, markdown, page
+
+    problems = []
+    for path in reports:
+        rendered = page.loop_page if path.suffix == ".html" else markdown.loop_markdown
+        try:
+            file.write(path, rendered(content))
+        except OSError as error:
+            problems.append(f"the report {path} was not written: {error.strerror}")
+    return problems
 
 
-def _learner(learner: Mapping[str, Any]) -> str:
-    text = f"iteration {learner['iteration']}: {learner['summary'] or 'unknown'}"
-    if learner["hourly_ceiling"] is not None:
-        text += f"; at most {learner['hourly_ceiling']:.2f} dollars an hour"
-    return f"{text}\n{learner['problem']}".rstrip()
+def _show(content: Loop) -> None:
+    from runbook.events.render.people import is_terminal
+
+    if not is_terminal(sys.stdout):
+        for instance in content.instances:
+            click.echo("\n".join(lines(instance)))
+        return
+    from rich.console import Console
+
+    for instance in content.instances:
+        Console().print(panel(instance))
 
 
-def bars(found: Mapping[str, Any], full: str) -> list[tuple[str, str, str, str]]:
-    """The chart's rows: iteration, accuracy, a bar of it from ``full``, TSS. The newest ones."""
-    known = [row for row in found.get("metrics", []) if row["accuracy"] is not None]
+def _bars(instance: Instance, full: str) -> list[tuple[str, str, str, str]]:
+    """The chart's rows: iteration, accuracy, a bar of it from ``full``, TSS."""
     return [
         (
-            str(row["iteration"]),
-            f"{row['accuracy']:.3f}",
-            full * round(min(max(row["accuracy"], 0), 1) * WIDTH),
-            "" if row["tss"] is None else f"TSS {row['tss']:.3f}",
+            str(number),
+            f"{accuracy:.3f}",
+            full * round(min(max(accuracy, 0), 1) * WIDTH),
+            "" if tss is None else f"TSS {tss:.3f}",
         )
-        for row in known[-CHARTED:]
+        for number, accuracy, tss in instance.chart
     ]
 
 
-def lines(host: str, found: Mapping[str, Any]) -> list[str]:
+def lines(instance: Instance) -> list[str]:
     """A host's state for files and pipes."""
-    told = [host]
-    for label, text in facts(found):
-        first, *more = text.splitlines()
+    told = [f"{instance.host}: {instance.word}", *(f"  {each}" for each in instance.reasons)]
+    for label, said in instance.facts:
+        first, *more = said.splitlines()
         told.append(f"  {label:<10} {first}")
         told += [f"  {'':<10} {line}" for line in more]
-    for number, accuracy, bar, tss in bars(found, "#"):
+    for number, accuracy, bar, tss in _bars(instance, "#"):
         told.append(f"  {number:>10} {accuracy} |{bar:<{WIDTH}}| {tss}".rstrip())
     return told
 
 
-def panel(host: str, found: Mapping[str, Any]) -> RenderableType:
+def panel(instance: Instance) -> RenderableType:
     """A host's state for a terminal."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
+    style = {loop.Level.LOOK: "yellow", loop.Level.STOPPED: "red"}.get(instance.level, "")
     told = Table.grid(padding=(0, 1))
     told.add_column(style="bold", min_width=12)
     told.add_column()
-    failed = bool(found["learner"] and found["learner"]["problem"])
-    for label, text in facts(found):
-        style = "red" if failed and label in ("learner", "waits for") else ""
-        told.add_row(f"  {label}", Text(text, style))
-        if label == "sites":
-            done = ProgressBar(found["total"] or 1, found["processed"], WIDTH)
-            told.add_row("", done)
-    for number, accuracy, bar, tss in bars(found, "█"):
+    for label, said in instance.facts:
+        told.add_row(f"  {label}", Text(said))
+        if label == "sites" and instance.done:
+            done, total = instance.done
+            told.add_row("", ProgressBar(total or 1, done, WIDTH))
+    for number, accuracy, bar, tss in _bars(instance, "█"):
         chart = Text.assemble((f"{accuracy} "), (f"{bar:<{WIDTH}}", "green"), f" {tss}")
         told.add_row(Text(number, justify="right"), chart)
-    return Group(Text(host, "bold cyan"), told)
+    head = Text.assemble((instance.host, "bold cyan"), ": ", (instance.word, style))
+    return Group(head, *(Text(f"  {each}", style) for each in instance.reasons), told)

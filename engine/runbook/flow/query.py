@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from runbook.events.model import Event
+    from runbook.events.redaction import Redactor
+    from runbook.execute.runner import Outcome
+
+
+@dataclass(frozen=True)
+class Answers:
+    """By host, what was answered, or why there is no answer; and how the run ended."""
+
+    found: Mapping[str, Any]
+    failed: Mapping[str, str]
+    exit_code: ExitCode
 
 
 def ask(
@@ -30,6 +42,24 @@ def ask(
     """Each host's answer to ``playbooks/queries/QUESTION.yml``, without secrets.
 
     Failures are raised with the module's exit code.
+    """
+    answers = survey(question, options, variables, check=check)
+    if answers.failed:
+        lines = [f"{host}: {message}" for host, message in answers.failed.items()]
+        raise _failure(answers.exit_code, "\n".join(lines))
+    return dict(answers.found)
+
+
+def survey(
+    question: str,
+    options: Mapping[str, Any],
+    variables: Mapping[str, Any] | None = None,
+    *,
+    check: bool = False,
+) -> Answers:
+    """As ``ask``, but a host that fails does not keep the others' answers back.
+
+    What no host could answer, as invalid input, is raised.
     """
     from runbook import collection
     from runbook.events.redaction import Redactor
@@ -69,15 +99,28 @@ def ask(
             outcome = ansible.run(show, needed=secrets)
         if outcome.exit_code == ExitCode.INTERRUPTED:
             raise KeyboardInterrupt
-        if outcome.exit_code != ExitCode.OK:
-            raise _failure(outcome.exit_code, redactor.text(_messages(outcome)))
-        found = {
-            path.stem: redactor.value(json.loads(path.read_text(encoding="utf-8")))
-            for path in sorted(Path(answers).glob("*.json"))
-        }
-    if not found:
+        found = _answers(outcome, redactor, Path(answers))
+    if not found.found and not found.failed:
         raise InvalidInputError(f"target {target.name} has no host")
     return found
+
+
+def _answers(outcome: Outcome, redactor: Redactor, folder: Path) -> Answers:
+    """The files of those who answered, and the messages of those who failed."""
+    failed = {
+        result.host: redactor.text(result.message)
+        for result in outcome.results
+        if result.status in ("failed", "unreachable")
+    }
+    if outcome.exit_code != ExitCode.OK and not failed:
+        message = redactor.text(outcome.message) or "ansible could not be run"
+        raise _failure(outcome.exit_code, message)
+    found = {
+        path.stem: redactor.value(json.loads(path.read_text(encoding="utf-8")))
+        for path in sorted(folder.glob("*.json"))
+        if path.stem not in failed
+    }
+    return Answers(found, failed, outcome.exit_code)
 
 
 @contextmanager
@@ -97,15 +140,6 @@ def shown() -> Iterator[Callable[[Event], None]]:
         yield live
     finally:
         live.stop()
-
-
-def _messages(outcome: Any) -> str:
-    failed = [
-        f"{result.host}: {result.message}"
-        for result in outcome.results
-        if result.status in ("failed", "unreachable")
-    ]
-    return "\n".join(failed) or outcome.message or "ansible could not be run"
 
 
 def _failure(code: ExitCode, message: str) -> RunbookError:

@@ -45,6 +45,9 @@ _NAMES: Dict[str, str] = {
     "usage": "text",
 }
 
+#: How many hours the details of ``state: read`` name.
+HOURS = 72
+
 #: configuration's keys of the criteria, with labeller's defaults (docs/labeller.md 1.3.6).
 _CRITERIA = {
     "StoppingFunc_MaxIterations": "30",
@@ -73,6 +76,17 @@ _OVERSHOT = """
 """
 
 
+# The newest hours in which mappings completed sites that are processed now. Nothing records when a
+# site became processed; the consensus follows its last mapping within minutes.
+_BY_HOUR = """
+    SELECT date_trunc('hour', mapped) AS hour, count(*) FROM (
+        SELECT max(a.completion_time) AS mapped FROM incoming_names n
+        JOIN hit_data h ON h.name = n.name JOIN assignment_data a ON a.hit_id = h.hit_id
+        WHERE n.run = %s AND n.processed GROUP BY n.name) AS sites
+    WHERE mapped IS NOT NULL GROUP BY 1 ORDER BY 1 DESC LIMIT {}
+""".format(HOURS)
+
+
 class Iteration(Step):
     """Reads where the loop is, exports the labelled names, takes in what the learner brought."""
 
@@ -87,6 +101,7 @@ class Iteration(Step):
         "aoi_index": {"type": "int", "required": True},
         "run_id": {"type": "int", "required": True},
         "iteration": {"type": "int"},
+        "details": {"type": "bool", "default": False},
         "incoming_names": {"type": "str"},
         "metrics": {"type": "str"},
         "outgoing": {"type": "str"},
@@ -191,13 +206,33 @@ class Iteration(Step):
                 {
                     "iteration": number,
                     **{
-                        key: float(value) if value is not None and value.is_finite() else None
+                        key: _finite(value)
                         for key, value in zip(("accuracy", "tss", "auc"), values)
                     },
                 }
                 for number, *values in metrics
             ],
             "waits_for": _waits_for(phase, mode, total - processed, iteration),
+            **(self._details(tx) if self.params.get("details") else {}),
+        }
+
+    def _details(self, tx: Transaction) -> Dict[str, Any]:
+        """For people who look at the loop; criteria that cannot be used are a warning here."""
+        criteria = None
+        try:
+            found = self._criteria(tx)
+        except InvalidInput as error:
+            tx.warnings.append(str(error))
+        else:
+            criteria = {
+                "max_iterations": found.max_iterations,
+                "accuracy": _finite(found.accuracy),
+                "gain": _finite(found.gain),
+            }
+        hours = reversed(tx.rows(_BY_HOUR, (self.params["run_id"],)))
+        return {
+            "criteria": criteria,
+            "hours": [{"hour": hour.isoformat(), "sites": sites} for hour, sites in hours],
         }
 
     def _counts(self, tx: Transaction, run: int) -> List[Tuple[int, int, int, int]]:
@@ -508,6 +543,10 @@ class Iteration(Step):
             text(self.next, "; the loop ends, {}".format(self.reason) if self.reason else ""),
             {"rows_changed": 1},
         )
+
+
+def _finite(value: Optional[Decimal]) -> Optional[float]:
+    return float(value) if value is not None and value.is_finite() else None
 
 
 def _waits_for(phase: str, mode: str, left: int, iteration: int) -> str:

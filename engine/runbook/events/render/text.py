@@ -37,6 +37,16 @@ def number(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def holder(lease: Mapping[str, Any] | None) -> str:
+    """Who holds a target, why and how long, in a line."""
+    if lease is None:
+        return "free"
+    since = f"{lease['holder']}, since {lease['since']}"
+    if lease["state"] == "locked":
+        return f"locked by {since}, until {lease['until']}: {lease['reason']}"
+    return f"held by a run of {since}" + (", at work" if lease["state"] == "working" else "")
+
+
 def item(entry: Mapping[str, Any]) -> str:
     """A planned change in a few words."""
     said = counts(entry.get("counts") or {}) or str(entry.get("action", "")).replace("_", " ")

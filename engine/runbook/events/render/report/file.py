@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from runbook.errors import InvalidInputError
@@ -15,20 +16,36 @@ if TYPE_CHECKING:
 SUFFIXES = (".html", ".md")
 
 
+def verify(path: Path) -> None:
+    """Raise InvalidInputError for a name of another format, and a folder that is not there."""
+    if path.suffix not in SUFFIXES:
+        raise InvalidInputError(
+            f"--report {path}: the name must end in {' or '.join(SUFFIXES)}, for the format"
+        )
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InvalidInputError(f"--report {path}: there is no folder to write this file to")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a report at once: a reader sees the old file or the new one. Raises OSError."""
+    new = path.with_name(f".{path.name[:100]}.{os.getpid()}.new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
 class ReportFile:
     """Gathers a command's events, and writes its report to ``path`` at the end.
 
     ``tell`` is called with a message when the file cannot be written; the run's result stands.
-    Raises InvalidInputError at once for a name of another format, and a folder that is not there.
+    Raises what ``verify`` does, at once.
     """
 
     def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
-        if path.suffix not in SUFFIXES:
-            raise InvalidInputError(
-                f"--report {path}: the name must end in {' or '.join(SUFFIXES)}, for the format"
-            )
-        if path.is_dir() or not path.absolute().parent.is_dir():
-            raise InvalidInputError(f"--report {path}: there is no folder to write this file to")
+        verify(path)
         self._path, self._tell = path, tell
         self._gathered = Gathered()
 
@@ -38,7 +55,7 @@ class ReportFile:
         if isinstance(event, Result):
             rendered = _rendered(self._gathered.content(event), self._path.suffix)
             try:
-                self._path.write_text(rendered, encoding="utf-8")
+                write(self._path, rendered)
             except OSError as error:
                 self._tell(f"the report {self._path} was not written: {error.strerror}")
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from runbook.events.render.report.content import Content, Step
+    from runbook.events.render.report.loop import Instance, Loop
     from runbook.events.render.summary import Found
 
 #: The longest comment that GitHub takes, in characters.
@@ -46,6 +47,39 @@ def markdown(content: Content) -> str:
     if content.steps_left:
         done += f"\n\n{content.steps_left:,} more steps: see the run's journal."
     return done + "\n"
+
+
+def loop_markdown(content: Loop) -> str:
+    """The loop on a target's hosts, the worst first, with the plots' numbers as tables."""
+    heads = "| state | instance | waits for |\n|---|---|---|"
+    rows = [
+        f"| {each.word} | {_text(each.host)} "
+        f"| {_text(each.fact('waits for') or '; '.join(each.reasons))} |"
+        for each in content.instances
+    ]
+    parts = [
+        f"## The loop on {_text(content.target)}",
+        f"As of {content.at}.",
+        "\n".join([heads, *rows]),
+        *(_cut("\n\n".join(_instance(each))) for each in content.instances),
+    ]
+    return _cut("\n\n".join(parts), LIMIT - _END) + "\n"
+
+
+def _instance(instance: Instance) -> Iterator[str]:
+    yield f"### {_text(instance.host)}: {instance.word}"
+    if instance.reasons:
+        yield "\n".join(f"- {_text(reason)}" for reason in instance.reasons)
+    if instance.facts:
+        facts = (
+            f"| {name} | {'<br>'.join(map(_text, said.splitlines()))} |"
+            for name, said in instance.facts
+        )
+        yield "\n".join(["| | |", "|---|---|", *facts])
+    for plot in instance.plots:
+        table = [plot.header, ["---"] * len(plot.header), *plot.rows]
+        body = "\n".join(f"| {' | '.join(row)} |" for row in table)
+        yield _folded(f"{plot.title}: {_text(plot.description)}", body)
 
 
 def _sections(content: Content) -> Iterator[str]:

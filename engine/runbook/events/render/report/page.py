@@ -7,44 +7,68 @@ import functools
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 from runbook import __version__
 from runbook.errors import ExitCode
 from runbook.events.model import Status
+from runbook.events.render.report import plots
+from runbook.events.render.report.loop import Level
 
 if TYPE_CHECKING:
     from runbook.events.render.report.content import Content
+    from runbook.events.render.report.loop import Loop
 
 _HERE = Path(__file__).parent
 _SYMBOLS = {
     Status.OK: "✓", Status.CHANGED: "●", Status.SKIPPED: "–",
     Status.FAILED: "✗", Status.UNREACHABLE: "✗", Status.IGNORED: "!",
 }  # fmt: skip
+_LEVELS = {Level.IDLE: "–", Level.RUNS: "●", Level.LOOK: "!", Level.STOPPED: "✗"}
+_TONES = {Level.IDLE: "idle", Level.RUNS: "good", Level.LOOK: "changes", Level.STOPPED: "bad"}
 
 
 def page(content: Content) -> str:
-    """The page."""
+    """The page of a run."""
+    longest = max((step.seconds for step in content.steps), default=0) or 1
+    return _rendered(
+        "run.html.j2", content.title, content=content, longest=longest, tone=_tone(content),
+        symbols=_SYMBOLS, kind=_kind,
+    )  # fmt: skip
+
+
+def loop_page(content: Loop) -> str:
+    """The page of the loop on a target's hosts."""
+    return _rendered(
+        "loop.html.j2", f"The loop on {content.target}", content=content, every=content.every,
+        symbols=_LEVELS, tones=_TONES,
+    )  # fmt: skip
+
+
+def _rendered(name: str, title: str, **values: Any) -> str:
     style = (_HERE / "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    longest = max((step.seconds for step in content.steps), default=0) or 1
-    said: str = _template().render(
-        content=content, style=style, digest=digest, longest=longest, version=__version__,
-        tone=_tone(content), symbols=_SYMBOLS, kind=_kind,
-    )  # fmt: skip
-    return said
+    return (
+        _templates()
+        .get_template(name)
+        .render({"every": None, **values}, title=title, style=style, digest=digest)
+    )
 
 
 @functools.cache
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(_HERE)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined,
+def _templates() -> jinja2.Environment:
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template("page.html.j2")
+    axes = {"left": plots.LEFT, "right": plots.RIGHT, "bottom": plots.BOTTOM}
+    found.globals.update(
+        version=__version__, drawn=plots.drawn, marks=plots.MARKS, axes=axes,
+        size=(plots.WIDTH, plots.HEIGHT),
+    )  # fmt: skip
+    return found
 
 
 def _tone(content: Content) -> str:
