@@ -254,6 +254,11 @@ def _without(ranges: Iterable[_Range], holes: Sequence[_Range]) -> Set[_Range]:
     return {(start, end) for start, end in found if start < end}
 
 
+def place(longitude: float, latitude: float) -> Tuple[float, float]:
+    """A point's raster column and row, 0-based, with the part of the cell."""
+    return (longitude - X_MIN) / CELL, (Y_MAX - latitude) / CELL
+
+
 def column_row() -> Tuple[str, str]:
     """SQL of a cell's raster column and row, 0-based, from x and y (docs/labeller.md 7.1)."""
     return (

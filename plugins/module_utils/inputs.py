@@ -340,7 +340,7 @@ class Area:
         self._spans = "runbook_spans_{}".format(len(tx.shared))
         self.count = 0
         url = "s3://{}/{}".format(tx.bucket, key)
-        self._parts = geography.area(whole(tx, key), index, url)
+        self.parts = geography.area(whole(tx, key), index, url)
         number, cell = "double precision", "gid integer, id integer, name text"
         for table, columns in (
             (self.table, '{}, col integer, "row" integer'.format(cell)),
@@ -355,7 +355,7 @@ class Area:
         if self.count:
             return
         box = _sql.SQL("x BETWEEN {} AND {} AND y BETWEEN {} AND {}")
-        boxes = [box.format(*map(_sql.Literal, each)) for each in geography.boxes(self._parts)]
+        boxes = [box.format(*map(_sql.Literal, each)) for each in geography.boxes(self.parts)]
         tx.execute(
             _sql.SQL("INSERT INTO {} SELECT gid, id, name, x, y FROM master_grid WHERE {}").format(
                 self._box, _sql.SQL(" OR ").join(boxes)
@@ -392,7 +392,7 @@ class Area:
         )
         try:
             lines = "".join(
-                "{!r}\t{!r}\t{!r}\n".format(*span) for span in geography.spans(self._parts, xs, ys)
+                "{!r}\t{!r}\t{!r}\n".format(*span) for span in geography.spans(self.parts, xs, ys)
             )
         except InvalidInput as error:
             raise InvalidInput("{}: {}".format(self.name, error)) from error

@@ -88,6 +88,8 @@ class Step:
     values. ``restarted`` tables number their rows, in this column, from 1 again.
     ``produces_objects``: it stages uploads, and may be run again later for them alone.
     ``settles``: its transaction first completes the uploads that a crash left pending.
+    ``looks``: it changes nothing; its module is ``read_state``. ``found`` is what ``run`` adds to
+    the result of the transaction.
     """
 
     name: ClassVar[str]
@@ -100,6 +102,8 @@ class Step:
     deleted: Mapping[str, Optional[str]] = MappingProxyType({})
     updated: Mapping[str, Sequence[str]] = MappingProxyType({})
     restarted: Mapping[str, str] = MappingProxyType({})
+    looks: ClassVar[bool] = False
+    found: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.params = params
@@ -285,7 +289,7 @@ def _check(tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]) 
         observe(tx)
     tx.cursor.connection.rollback()
     journal.require_writable(tx.params, changes)
-    return result(changes, in_place=False, warnings=tx.warnings)
+    return result(changes, in_place=False, warnings=tx.warnings, **_found(steps))
 
 
 @dataclass(frozen=True)
@@ -410,7 +414,14 @@ def _apply(
         answered = _commit(session, tx, number)
         if staged:
             _complete_after(session if answered else None, tx, staged, steps)
-    return result([*completed, *changes], in_place=False, warnings=tx.warnings)
+    return result(
+        [*completed, *changes], in_place=False, warnings=tx.warnings, **_found(steps)
+    )
+
+
+def _found(steps: Sequence[Step]) -> Dict[str, Any]:
+    """Results of steps that only look, by name."""
+    return {name: value for step in steps for name, value in step.found.items()}
 
 
 def _image(tx: Transaction, replaced: Optional[Mapping[str, Any]]) -> Dict[str, Any]:

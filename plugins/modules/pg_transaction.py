@@ -225,6 +225,28 @@ options:
               C(geom_clean).
             type: str
             required: true
+      geography_info:
+        description: Step M(labeller.runbook.geography_info).
+        type: dict
+        suboptions:
+          run_id:
+            description: Number of the run whose sites are shown.
+            type: int
+            required: true
+          aoi:
+            description: Key of the GeoJSON object with the outlines; without it the map shows the
+              sites alone.
+            type: str
+          aoi_index:
+            description: The AOI, a 1-based row of the GeoJSON.
+            type: int
+          pool:
+            description: Key of the pool's CSV. Not used after the step P(labeller.runbook.f_pool#module).
+            type: str
+          training_names:
+            description: Key of the run's own CSV of training names, those of them in O(steps[].geography_info.pool)
+              are shown.
+            type: str
       grid_availability:
         description: Step M(labeller.runbook.grid_availability).
         type: dict

@@ -232,7 +232,7 @@ def test_what_a_sequence_needs_is_checked(old: Labeller) -> None:
 #: What runs on the server's statements.
 STEPS = (
     "transaction", "steps", "pg_clear", "mode_steps", "iteration", "held", "run_in_place",
-    "learner_input", "lease",
+    "learner_input", "lease", "geography_info",
 )  # fmt: skip
 
 

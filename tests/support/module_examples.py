@@ -33,6 +33,7 @@ ORDER = (
     "configuration",
     "labeller_config",
     "emr_learner",
+    "geography_info",
     "geography",
     "journal_info",
 )

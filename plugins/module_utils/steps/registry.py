@@ -13,6 +13,7 @@ from .database_consistent import DatabaseConsistent
 from .f_pool import FPool
 from .f_sites import FSites
 from .geography import Geography
+from .geography_info import GeographyInfo
 from .grid_availability import GridAvailability
 from .pg_clear import PgClear
 from .run_marker import RunMarker
@@ -37,6 +38,7 @@ STEPS: Dict[str, Type[Step]] = {
         WorkerQualifications,
         Configuration,
         DatabaseConsistent,
+        GeographyInfo,
     )
 }
 
@@ -75,7 +77,7 @@ def module_of(step: Type[Step]) -> module.Module:
     """A step's module: a transaction of that one step, or what it reads."""
 
     def logic(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
-        if params.get("state") in LOOKING:
+        if step.looks or params.get("state") in LOOKING:
             return transaction.read(step(params), params)
         return transaction.run([step(params)], params, check=check_mode)
 
