@@ -25,6 +25,7 @@ SUBSET = (
     "e2e/test_modes.py::test_the_examples_of_every_module_run_as_they_stand",
     "e2e/test_regular.py::test_regular_production_from_its_check_to_the_run_after_it",
     "e2e/test_run.py::test_no_secret_is_shown_or_stays_on_disk",
+    "e2e/test_ssh.py::test_regular_over_ssh",  # with Mitogen
 )
 
 

@@ -48,7 +48,8 @@ def test_mitogen_is_an_extra() -> None:
         ("2.19.14", "", "linear"),
         ("2.21.5", "0.3.54", "mitogen_linear"),
         ("2.21.5", "0.3.40", "linear"),
-        ("2.22.0rc1", "0.3.54", "linear"),
+        ("2.22.0rc1", "0.3.54", "mitogen_linear"),
+        ("2.23.0", "0.3.54", "linear"),
     ],
 )
 def test_the_strategy_falls_back_to_ansibles_own(

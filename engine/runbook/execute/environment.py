@@ -36,7 +36,12 @@ FOREIGN = re.compile(r"ANSIBLE_|(JOB|AD_HOC_COMMAND|PROJECT_UPDATE)_ID$")
 COLLECTIONS = "~/.ansible/collections:/usr/share/ansible/collections"
 
 #: The oldest Mitogen that works with an ansible-core; others use Ansible's own strategy.
-MITOGEN = {(2, 19): (0, 3, 29), (2, 20): (0, 3, 49), (2, 21): (0, 3, 49)}
+MITOGEN = {
+    (2, 19): (0, 3, 29),
+    (2, 20): (0, 3, 49),
+    (2, 21): (0, 3, 49),
+    (2, 22): (0, 3, 54),
+}
 
 #: Bytes of the folder for temporary files that leave room for the name of a socket in it, which is
 #: /pymp-XXXXXXXX/listener-XXXXXXXX, of the 107 that Linux takes.
