@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import errors, s3
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, held, s3
 from ansible_collections.labeller.runbook.plugins.module_utils.backup import (
     make,
     manifest,
@@ -97,6 +97,16 @@ def test_nothing_is_removed_while_a_backup_runs(params: dict[str, Any], bucket: 
         with pytest.raises(errors.Locked, match="another backup"):
             prune.absent({**params, "keep": 1}, False)
         assert prune.absent({**params, "keep": 1}, True)["removed"] == ids[1:]
+
+
+def test_what_is_removed_is_what_was_planned(params: dict[str, Any]) -> None:
+    ids = backups(params, 2)
+    planned = held.of_result(prune.absent({**params, "keep": 1}, True))
+    ids = backups(params, 1) + ids
+    with pytest.raises(errors.Stale, match=f"found .*{ids[1]}"):
+        prune.absent({**params, "keep": 1, "planned": planned}, False)
+    done = prune.absent({**params, "keep": 2, "planned": planned}, False)
+    assert done["removed"] == [ids[2]]
 
 
 def test_a_bucket_that_is_not_there_is_named(params: dict[str, Any]) -> None:

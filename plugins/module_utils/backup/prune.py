@@ -4,62 +4,80 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from datetime import datetime, timedelta
-from typing import Any, ContextManager, Dict, Iterable, List, Mapping, Optional
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
-from .. import change, journal, postgres
+from .. import change, postgres
 from ..errors import InvalidInput, Refused
+from ..module import Params, Plan, composed
 from ..s3 import Bucket
 from . import manifest as manifests
 from . import source, store
 
 
-def absent(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
-    """The named backup, or all that retention does not keep, are gone."""
-    bucket, root = Bucket(params["bucket"], params), manifests.root(params["prefix"])
-    one = "" if params["backup_id"] == "newest" else params["backup_id"]
-    if not one and params["keep"] is None and params["keep_days"] is None:
+class _Found(NamedTuple):
+    """Backups, the newest first: the address of each, and which must stay, with the reason."""
+
+    urls: Mapping[str, str]
+    guarded: Mapping[str, str]
+    now: datetime
+
+
+def observe(params: Params) -> _Found:
+    """Read the backups below the prefix, and what must stay of them."""
+    if not _named(params) and params["keep"] is None and params["keep_days"] is None:
         raise InvalidInput("say which backups are to go: backup_id, keep or keep_days")
+    bucket, root = _place(params)
     bucket.check()
-    alone: ContextManager[None] = nullcontext()
-    if not check_mode:
-        alone = source.exclusively(params, bucket.name, root)
-    with alone:
-        backups = [
-            backup_id
-            for backup_id in store.ids(bucket, root)
-            if bucket.attested(store.manifest_key(root, backup_id)) is not None
-        ]
-        guarded = {
-            **dict.fromkeys(params["protect"], "named by protect"),
-            **dict.fromkeys(marked(params), "named by the run marker"),
-        }
-        good = newest_good(bucket, root, backups)
-        if good is not None:
-            guarded[good] = "the newest good backup"
-        if one:
-            kept = _all_but(one, backups, guarded)
-        else:
-            kept = retained(backups, params["keep"], params["keep_days"], guarded, store.utc_now())
-        removed = [backup_id for backup_id in backups if backup_id not in kept]
-        changes = [
-            change.Change(
-                resource=bucket.url(store.prefix_of(root, backup_id)),
-                action="remove",
-                before="backup\n",
-                after="",
-                counts={"backups": 1},
-            )
-            for backup_id in removed
-        ]
-        if check_mode:
-            journal.require_writable(params, changes)
-        else:
-            with journal.begun(params, changes):
-                for backup_id in removed:
-                    remove(bucket, root, backup_id)
-    return change.result(changes, removed=removed, kept=kept)
+    backups = [
+        backup_id
+        for backup_id in store.ids(bucket, root)
+        if bucket.attested(store.manifest_key(root, backup_id)) is not None
+    ]
+    guarded = {
+        **dict.fromkeys(params["protect"], "named by protect"),
+        **dict.fromkeys(marked(params), "named by the run marker"),
+    }
+    good = newest_good(bucket, root, backups)
+    if good is not None:
+        guarded[good] = "the newest good backup"
+    urls = {backup_id: bucket.url(store.prefix_of(root, backup_id)) for backup_id in backups}
+    return _Found(urls, guarded, store.utc_now())
+
+
+def plan(found: _Found, params: Params) -> Plan:
+    """The backup that is named goes, or all that retention does not keep."""
+    backups, one = list(found.urls), _named(params)
+    if one:
+        kept = _all_but(one, backups, found.guarded)
+    else:
+        keep, days = params["keep"], params["keep_days"]
+        kept = retained(backups, keep, days, found.guarded, found.now)
+    removed = [backup_id for backup_id in backups if backup_id not in kept]
+    changes = [
+        change.Change(found.urls[backup_id], "remove", "backup\n", "", {"backups": 1})
+        for backup_id in removed
+    ]
+    return Plan(changes, {"removed": removed, "kept": kept})
+
+
+def apply(plan: Plan, params: Params) -> None:
+    """Remove them, while no other run writes or removes backups there."""
+    bucket, root = _place(params)
+    with source.exclusively(params, bucket.name, root):
+        for backup_id in plan.facts["removed"]:
+            remove(bucket, root, backup_id)
+
+
+absent = composed(observe, plan, apply)
+
+
+def _place(params: Params) -> Tuple[Bucket, str]:
+    return Bucket(params["bucket"], params), manifests.root(params["prefix"])
+
+
+def _named(params: Params) -> str:
+    return "" if params["backup_id"] == "newest" else str(params["backup_id"])
 
 
 def retained(

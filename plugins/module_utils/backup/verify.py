@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping
 
-from .. import change, fingerprint, postgres, progress
+from .. import fingerprint, postgres, progress
 from ..errors import InvalidInput, ModuleFailure, Unreachable
+from ..module import Params, Plan, composed, unchanging
 from ..s3 import Bucket
 from . import load as loading
 from . import manifest as manifests
@@ -70,7 +71,7 @@ def _read_back(bucket: Bucket, cursor: Cursor, manifest: Manifest, name: str) ->
     return fingerprint.of_columns(cursor, loading.STAGES, stage, typed, like=known)
 
 
-def info(params: Mapping[str, Any], _check_mode: bool) -> Mapping[str, Any]:
+def observe(params: Params) -> Mapping[str, Any]:
     """The backups below a prefix, or one of them with its manifest."""
     bucket, root = Bucket(params["bucket"], params), manifests.root(params["prefix"])
     bucket.check()
@@ -78,8 +79,8 @@ def info(params: Mapping[str, Any], _check_mode: bool) -> Mapping[str, Any]:
         found = origins.located(bucket, root, params["backup_id"])
         if isinstance(found, store.OldFolder):
             row, manifest = _old_row(params, bucket, root, found), _described(bucket, root, found)
-            return change.result([], backups=[row], manifest=manifest)
-        return change.result([], backups=[_row(params, bucket, found)], manifest=found)
+            return {"backups": [row], "manifest": manifest}
+        return {"backups": [_row(params, bucket, found)], "manifest": found}
     rows = []
     for backup_id in store.ids(bucket, root):
         try:
@@ -96,7 +97,10 @@ def info(params: Mapping[str, Any], _check_mode: bool) -> Mapping[str, Any]:
         later = [row for row in rows if not store.precedes(row["backup_id"], folder)]
         rows.insert(len(later), _old_row(params, bucket, root, folder))
     old_location = "" if rows else store.old_location(bucket, root)
-    return change.result([], backups=rows, old_location=old_location)
+    return {"backups": rows, "old_location": old_location}
+
+
+info = composed(observe, lambda found, _params: Plan([], found), unchanging)
 
 
 def _row(params: Mapping[str, Any], bucket: Bucket, manifest: Manifest) -> Dict[str, Any]:
