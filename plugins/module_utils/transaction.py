@@ -414,9 +414,7 @@ def _apply(
         answered = _commit(session, tx, number)
         if staged:
             _complete_after(session if answered else None, tx, staged, steps)
-    return result(
-        [*completed, *changes], in_place=False, warnings=tx.warnings, **_found(steps)
-    )
+    return result([*completed, *changes], in_place=False, warnings=tx.warnings, **_found(steps))
 
 
 def _found(steps: Sequence[Step]) -> Dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from ansible_collections.labeller.runbook.plugins.module_utils import journal, journal_read
@@ -12,6 +13,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils.change import Cha
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import Refused
 
 from runbook.commands import history, report
+from runbook.events.render import interchange
 from runbook.load import schemas
 
 RUN = "20260114T093012-3f9a1c"
@@ -88,3 +90,33 @@ def test_markdown_keeps_what_the_target_says_as_it_is(folder: Path) -> None:
     run = journal_read.report(str(folder), RUN)
     run["steps"][0]["changes"] = [{**fenced.plan(), "before": "```\n", "after": ""}]
     assert "  ````diff\n" in "\n".join(report.markdown("labeller3", run))
+
+
+def test_junit_has_a_case_for_each_step(folder: Path) -> None:
+    run = journal_read.report(str(folder), RUN)
+    run["steps"][2]["message"] += " \x00 <&"
+    root = ET.fromstring(interchange.junit({"labeller3": run}))
+    (suite,) = root
+    given = {name: suite.get(name) for name in ("name", "tests", "failures", "errors", "skipped")}
+    assert given == {
+        "name": "regular.yml on labeller3", "tests": "4", "failures": "1", "errors": "1", "skipped": "0",
+    }  # fmt: skip
+    cases = {case.get("name"): case for case in suite}
+    assert {name: [part.tag for part in case] for name, case in cases.items()} == {
+        "Remove the crontab": ["system-out"], "Reset": ["system-out"],
+        "Refuse": ["failure", "system-out"], "Killed": ["error", "system-out"],
+    }  # fmt: skip
+    assert cases["Refuse"].find("failure").text == "a row | is not\nin the backup \ufffd <&"  # type: ignore[union-attr]
+    assert "7 rows deleted" in (cases["Reset"].find("system-out").text or "")  # type: ignore[union-attr]
+
+
+def test_the_artifact_has_what_ansible_navigator_reads(folder: Path) -> None:
+    run = journal_read.report(str(folder), RUN)
+    artifact = json.loads(interchange.navigator({"labeller3": run}, ["a line"]))
+    assert (artifact["stdout"], artifact["status"]) == (["a line"], "failed")
+    (play,) = artifact["plays"]
+    assert (play["__ok"], play["__failed"], play["__task_count"]) == (2, 2, 4)
+    assert {task["play"] for task in play["tasks"]} == {"regular.yml on labeller3"}
+    assert [task["__result"] for task in play["tasks"]] == ["Ok", "Ok", "Failed", "Failed"]
+    assert play["tasks"][1]["res"]["backup_id"] == "b1"
+    assert play["tasks"][2]["res"]["msg"] == "a row | is not\nin the backup"

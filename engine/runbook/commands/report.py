@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,11 +11,14 @@ import click
 from runbook.commands.history import ask, moment
 from runbook.commands.options import SETTINGS, query_options
 from runbook.errors import ExitCode
-from runbook.events.render import text
+from runbook.events.render import interchange, text
 from runbook.events.render.report.markdown import fenced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+
+#: A run of the journal (schemas/history.schema.json).
+Run = Mapping[str, Any]
 
 #: Lines of one difference.
 SHOWN = 60
@@ -25,10 +29,10 @@ SHOWN = 60
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "markdown"]),
+    type=click.Choice(["text", "markdown", "json", "junit", "navigator"]),
     default="text",
     show_default=True,
-    help="How it is written.",
+    help="For people; for programs, CI or ansible-navigator replay.",
 )
 @query_options
 def report(run: str, *, form: str, **options: Any) -> int:
@@ -37,13 +41,13 @@ def report(run: str, *, form: str, **options: Any) -> int:
     RUN may be the beginning of its id, or newest.
     """
     answers = ask(options, run=run)
-    if options["as_json"]:
-        click.echo(json.dumps({"hosts": {host: a["runs"][0] for host, a in answers.items()}}))
-        return ExitCode.OK
-    written = {"text": plain, "markdown": markdown}[form]
-    for host, answer in answers.items():
-        click.echo("\n".join(written(host, answer["runs"][0])))
+    runs = {host: answer["runs"][0] for host, answer in answers.items()}
+    click.echo(_WRITTEN["json" if options["as_json"] else form](runs))
     return ExitCode.OK
+
+
+def _each(written: Callable[[str, Run], list[str]], runs: Mapping[str, Run]) -> str:
+    return "\n".join(line for host, run in runs.items() for line in written(host, run))
 
 
 def plain(host: str, run: Mapping[str, Any]) -> list[str]:
@@ -71,6 +75,16 @@ def markdown(host: str, run: Mapping[str, Any]) -> list[str]:
             if difference:
                 told += ["", *(f"  {line}" for line in fenced(difference)), ""]
     return told
+
+
+#: By format, the text of the runs by host.
+_WRITTEN: Mapping[str, Callable[[Mapping[str, Run]], str]] = {
+    "text": lambda runs: _each(plain, runs),
+    "markdown": lambda runs: _each(markdown, runs),
+    "json": lambda runs: json.dumps({"hosts": runs}),
+    "junit": interchange.junit,
+    "navigator": lambda runs: interchange.navigator(runs, _each(plain, runs).splitlines()),
+}
 
 
 def _about(run: Mapping[str, Any]) -> Iterator[str]:

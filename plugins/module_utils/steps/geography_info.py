@@ -40,7 +40,7 @@ MARGIN = 1
 Frame = Tuple[int, int, int, int]
 Point = Tuple[int, int]
 
-_PLACE = "{} AS col, {} AS \"row\"".format(*geography.column_row())
+_PLACE = '{} AS col, {} AS "row"'.format(*geography.column_row())
 _SITES = (
     "SELECT n.name::text, {}, n.usage::text, n.iteration, n.processed FROM incoming_names n"
     " LEFT JOIN master_grid g ON g.name = n.name::bpchar"
@@ -164,6 +164,7 @@ class GeographyInfo(Step):
             notes.append("no {}: {}".format(what.replace("_", " "), error))
             return None
         return _sql.Identifier(table)
+
 
 def _frame(parts: Sequence[geography.Part], cells: Sequence[Any]) -> Optional[Frame]:
     """The frame of the area, or of the cells where there is no outline; None without either."""
