@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "apply": ("runbook.commands.apply:apply", "Validate, show the plan, confirm, do it."),
     "plan": ("runbook.commands.apply:plan", "Check, and save the plan to be applied once."),
+    "resume": ("runbook.commands.resume:resume", "Finish a run that was killed or failed."),
     "validate": ("runbook.commands.validate:validate", "Check playbooks and inventories, offline."),
     "list": ("runbook.commands.show:list_", "The run modes and the targets."),
     "show": ("runbook.commands.show:show", "One run mode: its steps and its parameters."),

@@ -55,6 +55,12 @@ class StaleError(RunbookError):
     exit_code = ExitCode.STALE
 
 
+class LockedError(RunbookError):
+    """Another run holds what is needed."""
+
+    exit_code = ExitCode.LOCKED
+
+
 class RefusedError(RunbookError):
     """A guard, or a confirmation that was not given."""
 

@@ -134,9 +134,12 @@ def begun(
     entry = {"entry": secrets.token_hex(6)}
     whole = held.of_result(result(changes))
     short = [
-        {name: change[name] for name in ("resource", "action", "counts")}
-        for change in whole
-        if change["action"] != "none"
+        {
+            **{name: change[name] for name in ("resource", "action", "counts")},
+            **({"volatile": True} if each.volatile else {}),
+        }
+        for change, each in zip(whole, changes)
+        if each.changed
     ]
     records = [
         {"image": image, **entry},

@@ -51,10 +51,19 @@ def test_commands_work(sandbox: Sandbox, document: Path, tmp_path: Path) -> None
         here = command.replace("labeller3", "sandbox").replace(".venv/bin/", "")
         # Its libraries are those of this environment.
         here = here.replace("pip install .", f"pip install --quiet --no-deps {PROJECT}")
+        if "runbook resume" in here:
+            here = here.replace("20260114T093012", cut_off(sandbox))
         # What encrypts files works on the reader's own.
         folder = tmp_path if here.startswith("ansible-vault") else PROJECT
         output, exit_code = typed(here, sandbox, home=tmp_path, folder=folder)
         assert exit_code == 0, f"{command}\n{output}"
+
+
+def cut_off(sandbox: Sandbox) -> str:
+    """Have the newest run look as if it was killed at its very end; its id."""
+    given = max((sandbox.home / "runs").glob("*/input.json"))
+    given.with_name("result.json").unlink(missing_ok=True)
+    return given.parent.name
 
 
 def test_the_example_playbook_is_the_one_that_is_run() -> None:

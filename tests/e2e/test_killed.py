@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import os
-import signal
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import journal_read
-from command_line import PROJECT, RUNBOOK, Sandbox, descendants
+from command_line import Sandbox
 from faulty import gate
+from killed import history, kill_at
 
 #: Where the run is cut: a request that only the real run makes, whether the reset is then done, and
 #: the last step that the target's journal has, with the outcome of the run.
@@ -65,29 +60,7 @@ def test_killed_run_is_finished_by_the_next(sandbox: Sandbox, where: str) -> Non
     assert not list((sandbox.home / "private").glob("*"))
 
 
-def history(sandbox: Sandbox) -> list[dict[str, Any]]:
-    """The runs in the target's journal, the newest first."""
-    return journal_read.history(str(sandbox.home / "sandbox" / "journal"))
-
-
 def marker(sandbox: Sandbox) -> list[tuple[object, ...]]:
     if sandbox.query("SELECT to_regclass('runbook.run_marker')::text") == [(None,)]:
         return []
     return sandbox.query("SELECT mode, run_id, pending_uploads FROM runbook.run_marker ORDER BY id")
-
-
-def kill_at(sandbox: Sandbox, gated: object) -> None:
-    """Start an apply and kill all of it, the engine and what it started, at the gate."""
-    run = subprocess.Popen(
-        [RUNBOOK, "apply", "regular.yml", "-i", "sandbox", "--yes", "-e", f"aws_endpoint_url={gated.url}"],
-        env=sandbox.environment, cwd=PROJECT, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        reached = gated.reached.wait(180)
-    finally:
-        for pid in descendants(run.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        output, _ = run.communicate()
-    assert reached, output

@@ -208,6 +208,11 @@ class Gate:
         self.closed.wait()
         return None if self._opened else Fault("stall")
 
+    def drop(self) -> None:
+        """Close the connection of the request that waits, and hand on all that come."""
+        self._pattern = re.compile(r"(?!)")
+        self.closed.set()
+
     def open(self) -> None:
         """Hand on the request that waits, and all that come."""
         self._opened = True

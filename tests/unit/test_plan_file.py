@@ -205,7 +205,7 @@ def test_a_file_that_is_used_only_now(operations: Path) -> None:
 
 def test_another_version_of_the_collection(operations: Path) -> None:
     written(operations, lambda made: made["made"].update(runbook="0.0.9"))
-    said = f"the collection are {__version__}, planned with 0.0.9".replace("the ", "its ")
+    said = f"its collection are {__version__}, and were 0.0.9"
     with pytest.raises(InvalidInputError, match=said):
         plan_file.require_same(plan_file.read("plan.json"), given())
 

@@ -10,14 +10,14 @@ import click
 from runbook.commands.options import (
     EXTRA_VARS,
     LIMIT,
+    RUNNING,
     SETTINGS,
-    VAULT,
     complete_playbooks,
     inventory,
+    with_options,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import timedelta
 
     from runbook.load.plan_file import PlanFile
@@ -31,42 +31,11 @@ _PLANNING = [
     click.option("-b", "--become", is_flag=True, help="Become another user on the target."),
 ]  # fmt: skip
 
-#: How it is done, and shown.
-_RUNNING = [
-    click.option("-D", "--diff", is_flag=True, help="Show each changed step, line by line."),
-    click.option("-f", "--forks", type=click.IntRange(1), help="Hosts at a time."),
-    click.option("-K", "--ask-become-pass", is_flag=True,
-                 help="Ask for the password to become it."),
-    *VAULT,
-    click.option("--strategy", default="", metavar="PLUGIN", help="mitogen, linear, ..."),
-    click.option("--json", "as_json", is_flag=True,
-                 help="One JSON object a line; does not mean --yes."),
-    click.option("--report", "reports", multiple=True, metavar="FILE",
-                 help="Write a report: .html to look at, .md for a pull request."),
-    click.option("-q", "--quiet", is_flag=True,
-                 help="A line for each change and the end; for logs."),
-    click.option("--detailed-exitcode", is_flag=True,
-                 help="--check exits 2 when there are changes."),
-    click.option("-v", "--verbose", count=True,
-                 help="Show every step; -vvv adds Ansible's messages."),
-]  # fmt: skip
-
 #: Options of apply that a saved plan does not take, by parameter.
 _NOT_SAVED = (
     "target", "extra_vars", "limit", "tags", "skip_tags", "start_at_task", "become", "validate",
     "step",
 )  # fmt: skip
-
-
-def _options(*lists: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
-    """A decorator with all these options, in their order."""
-
-    def give(command: Any) -> Any:
-        for option in reversed([option for each in lists for option in each]):
-            command = option(command)
-        return command
-
-    return give
 
 
 @click.command(context_settings=SETTINGS)
@@ -76,7 +45,7 @@ def _options(*lists: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--step", is_flag=True, help="Ask before each step.")
 @click.option("--sha256", default="", metavar="HEX", help="Apply only the plan with this digest.")
-@_options(_PLANNING, _RUNNING)
+@with_options(_PLANNING, RUNNING)
 @click.pass_context
 def apply(context: click.Context, /, sha256: str, **options: Any) -> int:
     """Validate PLAYBOOK and TARGET, show the plan, confirm, do it.
@@ -103,7 +72,7 @@ def apply(context: click.Context, /, sha256: str, **options: Any) -> int:
 @click.option("--expires", "lifetime", default="24h", metavar="TIME",
               callback=lambda _ctx, _param, value: _lifetime(value),
               help="How long it may be applied: 90m, 24h (default), 7d.")  # fmt: skip
-@_options(_PLANNING, _RUNNING)
+@with_options(_PLANNING, RUNNING)
 @click.pass_context
 def plan(context: click.Context, /, **options: Any) -> int:
     """Check PLAYBOOK on TARGET and save the plan, to be reviewed and applied once.
@@ -140,13 +109,9 @@ def _require_no_planning(context: click.Context) -> None:
 
 def _of(plan: PlanFile) -> dict[str, Any]:
     """The options that a plan was made with."""
-    content = plan.content
-    chosen = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in content["selection"].items()
-    }
-    named = {name: content[name] for name in ("playbook", "target")}
-    return {**named, **chosen, "extra_vars": tuple(content["extra_vars"]), "plan": plan}
+    from runbook.load import plan_file
+
+    return {**plan_file.options(plan.content), "plan": plan}
 
 
 def _lifetime(text: str) -> timedelta:

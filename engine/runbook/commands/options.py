@@ -55,6 +55,37 @@ VAULT = [
                  help="A vault's name and password."),
 ]  # fmt: skip
 
+#: How a run is done, and shown.
+RUNNING = [
+    click.option("-D", "--diff", is_flag=True, help="Show each changed step, line by line."),
+    click.option("-f", "--forks", type=click.IntRange(1), help="Hosts at a time."),
+    click.option("-K", "--ask-become-pass", is_flag=True,
+                 help="Ask for the password to become it."),
+    *VAULT,
+    click.option("--strategy", default="", metavar="PLUGIN", help="mitogen, linear, ..."),
+    click.option("--json", "as_json", is_flag=True,
+                 help="One JSON object a line; does not mean --yes."),
+    click.option("--report", "reports", multiple=True, metavar="FILE",
+                 help="Write a report: .html to look at, .md for a pull request."),
+    click.option("-q", "--quiet", is_flag=True,
+                 help="A line for each change and the end; for logs."),
+    click.option("--detailed-exitcode", is_flag=True,
+                 help="--check exits 2 when there are changes."),
+    click.option("-v", "--verbose", count=True,
+                 help="Show every step; -vvv adds Ansible's messages."),
+]  # fmt: skip
+
+
+def with_options(*lists: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Give a command all these options, in their order."""
+
+    def give(command: Any) -> Any:
+        for option in reversed([option for each in lists for option in each]):
+            command = option(command)
+        return command
+
+    return give
+
 
 def inventory(*, required: bool) -> Callable[[Any], Any]:
     """Give a command the option ``-i``, which names its target."""
@@ -69,8 +100,5 @@ _QUERY = [
 ]  # fmt: skip
 
 
-def query_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of a query (``runbook.flow.query``), which takes their values."""
-    for option in reversed(_QUERY):
-        command = option(command)
-    return command
+#: Give a command the options of a query (``runbook.flow.query``), which takes their values.
+query_options = with_options(_QUERY)

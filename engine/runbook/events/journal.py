@@ -1,7 +1,8 @@
 """The journal: one folder a run below ``RUNBOOK_HOME/runs``, without secrets.
 
-``events.jsonl`` grows while the run goes on, each line flushed and synced; ``result.json`` is
-written when it ends, so a run without it was killed. The names of folder and files are synced too.
+``events.jsonl`` grows while the run goes on, each line flushed and synced; ``input.json``, what the
+run was given, is written before its real run begins; ``result.json`` is written when it ends, so a
+run without it was killed. The names of folder and files are synced too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from runbook.events.model import Event, Progress, Result
 from runbook.home import home, is_locked, own_folder, sync
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 
@@ -51,19 +53,32 @@ class Journal:
             error.filename = error.filename or str(self.folder)
             raise
 
+    def keep_input(self, given: Mapping[str, Any]) -> None:
+        """Keep what the real run that now begins is given; OSError as of an event."""
+        try:
+            self._write("input.json", given)
+        except OSError as error:
+            error.filename = error.filename or str(self.folder)
+            raise
+
     def _keep(self, event: Event) -> None:
         if isinstance(event, Result):
-            with os.fdopen(self._create("result.json.new"), "w", encoding="utf-8") as file:
-                json.dump(event.as_json(), file, ensure_ascii=False, indent=1)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            (self.folder / "result.json.new").replace(self.folder / "result.json")
-            sync(self.folder)
+            self._write("result.json", event.as_json())
             os.close(self._events)
             return
         os.write(self._events, (json.dumps(event.as_json(), ensure_ascii=False) + "\n").encode())
         os.fdatasync(self._events)
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a file, whole or not at all."""
+        new = f"{name}.new"
+        with os.fdopen(self._create(new), "w", encoding="utf-8") as file:
+            json.dump(content, file, ensure_ascii=False, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        (self.folder / new).replace(self.folder / name)
+        sync(self.folder)
 
     def _create(self, name: str) -> int:
         return os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -109,6 +124,31 @@ def prune() -> list[str]:
 _RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A run as it is kept: what its real run was ``given``, None before one; its result, if any.
+
+    ``running``: its process is there.
+    """
+
+    run_id: str
+    given: Mapping[str, Any] | None
+    ended: Mapping[str, Any] | None
+    running: bool
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether it came to its end, with exit code 0."""
+        return self.ended is not None and self.ended["exit_code"] == ExitCode.OK
+
+
+def runs() -> Iterator[Kept]:
+    """The runs, the newest first."""
+    for folder in sorted((home() / "runs").glob("*/"), reverse=True):
+        if _RUN_ID.fullmatch(folder.name):
+            yield Kept(folder.name, _read(folder / "input.json"), _ended(folder), _running(folder))
+
+
 def _running(folder: Path) -> bool:
     try:
         return is_locked(folder / "events.jsonl")
@@ -149,8 +189,12 @@ def needed_backups() -> dict[str, str]:
 
 
 def _ended(folder: Path) -> dict[str, Any] | None:
+    return _read(folder / "result.json")
+
+
+def _read(file: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     return found

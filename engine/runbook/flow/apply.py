@@ -26,7 +26,7 @@ from runbook.events.redaction import Redactor
 from runbook.events.render.people import Detail
 from runbook.events.render.summary import Summary
 from runbook.execute import runner
-from runbook.flow import saved
+from runbook.flow import resume, saved
 from runbook.flow.confirm import Passwords, ask_passwords, ask_step, confirm, say
 from runbook.flow.sandboxed import bring_up
 from runbook.home import expanded
@@ -35,9 +35,10 @@ from runbook.load.run_input import RunInput, load
 from runbook.load.source import Selection, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from runbook.execute.watch import Seen
+    from runbook.flow.resume import Unfinished
     from runbook.load.plan_file import PlanFile
 
 
@@ -46,7 +47,7 @@ class Options:
     """The options of ``runbook apply`` and ``runbook plan`` (runbook.commands.apply).
 
     ``out``: where a check run is saved, to be applied within ``lifetime``. ``plan``: a saved one,
-    which the options that select what is done come from.
+    which the options that select what is done come from, as they do from the run that is resumed.
     """
 
     playbook: str
@@ -76,6 +77,7 @@ class Options:
     out: str = ""
     lifetime: timedelta = saved.LIFETIME
     plan: PlanFile | None = None
+    resumes: Unfinished | None = None
     journaled: bool = True
 
 
@@ -160,6 +162,7 @@ class _Apply:
         self._run_id = new_run_id()
         self._outcome: runner.Outcome | None = None
         self._check = True
+        self._journal: Journal | None = None
         self._planned: Sequence[TaskResult] = ()
         self._seen: Seen = {}
         self._plan_sha256 = options.plan.sha256 if options.plan else ""
@@ -181,19 +184,8 @@ class _Apply:
         request = self._request(source, passwords)
         if options.plan:
             return self._saved(options.plan, request, source, passwords)
-        if options.out:
-            saved.require_no_secret(source)
         # Also with --yes: what can be known to fail must fail before anything is touched.
-        begun = time.monotonic()
-        with runner.started(request, self._redactor) as ansible:  # meanwhile it is imported
-            given = self._load(source, passwords)
-            bring_up(source.target)
-            if options.journaled:
-                self._prune()
-                self._publisher.subscribe(Journal(self._run_id))
-            planned = self._run(ansible, given, begun)
-        if options.out and planned.exit_code == ExitCode.OK:
-            self._save(planned, given)
+        planned, given = self._checked(request, source, passwords)
         if planned.exit_code != ExitCode.OK or not (planned.changed or planned.unchecked):
             return planned.exit_code
         if options.check:
@@ -203,9 +195,32 @@ class _Apply:
             confirm(planned.plan, source.target.name, self._summary if _asked(options) else None)
         ask = ask_step if options.step else None
         held = replace(request, check=False, ask=ask, planned=planned.planned)
+        self._keep(saved.bound(given, self._seen, asdict(options), held.planned, self._redactor))
         begun, self._check, self._planned = time.monotonic(), False, planned.results
         with runner.started(held, self._redactor) as ansible:
             return self._run(ansible, given, begun).exit_code
+
+    def _checked(
+        self, request: runner.Request, source: Source, passwords: Passwords
+    ) -> tuple[runner.Outcome, RunInput]:
+        """The check run and its input. The plan is saved, or held to the run that is resumed."""
+        options, begun = self._options, time.monotonic()
+        if options.out:
+            saved.require_no_secret(source)
+        with runner.started(request, self._redactor) as ansible:  # meanwhile it is imported
+            given = self._load(source, passwords)
+            if options.resumes:
+                resume.require_same(options.resumes, given)
+            bring_up(source.target)
+            if options.journaled:
+                self._begin_journal()
+            planned = self._run(ansible, given, begun)
+        if planned.exit_code == ExitCode.OK:
+            if options.out:
+                self._save(planned, given)
+            if options.resumes:
+                self._verify(options.resumes, planned, given, passwords)
+        return planned, given
 
     def _saved(
         self, plan: PlanFile, request: runner.Request, source: Source, passwords: Passwords
@@ -215,7 +230,7 @@ class _Apply:
         if self._options.check:
             plan_file.require_same(plan, self._load(source, passwords))
             bring_up(source.target)
-            saved.require_accepted(plan, asdict(self._options))
+            saved.require_accepted(plan, asdict(self._options), passwords)
             say(
                 f"{plan.file}: the target accepts this plan. Nothing was changed: this was a check."
             )
@@ -227,8 +242,8 @@ class _Apply:
             given = self._load(source, passwords)
             plan_file.require_same(plan, given)
             bring_up(source.target)
-            self._prune()
-            self._publisher.subscribe(Journal(self._run_id))
+            self._begin_journal()
+            self._keep(plan.content)
             return self._run(ansible, given, begun).exit_code
 
     def _save(self, planned: runner.Outcome, given: RunInput) -> None:
@@ -242,6 +257,24 @@ class _Apply:
             f"Plan: {options.out}, SHA-256 {self._plan_sha256}, to be applied by "
             f"{content['expires_at']}."
         )
+
+    def _verify(
+        self, run: Unfinished, planned: runner.Outcome, given: RunInput, passwords: Passwords
+    ) -> None:
+        """Say which steps of a run that is resumed are done; raise if any of them is not."""
+        parameters = saved.parameters(given, self._seen, self._redactor)
+        done = resume.require_unmoved(run, planned, parameters, asdict(self._options), passwords)
+        if done:
+            say(f"Done in {run.run_id}, and as it left it: {', '.join(done)}.")
+        if not (planned.changed or planned.unchecked):
+            say(f"Nothing is left to do of {run.named}.")
+
+    def _keep(self, bound: Mapping[str, Any]) -> None:
+        """Keep what the real run that now begins is given."""
+        assert self._journal is not None
+        resumes = self._options.resumes
+        given = resume.given(bound, self._redactor, self._plan_sha256, resumes)
+        self._journal.keep_input(given)
 
     def result(
         self, code: ExitCode, message: str = "", problems: Sequence[dict[str, Any]] = ()
@@ -272,13 +305,15 @@ class _Apply:
             self._publisher.publish(Notice("warning", str(warning)))
         return given
 
-    def _prune(self) -> None:
-        """Make room in the journal; what cannot be removed stops no run."""
+    def _begin_journal(self) -> None:
+        """Keep the events from now on; what cannot be removed of old ones stops no run."""
         try:
             journal.prune()
         except OSError as error:
             text = f"old runs of the journal stay: cannot remove {error.filename}: {error.strerror}"
             self._publisher.publish(Notice("warning", text))
+        self._journal = Journal(self._run_id)
+        self._publisher.subscribe(self._journal)
 
     def _run(self, ansible: runner.Ansible, given: RunInput, begun: float) -> runner.Outcome:
         """One run of ansible, from its beginning to its end, for whoever follows it."""

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from runbook.events.model import Event
     from runbook.events.redaction import Redactor
+    from runbook.execute import runner
     from runbook.execute.runner import Outcome
+    from runbook.flow.confirm import Passwords
+    from runbook.load.source import Source
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,14 @@ def ask(
     variables: Mapping[str, Any] | None = None,
     *,
     check: bool = False,
+    passwords: Passwords | None = None,
 ) -> dict[str, Any]:
     """Each host's answer to ``playbooks/queries/QUESTION.yml``, without secrets.
 
-    Failures are raised with the module's exit code.
+    ``passwords``: those that were typed for an apply, whose ``options`` these are; then ``-e`` may
+    give parameters that the query does not use. Failures are raised with the module's exit code.
     """
-    answers = survey(question, options, variables, check=check)
+    answers = survey(question, options, variables, check=check, passwords=passwords)
     if answers.failed:
         lines = [f"{host}: {message}" for host, message in answers.failed.items()]
         raise _failure(answers.exit_code, "\n".join(lines))
@@ -56,6 +61,7 @@ def survey(
     variables: Mapping[str, Any] | None = None,
     *,
     check: bool = False,
+    passwords: Passwords | None = None,
 ) -> Answers:
     """As ``ask``, but a host that fails does not keep the others' answers back.
 
@@ -64,7 +70,7 @@ def survey(
     from runbook import collection
     from runbook.events.redaction import Redactor
     from runbook.execute import runner
-    from runbook.flow.confirm import ask_vault_passwords
+    from runbook.flow.confirm import Passwords, ask_vault_passwords
     from runbook.flow.sandboxed import bring_up
     from runbook.load import targets, vault
     from runbook.load.run_input import load
@@ -77,24 +83,16 @@ def survey(
         given = (*options["extra_vars"], json.dumps({**(variables or {}), "answers": answers}))
         source = Source.of(playbook, target, given)
         redactor.learn(source.extra.secrets())
-        asked = ask_vault_passwords(options["vault_id"], wanted=options["ask_vault_password"])
-        redactor.learn(asked.values())
-        files, identities = options["vault_password_file"], options["vault_id"]
-        request = runner.Request(
-            playbook=playbook,
-            inventory=target.inventory,
-            target=target.name,
-            check=check,
-            extra_vars=source.extra.arguments,
-            limit=options["limit"],
-            vault_passwords=asked,
-            vault_password_files=files,
-            vault_ids=identities,
-            local=source.inventory is not None and source.inventory.local,
+        typed = passwords or Passwords(
+            None, ask_vault_passwords(options["vault_id"], wanted=options["ask_vault_password"])
         )
+        redactor.learn([typed.become, typed.vaults])
+        request = _request(source, options, typed, check=check)
         with runner.started(request, redactor) as ansible, shown() as show:
-            opened = vault.passwords(asked, files, identities)
-            secrets = load(source, Selection(limit=options["limit"]), opened).secrets
+            files, identities = options["vault_password_file"], options["vault_id"]
+            opened = vault.passwords(typed.vaults, files, identities)
+            selection = Selection(limit=options["limit"], others=passwords is not None)
+            secrets = load(source, selection, opened).secrets
             bring_up(target)
             outcome = ansible.run(show, needed=secrets)
         if outcome.exit_code == ExitCode.INTERRUPTED:
@@ -121,6 +119,29 @@ def _answers(outcome: Outcome, redactor: Redactor, folder: Path) -> Answers:
         if path.stem not in failed
     }
     return Answers(found, failed, outcome.exit_code)
+
+
+def _request(
+    source: Source, options: Mapping[str, Any], typed: Passwords, *, check: bool
+) -> runner.Request:
+    from runbook.execute import runner
+
+    assert source.playbook is not None
+    assert source.inventory is not None
+    return runner.Request(
+        playbook=source.playbook,
+        inventory=source.target.inventory,
+        target=source.target.name,
+        check=check,
+        extra_vars=source.extra.arguments,
+        limit=options["limit"],
+        become=options.get("become", False),
+        become_password=typed.become,
+        vault_passwords=typed.vaults,
+        vault_password_files=options["vault_password_file"],
+        vault_ids=options["vault_id"],
+        local=source.inventory.local,
+    )
 
 
 @contextmanager

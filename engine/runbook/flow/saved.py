@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import socket
 import subprocess
-import tempfile
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook import __version__
@@ -19,10 +18,12 @@ from runbook.load import plan_file, schemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from runbook.events.redaction import Redactor
     from runbook.execute.runner import Outcome
     from runbook.execute.watch import Seen
+    from runbook.flow.confirm import Passwords
     from runbook.load.plan_file import PlanFile
     from runbook.load.run_input import RunInput
     from runbook.load.source import Source
@@ -60,16 +61,14 @@ def content(
 
     Raises InvalidInputError for a playbook that changes a host without taking its lease.
     """
-    databases = dict(_databases(outcome))
-    open_hosts = sorted(
-        {result.host for result in outcome.results if result.changed} - {*databases}
-    )
+    found = databases(outcome.planned)
+    open_hosts = sorted({result.host for result in outcome.results if result.changed} - {*found})
     if open_hosts:
         raise InvalidInputError(
             f"{given.name} takes no lease on {', '.join(open_hosts)}, where a plan would be "
             "recorded when it is applied: begin it with labeller.runbook.lease, state taken"
         )
-    salt, now = os.urandom(16), datetime.now(UTC).replace(microsecond=0)
+    now = datetime.now(UTC).replace(microsecond=0)
     return {
         "format_version": plan_file.FORMAT,
         "made": {
@@ -79,18 +78,7 @@ def content(
             "runbook": __version__,
         },
         "expires_at": (now + lifetime).isoformat(),
-        "playbook": str(selection["playbook"]),
-        "target": str(selection["target"]),
-        "extra_vars": list(given.source.extra.given),
-        "selection": {name: selection[name] for name in SELECTION},
-        "hosts": {
-            host: {"database": database, "bucket": _bucket(given, seen, host)}
-            for host, database in databases.items()
-        },
-        "parameters": redactor.value(given.differing(seen)),
-        "files": dict(given.files),
-        "salt": salt.hex(),
-        "inputs": {name: plan_file.salted(salt, x) for name, x in given.inputs.items()},
+        **bound(given, seen, selection, outcome.planned, redactor),
         "headlines": redactor.value(text.headlines(outcome.results)),
         "warnings": redactor.value(
             list(dict.fromkeys(each for result in outcome.results for each in result.warnings))
@@ -104,12 +92,46 @@ def content(
 SELECTION = ("limit", "tags", "skip_tags", "start_at_task", "become")
 
 
-def _databases(outcome: Outcome) -> Iterator[tuple[str, str]]:
-    """By host, the database whose lease the playbook takes."""
-    for step in plan_file.steps(outcome.planned):
-        if step["module"] == LEASE:
-            for change in step["changes"]:
-                yield step["host"], f"{change['resource']}, {change['before_fingerprint']}"
+def bound(
+    given: RunInput,
+    seen: Seen,
+    options: Mapping[str, Any],
+    planned: Mapping[str, Any],
+    redactor: Redactor,
+) -> dict[str, Any]:
+    """The input of a check run, for another that must be given the same (``differences``)."""
+    salt = os.urandom(16)
+    return {
+        "playbook": str(options["playbook"]),
+        "target": str(options["target"]),
+        "extra_vars": list(given.source.extra.given),
+        "selection": {name: options[name] for name in SELECTION},
+        "hosts": {
+            host: {"database": database, "bucket": _bucket(given, seen, host)}
+            for host, database in databases(planned).items()
+        },
+        "parameters": parameters(given, seen, redactor),
+        "files": dict(given.files),
+        "salt": salt.hex(),
+        "inputs": {name: plan_file.salted(salt, x) for name, x in given.inputs.items()},
+    }
+
+
+def parameters(given: RunInput, seen: Seen, redactor: Redactor) -> dict[str, Any]:
+    """The parameters that differ from their defaults, as JSON has them, without secrets."""
+    shown = redactor.value(given.differing(seen))
+    plain: dict[str, Any] = json.loads(json.dumps(shown, default=str))
+    return plain
+
+
+def databases(planned: Mapping[str, Any]) -> dict[str, str]:
+    """By host, the database whose lease a playbook takes, from a run's ``Outcome.planned``."""
+    return {
+        step["host"]: f"{change['resource']}, {change['before_fingerprint']}"
+        for step in plan_file.steps(planned)
+        if step["module"] == LEASE
+        for change in step["changes"]
+    }
 
 
 def _bucket(given: RunInput, seen: Seen, host: str) -> str:
@@ -173,7 +195,7 @@ def results(plan: PlanFile) -> list[TaskResult]:
     return found
 
 
-def require_accepted(plan: PlanFile, options: Mapping[str, Any]) -> None:
+def require_accepted(plan: PlanFile, options: Mapping[str, Any], passwords: Passwords) -> None:
     """Ask the target whether it would take the plan; raises with exit code 5 when not."""
     from runbook.flow import query
 
@@ -182,16 +204,5 @@ def require_accepted(plan: PlanFile, options: Mapping[str, Any]) -> None:
         for step in plan.content["steps"]
         if step["module"] == LEASE and step["changes"]
     }
-    with tempfile.TemporaryDirectory(prefix="runbook-") as folder:
-        # Files may hold parameters that a playbook does not use, as this query does not.
-        extra = [_as_file(Path(folder), *each) for each in enumerate(options["extra_vars"])]
-        asked = {**options, "extra_vars": tuple(extra)}
-        query.ask("plan", asked, {"saved": {"id": plan.sha256, "planned": planned}}, check=True)
-
-
-def _as_file(folder: Path, number: int, option: str) -> str:
-    if option.startswith("@"):
-        return option
-    file = folder / f"{number}.json"
-    file.write_text(option)
-    return f"@{file}"
+    asked = {"saved": {"id": plan.sha256, "planned": planned}}
+    query.ask("plan", options, asked, check=True, passwords=passwords)

@@ -58,7 +58,7 @@ def check(
         tags = {"--tags": selection.tags, "--skip-tags": selection.skip_tags}
         problems += _tag_problems(walk, playbook, tags)
         problems += _start_problems(walk, playbook, selection.start_at_task)
-        problems += _unused_extra(walk, playbook, extra)
+        problems += [] if selection.others else _unused_extra(walk, playbook, extra)
     if inventory:
         problems += inventory.all_problems()
         problems += [] if walk.open_uses else unknown_variables(inventory, walk.variables.used)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,11 +40,6 @@ class PlanFile:
     file: str
     sha256: str
     content: Mapping[str, Any]
-
-    @property
-    def selection(self) -> dict[str, Any]:
-        """The options that the check run was limited by: limit, tags and the like."""
-        return dict(self.content["selection"])
 
     def held(self) -> dict[str, list[dict[str, Any]]]:
         """The plan that the real run is held to, as ``execute.runner.Request.planned`` takes it."""
@@ -134,39 +129,52 @@ def require_fresh(plan: PlanFile, now: datetime | None = None) -> None:
 
 def require_same(plan: PlanFile, given: RunInput) -> None:
     """Raise InvalidInputError naming everything of the input that is not as it was planned with."""
-    content = plan.content
-    problems = []
-    if content["made"]["runbook"] != __version__:
-        problems.append(
-            f"runbook and its collection are {__version__}, planned with "
-            f"{content['made']['runbook']}"
-        )
-    files = _differing(content["files"], given.files)
-    problems += [f"{name} {how}" for name, how in files]
-    salt = bytes.fromhex(content["salt"])
-    inputs = {name: salted(salt, digest) for name, digest in given.inputs.items()}
-    problems += [f"{name} {how}" for name, how in _differing(content["inputs"], inputs)]
+    problems = list(differences(plan.content, given))
     if problems:
-        lines = "\n".join(f"- {problem}" for problem in problems)
         raise InvalidInputError(
-            f"{plan.file}: the input is not what was planned; nothing was changed:\n{lines}\n"
-            "Make a new plan, or go back to what it was made with"
+            f"{plan.file}: the input is not what was planned; nothing was changed:\n"
+            + "".join(f"- {problem}\n" for problem in problems)
+            + "Make a new plan, or go back to what it was made with"
         )
 
 
-def _differing(planned: Mapping[str, str], found: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    for name in sorted({*planned, *found}):
+def differences(bound: Mapping[str, Any], given: RunInput) -> Iterator[str]:
+    """The differences of the input from one that something was bound to, a line each.
+
+    ``bound``: the content of a plan file, or the same keys of another (``flow.saved.bound``).
+    """
+    version = bound["made"]["runbook"]
+    if version != __version__:
+        yield f"runbook and its collection are {__version__}, and were {version}"
+    yield from _differing(bound["files"], given.files)
+    salt = bytes.fromhex(bound["salt"])
+    inputs = {name: salted(salt, digest) for name, digest in given.inputs.items()}
+    yield from _differing(bound["inputs"], inputs)
+
+
+def _differing(bound: Mapping[str, str], found: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted({*bound, *found}):
         if name not in found:
-            yield name, "is not there any more, or is not used"
-        elif name not in planned:
-            yield name, "is used now, and was not when the plan was made"
-        elif planned[name] != found[name]:
-            yield name, "was changed since the plan was made"
+            yield f"{name} is not there any more, or is not used"
+        elif name not in bound:
+            yield f"{name} is used now, and was not then"
+        elif bound[name] != found[name]:
+            yield f"{name} was changed since"
 
 
 def salted(salt: bytes, digest: str) -> str:
     """A hash of a file that may hold secrets, by its SHA-256: none can be found by trying."""
     return hashlib.scrypt(digest.encode(), salt=salt, dklen=32, **_COST).hex()
+
+
+def options(bound: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of ``apply`` that say what is done, as they were (``differences``)."""
+    chosen = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in bound["selection"].items()
+    }
+    named = {name: bound[name] for name in ("playbook", "target")}
+    return {**named, **chosen, "extra_vars": tuple(bound["extra_vars"])}
 
 
 def steps(held: Mapping[str, list[dict[str, Any]]]) -> Iterable[dict[str, Any]]:

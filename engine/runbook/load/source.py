@@ -48,9 +48,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which tasks and hosts of a playbook a run is limited to."""
+    """Which tasks and hosts of a playbook a run is limited to.
+
+    ``others``: ``-e`` may give parameters that other playbooks use.
+    """
 
     tags: tuple[str, ...] = ()
     skip_tags: tuple[str, ...] = ()
     limit: str = ""
     start_at_task: str = ""
+    others: bool = False

@@ -1,0 +1,280 @@
+"""``resume``: a run that did not come to its end, begun again with what it was given.
+
+The journal of this machine keeps what each real run is given (``input.json``): the names of its
+playbook, target and options, its public ``-e``, and what all of them are bound to, as in a plan
+file. The target's journal knows which of its steps are done. A run is resumed by an apply that is
+given the same; its check run must find the same databases, and nothing to change where a step is
+done. Each step of a runbook module does only what is still missing, so the rest is an apply.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from runbook import __version__
+from runbook.errors import InvalidInputError, LockedError, RunbookError, StaleError
+from runbook.events import journal
+from runbook.events.model import now
+from runbook.events.render import text
+from runbook.flow import query, saved
+from runbook.load import plan_file, schemas, targets
+from runbook.load.extra_vars import parse_extra_vars
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from runbook.events.model import TaskResult
+    from runbook.events.redaction import Redactor
+    from runbook.execute.runner import Outcome
+    from runbook.flow.confirm import Passwords
+    from runbook.load.run_input import RunInput
+    from runbook.load.targets import Target
+
+#: What is kept of a plan file, or of a check run (``saved.bound``).
+_BOUND = (
+    "playbook", "target", "selection", "hosts", "parameters", "files", "salt", "inputs",
+)  # fmt: skip
+#: Names that may be secrets which no schema knows.
+_SECRET = re.compile(r"pass|pwd|secret|token|(^|_)key($|_)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that did not come to its end, and what it was given.
+
+    ``secrets``: the options ``-e`` that give its secrets once more.
+    """
+
+    run_id: str
+    given: Mapping[str, Any]
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> list[str]:
+        """Its id, and those of the runs that it resumed itself."""
+        return [self.run_id, *self.given["resumes"]]
+
+    @property
+    def named(self) -> str:
+        """The run, its playbook and target, for people."""
+        return f"{self.run_id} ({self.given['playbook']} on {self.given['target']})"
+
+    def options(self) -> dict[str, Any]:
+        """The options of ``apply`` that do the same."""
+        found = plan_file.options(self.given)
+        return {**found, "extra_vars": (*found["extra_vars"], *self.secrets)}
+
+
+def given(
+    bound: Mapping[str, Any], redactor: Redactor, plan: str = "", resumes: Unfinished | None = None
+) -> dict[str, Any]:
+    """The content of ``input.json``: all that a real run is bound to, but no secret of its ``-e``.
+
+    ``plan``: SHA-256 of the plan file that it applies.
+    """
+    named = [_public(option, redactor) for option in bound["extra_vars"]]
+    kept = {
+        **{key: bound[key] for key in _BOUND},
+        "extra_vars": [option for option, _ in named if option != "{}"],
+        "secret": sorted({name for _, secret in named for name in secret}),
+        "inventory": _inventory(targets.target(bound["target"])),
+        "folder": str(Path.cwd()),
+        "made": {"at": now(), "runbook": __version__},
+        "plan": plan,
+        "resumes": resumes.runs if resumes else [],
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(kept, default=str))
+    return plain
+
+
+def _public(option: str, redactor: Redactor) -> tuple[str, list[str]]:
+    """An option ``-e`` without what is or may be secret, and the names of that."""
+    if option.startswith("@"):
+        return option, []
+    named = json.loads(option)
+    public = {
+        name: value
+        for name, value in named.items()
+        if name not in schemas.secret_names()
+        and (name in schemas.parameters() or not _SECRET.search(name))
+        and redactor.value(value) == value
+    }
+    return json.dumps(public), sorted(named.keys() - public.keys())
+
+
+def _inventory(target: Target) -> str:
+    """The inventory of a target, the same by whatever name it was found."""
+    return os.path.realpath(target.path) if target.path else target.inventory
+
+
+def unfinished(target: str, run: str = "", secrets: Sequence[str] = ()) -> Unfinished | str:
+    """The run of a target that is to be resumed; or why there is nothing to resume.
+
+    ``run``: its id or the beginning of it; the newest that did not end, if none is given, and was
+    not followed by one of its playbook that did. Raises InvalidInputError for no such run, for
+    another folder or target, for options ``secrets`` that are not those of the run; LockedError
+    for a run that is going on.
+    """
+    inventory = _inventory(targets.target(target))
+    found = _named(run) if run else _newest(inventory, target)
+    if found.given is None:
+        return f"{found.run_id} has changed nothing: it did not come beyond its check."
+    about = Unfinished(found.run_id, found.given, tuple(secrets))
+    if about.given["inventory"] != inventory:
+        raise InvalidInputError(f"{about.named} was not a run on {target}")
+    if found.running:
+        raise LockedError(f"{about.named} is going on; interrupt it, or wait for its end")
+    if found.ended_well:
+        return f"{about.named} came to its end: there is nothing to resume."
+    if about.given["folder"] != str(Path.cwd()):
+        raise InvalidInputError(
+            f"{about.named} was started in {about.given['folder']}, from where its files are "
+            "named: resume it in that folder"
+        )
+    _require_secrets(about)
+    return about
+
+
+def _named(run: str) -> journal.Kept:
+    found = [each for each in journal.runs() if each.run_id.startswith(run)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InvalidInputError(
+            f"several runs begin with {run}: {', '.join(each.run_id for each in found)}"
+        )
+    raise InvalidInputError(
+        f"there is no run {run} in this machine's journal, {journal.path('')}. A run is resumed by "
+        "who started it, on the same machine: runbook history names the operator. To apply its "
+        "playbook again does what is missing, too"
+    )
+
+
+def _newest(inventory: str, target: str) -> journal.Kept:
+    """The newest run that did not end, unless a later one of its playbook did."""
+    done = set()
+    for each in journal.runs():
+        if each.given and each.given["inventory"] == inventory:
+            playbook = PurePath(each.given["playbook"]).stem
+            if not each.ended_well and playbook not in done:
+                return each
+            done.add(playbook)
+    raise InvalidInputError(
+        f"no run on {target} in this machine's journal, {journal.path('')}, is unfinished; "
+        f"runbook history -i {target} lists those of all operators"
+    )
+
+
+def _require_secrets(run: Unfinished) -> None:
+    """Raise InvalidInputError unless exactly the secrets of the run's command line are given."""
+    wanted, extra = set(run.given["secret"]), parse_extra_vars(run.secrets)
+    if more := sorted(extra.values.keys() - wanted):
+        raise InvalidInputError(
+            f"-e gives {', '.join(more)}: a run is resumed with its own parameters. Apply its "
+            "playbook again to use others"
+        )
+    if missing := sorted(wanted - extra.values.keys()):
+        raise InvalidInputError(
+            f"{run.named} was given {', '.join(missing)} on the command line, which is kept "
+            "nowhere: give it again, as -e NAME=VALUE or -e @FILE"
+        )
+
+
+def require_same(run: Unfinished, now_given: RunInput) -> None:
+    """Raise InvalidInputError naming every file of the input that is not as it was for the run."""
+    own = {document.file for document in parse_extra_vars(run.secrets).read}
+    problems = [
+        problem
+        for problem in plan_file.differences(run.given, now_given)
+        if problem.split(" is used now")[0] not in own
+    ]
+    _refuse(InvalidInputError, run, problems)
+
+
+def require_unmoved(
+    run: Unfinished,
+    checked: Outcome,
+    parameters: Mapping[str, Any],
+    options: Mapping[str, Any],
+    passwords: Passwords,
+) -> list[str]:
+    """The steps that are done, of which none would change anything again, as a check run found.
+
+    ``parameters``: those that differ from their defaults now, as JSON. Raises InvalidInputError for
+    others than those of the run; StaleError for another database, or a step whose state has moved.
+    """
+    _refuse(InvalidInputError, run, _changed_parameters(run.given["parameters"], parameters))
+    found = saved.databases(checked.planned)
+    _refuse(
+        StaleError,
+        run,
+        [
+            f"{host}: the database is {found.get(host, 'none')}, and was {bound['database']}"
+            for host, bound in run.given["hosts"].items()
+            if found.get(host) != bound["database"]
+        ],
+    )
+    done = finished(_journaled(run, options, passwords))
+    _refuse(StaleError, run, list(repeated(done, checked.results)))
+    return list(dict.fromkeys(task for _, task, _ in done))
+
+
+def _refuse(kind: type[RunbookError], run: Unfinished, problems: list[str]) -> None:
+    if problems:
+        raise kind(
+            f"{run.named} cannot be resumed, nothing was changed:\n"
+            + "".join(f"- {problem}\n" for problem in problems)
+            + f"Correct that, or apply {run.given['playbook']} again: it shows what it would do"
+        )
+
+
+def _changed_parameters(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} is {json.dumps(after.get(name))}, and was {json.dumps(before.get(name))}"
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _journaled(
+    run: Unfinished, options: Mapping[str, Any], passwords: Passwords
+) -> Iterator[Mapping[str, Any]]:
+    """The steps of the run in the target's journal, and of those that it resumed, oldest first."""
+    oldest = min(run.runs)
+    since = f"{oldest[:4]}-{oldest[4:6]}-{oldest[6:8]}T{oldest[9:11]}:{oldest[11:13]}"
+    asked = {"run": "", "since": since, "operator": "", "playbook": "", "limit": 0}
+    answers = query.ask("history", options, {"history": asked}, passwords=passwords)
+    rows = [row for answer in answers.values() for row in answer["runs"]]
+    for run_id in sorted(run.runs):
+        for row in rows:
+            yield from row["steps"] if row["run"] == run_id else ()
+
+
+def finished(steps: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Host, task and resource of what is done and still must be; not of what comes and goes."""
+    ends = {
+        (step["host"], step["task"], resource["resource"]): step["outcome"]
+        for step in steps
+        for resource in step["resources"]
+        if not resource.get("volatile")
+    }
+    return [key for key, outcome in ends.items() if outcome == "done"]
+
+
+def repeated(
+    done: Collection[tuple[str, str, str]], results: Iterable[TaskResult]
+) -> Iterator[str]:
+    """The steps of a check run that would change once more what is done, a line each."""
+    for result in results:
+        task = result.task.rpartition(" : ")[2]  # without the name of a role
+        for change in text.real(result.plan) if result.changed else ():
+            if (result.host, task, change["resource"]) in done:
+                yield (
+                    f"step {task!r} is done on {result.host} and would change something again: "
+                    f"{text.item(change)}"
+                )

@@ -1,0 +1,241 @@
+"""Which run is resumed, with what, and what refuses it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from runbook import __version__
+from runbook.cli import cli, run
+from runbook.errors import ExitCode, InvalidInputError, LockedError, StaleError
+from runbook.events.journal import Journal
+from runbook.events.model import Result, Status, TaskResult
+from runbook.events.redaction import Redactor
+from runbook.execute.runner import Outcome
+from runbook.flow import query, resume, saved
+from runbook.flow.confirm import Passwords
+from runbook.load.run_input import RunInput, examined
+from runbook.load.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FILES = {
+    "playbooks/p.yml": "- name: Play\n  hosts: all\n  tasks:\n"
+    "    - ansible.builtin.import_tasks: tasks/more.yml\n",
+    "playbooks/tasks/more.yml": "- name: Say\n  ansible.builtin.debug: {msg: '{{ run_id }}'}\n",
+    "inventories/t/hosts.yml": "all: {hosts: {one: }}\n",
+    "inventories/other/hosts.yml": "all: {hosts: {one: }}\n",
+    "more.yml": "run_id: 7\n",
+    "secret.yml": "db_pwd: hunter2-canary\n",
+}
+EXTRA = ("@more.yml", "aoi_index=2 db_pwd=hunter2-canary", "api_token=x", "note=of-canary-4711")
+SELECTION = {"limit": "", "tags": ("a", "b"), "skip_tags": (), "start_at_task": "", "become": False}
+DATABASE = {"resource": "database Africa", "action": "none", "counts": {},
+            "before_fingerprint": "system identifier 7, oid 5"}  # fmt: skip
+WHOLE = ("db_pwd=hunter2-canary", "api_token=x note=y")
+
+
+@pytest.fixture(autouse=True)
+def operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def examined_with(*extra: str) -> RunInput:
+    return examined(Source.named("p", "t", extra))
+
+
+def planned(**database: Any) -> dict[str, Any]:
+    step = json.dumps(["one", f"{Path.cwd()}/playbooks/p.yml:1"])
+    taken = {"task": "Take", "module": saved.LEASE, "plan": [DATABASE | database], "diff": []}
+    return {step: [taken]}
+
+
+def started(
+    number: int, *, exit_code: ExitCode | None = None, playbook: str = "p", target: str = "t",
+    resumes: resume.Unfinished | None = None, extra: tuple[str, ...] = EXTRA,
+) -> str:  # fmt: skip
+    """A run in the journal of this machine; without an exit code it was killed."""
+    run_id = f"20260114T09301{number}-3f9a1c"
+    options = {**SELECTION, "playbook": playbook, "target": target}
+    redactor = Redactor(["canary-4711"])
+    bound = saved.bound(examined_with(*extra), {"one": {}}, options, planned(), redactor)
+    journal = Journal(run_id)
+    journal.keep_input(resume.given(bound, redactor, "", resumes))
+    if exit_code is not None:
+        journal(Result(exit_code, run_id, playbook, target))
+    else:
+        os.close(journal._events)
+    return run_id
+
+
+def found(run_id: str = "", target: str = "t") -> resume.Unfinished:
+    done = resume.unfinished(target, run_id, WHOLE)
+    assert isinstance(done, resume.Unfinished), done
+    return done
+
+
+def test_what_is_kept_of_a_run_has_no_secret_and_gives_the_same_options(operations: Path) -> None:
+    run_id = started(1)
+    text = (operations / "home/runs" / run_id / "input.json").read_text()
+    assert [each for each in ("hunter2", "4711") if each in text] == []
+    kept = json.loads(text)
+    assert kept["secret"] == ["api_token", "db_pwd", "note"]
+    assert kept["made"]["runbook"] == __version__
+    assert found().options() == {
+        **SELECTION, "playbook": "p", "target": "t",
+        "extra_vars": ("@more.yml", '{"aoi_index": 2}', *WHOLE),
+    }  # fmt: skip
+
+
+def test_the_newest_that_did_not_end_and_was_not_made_up_for() -> None:
+    with pytest.raises(InvalidInputError, match="no run on t .* is unfinished"):
+        found()
+    first = started(1)
+    assert found().run_id == first
+    started(2, exit_code=ExitCode.OK, playbook="other.yml")
+    started(3, target="other")
+    assert found().run_id == first
+    started(4, exit_code=ExitCode.FAILED)
+    assert found().run_id == "20260114T093014-3f9a1c"
+    started(5, exit_code=ExitCode.OK, playbook="playbooks/p.yml")
+    with pytest.raises(InvalidInputError, match="is unfinished"):
+        found()
+    assert found("20260114T093011").run_id == first
+    assert found(first, "./inventories/t").run_id == first
+
+
+@pytest.mark.parametrize(
+    ("run_id", "said"),
+    [("20260115", "there is no run 20260115"), ("2026", "several runs begin with 2026"),
+     ("20260114T093013", "was not a run on t")],
+)  # fmt: skip
+def test_a_run_that_is_not_the_one(run_id: str, said: str) -> None:
+    started(1)
+    started(3, target="other")
+    with pytest.raises(InvalidInputError, match=said):
+        found(run_id)
+
+
+def test_runs_with_nothing_to_resume_and_one_that_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ended = started(1, exit_code=ExitCode.OK)
+    command = ["resume", ended, "-i", "t"]
+    assert run(lambda: cli.main(command, "runbook", standalone_mode=False)) == ExitCode.OK
+    assert (
+        f"{ended} (p on t) came to its end: there is nothing to resume." in capsys.readouterr().out
+    )
+    check = Journal("20260114T093012-3f9a1c")
+    assert "has changed nothing" in str(resume.unfinished("t", "20260114T093012"))
+    check.keep_input(json.loads(Path(f"home/runs/{ended}/input.json").read_text()))
+    with pytest.raises(LockedError, match="is going on"):
+        found()
+
+
+def test_another_folder(operations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started(1)
+    monkeypatch.chdir(operations / "playbooks")
+    with pytest.raises(InvalidInputError, match=f"was started in {operations}, from where"):
+        found(target="../inventories/t")
+
+
+def test_exactly_the_secrets_of_its_command_line() -> None:
+    started(1)
+    with pytest.raises(InvalidInputError, match="was given api_token, db_pwd, note on the command"):
+        resume.unfinished("t")
+    with pytest.raises(InvalidInputError, match="-e gives run_id"):
+        resume.unfinished("t", "", (*WHOLE, "run_id=8"))
+
+
+def test_the_files_that_it_is_bound_to(operations: Path) -> None:
+    started(1)
+    about = resume.unfinished("t", "", ("@secret.yml", "api_token=x note=y"))
+    assert isinstance(about, resume.Unfinished)
+    options = about.options()["extra_vars"]
+    resume.require_same(about, examined_with(*options))
+    for name in (
+        "playbooks/p.yml",
+        "playbooks/tasks/more.yml",
+        "inventories/t/hosts.yml",
+        "more.yml",
+    ):
+        (operations / name).write_text(f"{FILES[name]}# more\n")
+        with pytest.raises(InvalidInputError, match=f"- (-e @)?{name} was changed since"):
+            resume.require_same(about, examined_with(*options))
+        (operations / name).write_text(FILES[name])
+    other = resume.Unfinished("x", {**about.given, "made": {"runbook": "0.0.9"}}, about.secrets)
+    with pytest.raises(InvalidInputError, match=f"are {__version__}, and were 0.0.9"):
+        resume.require_same(other, examined_with(*options))
+
+
+CHANGE = {"resource": "crontab of mapper", "action": "write", "counts": {}}
+
+
+def step(task: str, outcome: str, **more: Any) -> dict[str, Any]:
+    return {"host": "one", "task": task, "outcome": outcome, "resources": [CHANGE | more]}
+
+
+def result(task: str, **more: Any) -> TaskResult:
+    return TaskResult("one", task, "m", Status.CHANGED, changed=True, plan=[CHANGE | more])
+
+
+def test_steps_that_are_done_and_still_must_be() -> None:
+    steps = [
+        step("Remove", "done"), step("Install", "failed"), step("Twice", "failed"),
+        step("Twice", "done"), step("Undone", "done"), step("Undone", "unfinished"),
+        step("Start", "done", volatile=True),
+    ]  # fmt: skip
+    done = resume.finished(steps)
+    assert [task for _, task, _ in done] == ["Remove", "Twice"]
+    results = [
+        result("labeller.runbook.role : Remove"), result("Install"),
+        result("Twice", action="none"), result("Twice", resource="another"),
+        TaskResult("one", "Twice", "m", Status.OK, plan=[CHANGE]),
+    ]  # fmt: skip
+    assert list(resume.repeated(done, results)) == [
+        "step 'Remove' is done on one and would change something again: crontab of mapper: write"
+    ]
+
+
+def unmoved(
+    about: resume.Unfinished, results: Iterable[TaskResult] = (), parameters: Any = None,
+    **database: Any,
+) -> list[str]:  # fmt: skip
+    checked = Outcome(ExitCode.OK, {}, tuple(results), planned=planned(**database))
+    given = about.given["parameters"] if parameters is None else parameters
+    return resume.require_unmoved(about, checked, given, {}, Passwords(None, {}))
+
+
+def test_a_target_that_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = started(1)
+    started(2, resumes=found())
+    asked: list[Any] = []
+
+    def ask(_question: str, _options: Any, variables: Any, **_: Any) -> dict[str, Any]:
+        asked.append(variables["history"])
+        rows = [{"run": f"20260114T09301{n}-3f9a1c", "steps": [step(task, "done")]}
+                for n, task in ((9, "Other"), (2, "Install"), (1, "Remove"))]  # fmt: skip
+        more = [{"run": first, "steps": [step("Stop", "done")]}]
+        return {"one": {"runs": rows}, "two": {"runs": more}}
+
+    monkeypatch.setattr(query, "ask", ask)
+    about = found()
+    assert about.runs == ["20260114T093012-3f9a1c", first]
+    assert unmoved(about) == ["Remove", "Stop", "Install"]
+    assert asked[0]["since"] == "2026-01-14T09:30"
+    with pytest.raises(StaleError, match="step 'Remove' is done on one"):
+        unmoved(about, [result("Remove")])
+    with pytest.raises(StaleError, match="one: the database is .* oid 6, and was .* oid 5"):
+        unmoved(about, before_fingerprint="system identifier 7, oid 6")
+    with pytest.raises(InvalidInputError, match="- run_id is 3, and was 7"):
+        unmoved(about, parameters={**about.given["parameters"], "run_id": 3})
