@@ -38,6 +38,10 @@ options:
         description: File name of the playbook.
         type: str
         default: ''
+      plan:
+        description: SHA-256 of the plan file that the run applies.
+        type: str
+        default: ''
       task:
         description: Name of the task.
         type: str

@@ -42,6 +42,7 @@ ARGUMENT: Dict[str, Any] = {
             "run": {"type": "str", "required": True},
             "operator": {"type": "str", "default": ""},
             "playbook": {"type": "str", "default": ""},
+            "plan": {"type": "str", "default": ""},
             "task": {"type": "str", "default": ""},
             "host": {"type": "str", "default": ""},
             "module": {"type": "str", "default": ""},
@@ -130,7 +131,8 @@ def begun(
         return Entry("", {}, dict)
     masked = about.get("masked", lambda value: value)
     said = {name: about.get(name) or "" for name in journal_read.ABOUT}
-    leased = {"lease": params["lease"]} if params.get("lease") else {}
+    given = {"lease": params.get("lease"), "plan": about.get("plan")}
+    said.update((name, value) for name, value in given.items() if value)
     entry = {"entry": secrets.token_hex(6)}
     whole = held.of_result(result(changes))
     short = [
@@ -144,7 +146,7 @@ def begun(
     records = [
         {"image": image, **entry},
         masked({"changes": whole, **entry}),
-        masked({"intent": short, **entry, **said, **facts, **leased, "at": _now()}),
+        masked({"intent": short, **entry, **said, **facts, "at": _now()}),
     ]
     path = _file(about)
     try:

@@ -137,7 +137,7 @@ def row(run: Run) -> Dict[str, Any]:
         "run": run.run,
         "at": first["at"],
         "until": last.get("until", last["at"]),
-        **{name: first[name] for name in ("operator", "playbook")},
+        **{name: first[name] for name in ("operator", "playbook", "plan") if name in first},
         "hosts": sorted({step["host"] for step in run.steps}),
         "outcome": run.outcome,
         "steps": [

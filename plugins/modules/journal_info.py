@@ -57,7 +57,8 @@ folder:
 runs:
   description:
     - The runs, the newest first. Each has C(run), C(at), C(until), C(operator), C(playbook), C(hosts),
-      C(outcome), C(torn_lines) and C(steps), each with C(task), C(module), C(host), C(outcome) and
+      C(outcome), C(torn_lines), C(plan) (the SHA-256 of the plan file, if the run applied one) and
+      C(steps), each with C(task), C(module), C(host), C(outcome) and
       C(resources).
     - C(outcome) of a run is C(done), C(failed), C(unfinished) (of a step it is not known how it
       ended), or C(stopped) (its steps are done, and it has not given its lease back).

@@ -9,6 +9,7 @@ each of its processes.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Dict, Mapping
 
 from ansible import constants, context
+from ansible_collections.labeller.runbook.plugins.plugin_utils.planned import SAVED
 
 #: Set by the engine.
 RUN = "RUNBOOK_RUN"
@@ -25,8 +27,9 @@ OPERATOR = "RUNBOOK_OPERATOR"
 
 
 def of_run(environment: Mapping[str, str] = os.environ) -> Dict[str, str]:
-    """Run, operator and playbook of this process."""
+    """Run, operator, playbook and plan file of this process."""
     return {
+        "plan": json.loads(environment.get(SAVED, "{}")).get("id", ""),
         "run": environment.get(RUN) or _own(Path(constants.DEFAULT_LOCAL_TMP)),
         "operator": environment.get(OPERATOR) or _operator(environment),
         "playbook": _playbook(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -70,4 +71,9 @@ def test_what_is_applied_is_what_was_reviewed(sandbox: Sandbox, tmp_path: Path) 
     (finished,) = [event for event in told if event["event"] == "run_finished"]
     assert finished["unplanned"] == []
     assert sandbox.query(count) == [(0,)]
+    reviewed = hashlib.sha256(file.read_bytes()).hexdigest()
+    runs = json.loads(sandbox.run("history", "-i", "sandbox", "--json").stdout)["hosts"]["sandbox"]
+    assert runs[0]["plan"] == reviewed
+    given = (sandbox.home / "runs").glob("*/input.json")
+    assert json.loads(max(given).read_text())["plan"] == reviewed
     assert json.loads(file.read_text())["extra_vars"] == ['{"bucket": "activemapper"}']

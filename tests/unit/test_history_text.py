@@ -56,6 +56,18 @@ def test_the_list_says_first_what_went_wrong(folder: Path) -> None:
     schemas.validator("history").validate({"hosts": {"labeller3": runs}})
 
 
+def test_a_run_that_applied_a_plan_file_names_it(tmp_path: Path) -> None:
+    given = params(tmp_path, "Remove the crontab")
+    given["journal"]["plan"] = "ab" * 32
+    with journal.begun(given, [CRONTAB]):
+        pass
+    (run,) = journal_read.history(str(tmp_path))
+    schemas.validator("history").validate({"hosts": {"labeller3": [run]}})
+    assert run["plan"] == "ab" * 32
+    whole = journal_read.report(str(tmp_path), RUN)
+    assert f"plan file with SHA-256 {'ab' * 32}" in "\n".join(report.plain("h", whole))
+
+
 def test_a_run_that_was_cut_off_says_after_which_step(tmp_path: Path) -> None:
     with journal.begun(params(tmp_path, "Remove the crontab", lease=3), [CRONTAB]):
         pass

@@ -90,6 +90,8 @@ _WRITTEN: Mapping[str, Callable[[Mapping[str, Run]], str]] = {
 def _about(run: Mapping[str, Any]) -> Iterator[str]:
     yield f"{run['playbook'] or 'no playbook'}, by {run['operator']}"
     yield f"{moment(run['at'])} to {moment(run['until'])} UTC"
+    if run.get("plan"):
+        yield f"applied the plan file with SHA-256 {run['plan']}"
     if run["outcome"] == "stopped":
         yield "it has not given its lease back: it was cut off after its last step"
     if run["torn_lines"]:
