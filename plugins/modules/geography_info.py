@@ -69,14 +69,14 @@ diff:
 map:
   description:
     - The map, null when there is neither an outline nor a site. C(west) and C(north) are the degrees
-      of its corner, C(columns) and C(rows) its size in cells of C(cell) degrees; columns and rows of
-      what lies on it count from the corner.
+      of its corner, C(columns) and C(rows) its size in cells of C(cell) degrees, with a block around
+      the area; columns and rows of what lies on it count from the corner.
     - C(outline) has rings of points in eighths of a cell, C(area_cells) how many cells it holds.
     - C(pool) has runs of blocks of C(block) by C(block) cells, as row, first and last column, and the
       share of the cells that is in the pool in quarters, rounded up; C(pool_cells) are all.
     - C(training), C(quality) and C(sites) have column and row, and, of quality cells, the type Q or I;
       of sites, name, usage, iteration and whether it is processed, the newest iterations first. At
-      most 4,000 of each; C(training_cells), C(quality_cells) and C(counts) count all.
+      most 3,000 sites and 2,000 other cells; C(training_cells), C(quality_cells) and C(counts) count all.
     - C(notes) say what could not be read.
   returned: success
   type: dict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -29,19 +30,31 @@ def status(sandbox: Sandbox) -> dict[str, Any]:
     return host
 
 
+def drawn(page: Path) -> dict[str, int]:
+    """How many sites the map of a page has, by the classes of their path."""
+    found = re.findall(
+        r'<path class="site (\w+ \w+)" d="(M[^"]+)"/>$', page.read_text(), re.MULTILINE
+    )
+    return {kind.replace(" ", ", "): path.count("M") for kind, path in found}
+
+
 #: It runs every five minutes for months.
 CALL = ("apply", "iterate.yml", "-i", "sandbox", "--yes", "-e", "run_id=7")
 
 
-def test_status_from_open_sites_to_the_next_iteration(sandbox: Sandbox) -> None:
-    sandbox.apply("-e", "run_id=7", "-e", "initial_f_count=12")
+def test_status_from_open_sites_to_the_next_iteration(sandbox: Sandbox, tmp_path: Path) -> None:
+    report = tmp_path / "run.html"
+    sandbox.apply("-e", "run_id=7", "-e", "initial_f_count=12", "--report", str(report))
+    assert drawn(report) == {"validate, open": 12}
     sandbox.run("sandbox", "work", "--names", "3")
     before = sandbox.snapshot()
     found = status(sandbox)
     # The run in place counts, whatever run_id the parameters have.
     assert (found["run"]["mode"], found["run"]["run_id"]) == ("regular", 7)
     assert (found["phase"], found["processed"], found["total"]) == ("mapping", 3, 12)
-    shown = sandbox.run("status", "-i", "sandbox").stdout
+    report = tmp_path / "loop.html"
+    shown = sandbox.run("status", "-i", "sandbox", "--report", str(report)).stdout
+    assert drawn(report) == {"validate, open": 9, "validate, processed": 3}
     assert "  sites      3 of 12 done, the last one mapped in the hour from 20" in shown
     assert sum(row["sites"] for row in found["hours"]) == 3
     assert found["criteria"] == {"max_iterations": 30, "accuracy": 0.85, "gain": 0.01}

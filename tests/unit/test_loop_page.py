@@ -223,7 +223,7 @@ class _Targets:
     def __init__(self, *names: str) -> None:
         self.left = list(names)
 
-    def survey(self, question: str, options: Any) -> query.Answers:
+    def survey(self, question: str, options: Any, variables: Any) -> query.Answers:
         if not self.left:
             raise KeyboardInterrupt
         name = self.left.pop(0)

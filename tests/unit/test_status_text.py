@@ -137,7 +137,14 @@ ANSWERS: dict[str, dict[str, Any]] = {
 
 
 def answer(name: str) -> dict[str, Any]:
-    return {"marker": MARKED, "lease": None, "backup": BACKUP, "timeout": 21_600, **ANSWERS[name]}
+    return {
+        "marker": MARKED,
+        "lease": None,
+        "backup": BACKUP,
+        "timeout": 21_600,
+        "geography": {},
+        **ANSWERS[name],
+    }
 
 
 def held(name: str, shown: str) -> None:

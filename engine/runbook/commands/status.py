@@ -59,16 +59,29 @@ def status(*, reports: tuple[Path, ...], every: int | None, **options: Any) -> i
 
 def _once(options: Mapping[str, Any], reports: tuple[Path, ...]) -> int:
     """Ask, show and write; RunbookError when a report cannot be written."""
-    answers = query.survey("status", options)
-    states = {host: loop.state(answer) for host, answer in answers.found.items()}
-    content = loop.content(options["target"], _now(), states, answers.failed)
+    answers = _ask(options, reports)
+    content = _content(options, answers)
     if options["as_json"]:
+        states = {host: loop.state(answer) for host, answer in answers.found.items()}
         click.echo(json.dumps({"hosts": states, "failed": dict(answers.failed)}))
     else:
         _show(content)
     if problems := _write(content, reports):
         raise RunbookError("\n".join(problems))
     return answers.exit_code
+
+
+def _ask(options: Mapping[str, Any], reports: tuple[Path, ...]) -> query.Answers:
+    """Ask for maps only when they are drawn: each reads the pool from S3."""
+    drawn = any(path.suffix == ".html" for path in reports)
+    return query.survey("status", options, {"status": {"map": drawn}})
+
+
+def _content(options: Mapping[str, Any], answers: query.Answers, every: int | None = None) -> Loop:
+    states = {host: loop.state(answer) for host, answer in answers.found.items()}
+    places = {host: answer["geography"] for host, answer in answers.found.items()}
+    at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return loop.content(options["target"], at, states, answers.failed, every, places)
 
 
 def _watch(options: Mapping[str, Any], reports: tuple[Path, ...], every: int) -> None:
@@ -79,9 +92,7 @@ def _watch(options: Mapping[str, Any], reports: tuple[Path, ...], every: int) ->
     content: Loop | None = None
     try:
         while True:
-            answers = query.survey("status", options)
-            states = {host: loop.state(answer) for host, answer in answers.found.items()}
-            content = loop.content(options["target"], _now(), states, answers.failed, every)
+            content = _content(options, _ask(options, reports), every)
             click.clear()
             _show(content)
             for problem in _write(content, reports):
@@ -90,10 +101,6 @@ def _watch(options: Mapping[str, Any], reports: tuple[Path, ...], every: int) ->
     finally:
         if content:
             _write(loop.ended(content), reports)
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _write(content: Loop, reports: tuple[Path, ...]) -> list[str]:

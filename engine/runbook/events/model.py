@@ -84,7 +84,8 @@ class TaskResult(Event):
     ``plan`` a list of the planned changes (plugins/module_utils/change.py). ``error_kind`` is set
     on failures of our modules. ``output`` is what a failed foreign command printed. ``backup_id``
     is the backup that the step made, found equal or restored. ``headline`` is what the operator
-    must know first of the whole run, in the plan and when asked to confirm it.
+    must know first of the whole run, in the plan and when asked to confirm it. ``map`` is what the
+    module geography_info returns, empty of other steps.
     """
 
     host: str
@@ -101,6 +102,7 @@ class TaskResult(Event):
     warnings: list[str] = field(default_factory=list)
     backup_id: str = ""
     headline: str = ""
+    map: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

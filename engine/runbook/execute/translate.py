@@ -122,6 +122,7 @@ def _finished(status: Status) -> Callable[[Raw], Event]:
             warnings=_warnings(result),
             backup_id=next((str(i["backup_id"]) for i in _items(result) if "backup_id" in i), ""),
             headline=_text(result.get("headline")),
+            map=next((dict(i["map"]) for i in _items(result) if i.get("map")), {}),
         )
 
     return translate

@@ -27,14 +27,12 @@ if TYPE_CHECKING:
     from ..change import Change
     from ..transaction import Transaction
 
-#: Most blocks across or down a map, and most sites or other cells of a kind on it.
-BLOCKS, PLACES = 100, 4000
+#: Most blocks across or down an area, and most sites and other cells of a kind on its map.
+BLOCKS, SITES, PLACES = 64, 3000, 2000
 #: Most points of the outline, which is rounded to this part of a block.
-POINTS, PART = 5000, 4
-#: Parts of a cell that the outline's numbers count.
-CELL_PARTS = 8
-#: Cells around what a map is of.
-MARGIN = 1
+POINTS, PART = 3000, 4
+#: Parts of a cell that the outline's numbers count, and a part of one that is nothing.
+CELL_PARTS, HAIR = 8, 0.01
 
 #: First column and row of a map, and before which it ends.
 Frame = Tuple[int, int, int, int]
@@ -90,11 +88,12 @@ class GeographyInfo(Step):
         notes: List[str] = []
         sites = tx.rows(_SITES, (self.params["run_id"],))
         parts = self._outline(tx, notes)
-        frame = _frame(parts, [(column, row) for _, column, row, *_ in sites])
-        if frame is None:
+        within = _frame(parts, [(column, row) for _, column, row, *_ in sites])
+        if within is None:
             return {"map": None}
-        west, north, east, south = frame
+        west, north, east, south = within
         size = max(-(-max(east - west, south - north) // BLOCKS), 1)
+        west, north, east, south = frame = (west - size, north - size, east + size, south + size)
         pool, training = self._cells(tx, notes)
         quality = tx.rows(_QUALITY)
         unit = size * CELL_PARTS // PART or 1
@@ -113,7 +112,7 @@ class GeographyInfo(Step):
             "training_cells": _size(tx, training),
             "quality": _inside(quality, frame)[:PLACES],
             "quality_cells": len(quality),
-            "sites": _sites(sites, frame)[:PLACES],
+            "sites": _sites(sites, frame)[:SITES],
             "counts": _counts(sites),
             "notes": notes,
         }
@@ -173,11 +172,12 @@ def _frame(parts: Sequence[geography.Part], cells: Sequence[Any]) -> Optional[Fr
     if not places:
         return None
     columns, rows = [column for column, _ in places], [row for _, row in places]
+    # An edge that is a hair off the border of a cell is on it.
     return (
-        math.floor(min(columns)) - MARGIN,
-        math.floor(min(rows)) - MARGIN,
-        math.ceil(max(columns)) + MARGIN,
-        math.ceil(max(rows)) + MARGIN,
+        math.floor(min(columns) + HAIR),
+        math.floor(min(rows) + HAIR),
+        math.ceil(max(columns) - HAIR),
+        math.ceil(max(rows) - HAIR),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import unicodedata
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -20,16 +19,21 @@ from runbook.events.model import (
     TaskResult,
 )
 from runbook.events.render import text
+from runbook.events.render.report import maps
+from runbook.events.render.report.texts import LINES, visible
 from runbook.events.render.summary import Found, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from runbook.events.render.report.maps import Map
+
 #: The id of a backup that a check has not made (plugins/module_utils/backup/manifest.py).
 PLANNED = "planned"
-#: How much a report shows: characters of a line, lines of a list and of a step's diff, and
-#: characters of all diffs as HTML.
-CHARACTERS, LINES, DIFFS = 400, 300, 250_000
+#: Characters of all diffs as HTML and of the maps' paths together, and of the diffs at least.
+SHOWN, DIFFS = 320_000, 100_000
+#: Characters around a line of a diff.
+MARKUP = 32
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Content:
     """The content of a report; its texts are plain, without line ends or control characters.
 
     ``check``: nothing was changed. ``counts`` are the numbers that a reader looks for first, by
-    name; ``kept`` the backups of the run, each with its step. ``steps_left`` are not in ``steps``.
+    name; ``kept`` the backups of the run, each with its step. ``steps_left`` are not in ``steps``,
+    ``maps_left`` not in ``maps``.
     ``several``: there is more than one host. ``plan_sha256`` is empty without a plan file.
     """
 
@@ -74,6 +79,8 @@ class Content:
     plan_sha256: str
     parameters: Sequence[tuple[str, str]]
     several: bool
+    maps: Sequence[Map]
+    maps_left: int
 
 
 @dataclass
@@ -108,6 +115,7 @@ class Gathered:
         shown = _notable(results)
         first, *following = _conclusion(self.finished, result, results)
         found = [_shown(each) for each in self.summary.found()]
+        drawn, left = _maps(results)
         warnings = [line.text.removeprefix("warning: ") for line in self.summary.warnings()]
         return Content(
             title=visible(text.title(self.started) if self.started else playbook),
@@ -123,7 +131,7 @@ class Gathered:
             found=found,
             kept=list(_kept(results)),
             warnings=_list(warnings),
-            steps=list(_steps(shown)),
+            steps=list(_steps(shown, SHOWN - sum(each.characters for each in drawn))),
             steps_left=len(results) - len(shown),
             plan_sha256=result.plan_sha256,
             parameters=[
@@ -131,6 +139,8 @@ class Gathered:
                 for name, value in self.summary.parameters.items()
             ],
             several=len({each.host for each in results}) > 1,
+            maps=drawn,
+            maps_left=left,
         )
 
     def _facts(self, result: Result) -> Iterator[tuple[str, str]]:
@@ -144,21 +154,6 @@ class Gathered:
             yield "Took", f"{self.finished.seconds:.1f} s"
         code = result.exit_code
         yield "Exit code", f"{code.value} ({code.name.lower().replace('_', ' ')})"
-
-
-def visible(given: str, characters: int = CHARACTERS) -> str:
-    """Text in one line, control and direction characters spelled out, cut at ``characters``."""
-    if len(given) > characters:
-        given = given[: characters - 1] + "…"
-    return "".join(_spelled(each) for each in given)
-
-
-def _spelled(character: str) -> str:
-    if character in "\t ":
-        return " "
-    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-        return f"\\u{ord(character):04x}"
-    return character
 
 
 def _kept(results: Iterable[TaskResult]) -> Iterator[tuple[str, str]]:
@@ -227,14 +222,26 @@ def _notable(results: Sequence[TaskResult]) -> Sequence[TaskResult]:
     return [each for each in results if each.status not in (Status.OK, Status.SKIPPED)][:LINES]
 
 
-def _steps(results: Iterable[TaskResult]) -> Iterator[Step]:
-    left = DIFFS
+def _maps(results: Iterable[TaskResult]) -> tuple[list[Map], int]:
+    """The maps that a report has room for, and how many more there are."""
+    made = [maps.drawn(each.map, f"Map of {each.host}") for each in results if each.map]
+    found = [each for each in made if each]
+    shown: list[Map] = []
+    for each in found:
+        if shown and sum(every.characters for every in [*shown, each]) > SHOWN - DIFFS:
+            break
+        shown.append(each)
+    return shown, len(found) - len(shown)
+
+
+def _steps(results: Iterable[TaskResult], characters: int) -> Iterator[Step]:
+    left = max(characters, DIFFS)
     for result in results:
         diffs = result.diff if result.changed else []
         lines = [line for diff in diffs for line in text.diff_lines(diff)]
         shown: list[str] = []
         for line in lines[:LINES]:
-            left -= len(html.escape(said := visible(line)))
+            left -= len(html.escape(said := visible(line))) + MARKUP
             if left < 0:
                 break
             shown.append(said)

@@ -13,16 +13,21 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from runbook.events.render import text
-from runbook.events.render.report.content import visible
+from runbook.events.render.report import maps
 from runbook.events.render.report.plots import Line, Plot
+from runbook.events.render.report.texts import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from runbook.events.render.report.maps import Map
 
 #: Iterations in the terminal's chart, the newest ones.
 CHARTED = 12
 #: Hours in the plot of sites, up to the newest one that has any: at least, at most.
 FEWEST_HOURS, HOURS = 12, 48
+#: Characters of the paths of all maps of a page.
+MAPS = 340_000
 #: Characters of a text that comes from the target.
 CHARACTERS = 2_000
 
@@ -62,6 +67,7 @@ class Instance:
     done: tuple[int, int] | None
     chart: Sequence[tuple[int, float, float | None]]
     plots: Sequence[Plot]
+    map: Map | None = None
 
     @property
     def word(self) -> str:
@@ -89,12 +95,32 @@ def content(
     states: Mapping[str, Mapping[str, Any]],
     failed: Mapping[str, str],
     every: int | None = None,
+    geographies: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Loop:
-    """The content of ``states`` (``state``) and of hosts that ``failed`` to answer."""
-    found = [instance(host, each) for host, each in states.items()]
+    """The content of ``states`` (``state``) and of hosts that ``failed`` to answer.
+
+    ``geographies``: by host, what geography_info returned there.
+    """
+    geographies = geographies or {}
+    found = [instance(host, each, geographies.get(host)) for host, each in states.items()]
     found += [_silent(host, message) for host, message in failed.items()]
     found.sort(key=lambda each: (-each.level, each.host))
-    return Loop(visible(target), at, found, every)
+    return Loop(visible(target), at, list(_within(found)), every)
+
+
+def _within(instances: Sequence[Instance]) -> Iterator[Instance]:
+    """The instances with as many maps as a page has room for."""
+    left = MAPS
+    for each in instances:
+        left -= each.map.characters if each.map else 0
+        if each.map and left < 0:
+            more = (
+                "map",
+                "left out, the page would be too long: ask for this host alone (--limit)",
+            )
+            yield replace(each, map=None, facts=[*each.facts, more])
+        else:
+            yield each
 
 
 def ended(content: Loop) -> Loop:
@@ -102,15 +128,19 @@ def ended(content: Loop) -> Loop:
     return replace(content, every=None)
 
 
-def instance(host: str, found: Mapping[str, Any]) -> Instance:
-    """One host's loop."""
+def instance(
+    host: str, found: Mapping[str, Any], geography: Mapping[str, Any] | None = None
+) -> Instance:
+    """One host's loop; ``geography`` is what geography_info returned."""
+    geography = geography or {}
+    described = geography.get("map")
     level, reasons = _judged(found)
     metrics = found.get("metrics", [])
     return Instance(
         host=visible(host),
         level=level,
         reasons=[visible(reason, CHARACTERS) for reason in reasons],
-        facts=[(label, _lines(said)) for label, said in _facts(found)],
+        facts=[(label, _lines(said)) for label, said in [*_facts(found), *_unmapped(geography)]],
         done=(found["processed"], found["total"]) if found["run"] else None,
         chart=[
             (row["iteration"], row["accuracy"], row["tss"])
@@ -118,7 +148,14 @@ def instance(host: str, found: Mapping[str, Any]) -> Instance:
             if row["accuracy"] is not None
         ][-CHARTED:],
         plots=[*_sites_by_hour(found), *_by_iteration(metrics, found.get("criteria"))],
+        map=maps.drawn(described, f"Map of {host}") if described else None,
     )
+
+
+def _unmapped(geography: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Why there is no map, when one was asked for and could not be made."""
+    if not geography.get("map") and geography.get("msg"):
+        yield "map", f"none: {geography['msg']}"
 
 
 def _silent(host: str, message: str) -> Instance:
@@ -244,7 +281,7 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _sites(found: Mapping[str, Any]) -> str:
-    said = f"{found['processed']:,} of {found['total']:,} done"
+    said = f"{found['processed']:,} of {found['total']:,} done" if found["total"] else "none open"
     if found["hours"]:
         said += f", the last one mapped in the hour from {moment(found['hours'][-1]['hour'])}"
     if found["failed_labels"]:
@@ -306,7 +343,7 @@ def _sites_by_hour(found: Mapping[str, Any]) -> Iterator[Plot]:
     shown = min(max((last - min(sites)) // timedelta(hours=1) + 1, FEWEST_HOURS), HOURS)
     hours = [last - timedelta(hours=n) for n in range(shown - 1, -1, -1)]
     counted = [sites.get(hour, 0) for hour in hours]
-    names = [f"{hour:%m-%d %H:%M}" for hour in hours]
+    names = [f"{hour:%a %H:%M}" for hour in hours]
     total = text.number(sum(counted), "site")
     yield Plot(
         title="Sites done by hour (UTC)",

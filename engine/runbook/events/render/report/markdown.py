@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from runbook.events.render.report.content import Content, Step
     from runbook.events.render.report.loop import Instance, Loop
+    from runbook.events.render.report.maps import Map
     from runbook.events.render.summary import Found
 
 #: The longest comment that GitHub takes, in characters.
@@ -77,9 +78,21 @@ def _instance(instance: Instance) -> Iterator[str]:
         )
         yield "\n".join(["| | |", "|---|---|", *facts])
     for plot in instance.plots:
-        table = [plot.header, ["---"] * len(plot.header), *plot.rows]
-        body = "\n".join(f"| {' | '.join(row)} |" for row in table)
-        yield _folded(f"{plot.title}: {_text(plot.description)}", body)
+        yield _folded(f"{plot.title}: {_text(plot.description)}", _table(plot.header, plot.rows))
+    if instance.map:
+        yield _map(instance.map)
+
+
+def _map(drawn: Map) -> str:
+    """The numbers of a map; Markdown that GitHub renders has no drawings."""
+    notes = "".join(f"\n- {_text(note)}" for note in drawn.notes)
+    body = _table(drawn.header, drawn.rows) + ("\n" + notes if notes else "")
+    return _folded(f"{_text(drawn.title)}: {_text(drawn.description)}", body)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(_text, row))} |" for row in lines)
 
 
 def _sections(content: Content) -> Iterator[str]:
@@ -97,6 +110,7 @@ def _sections(content: Content) -> Iterator[str]:
         if found.made:
             made = "\n".join(_bullet(line) for line in found.made)
             yield f"### Made or changed{on}\n\n{made}"
+    yield from (_map(drawn) for drawn in content.maps)
     if content.warnings:
         lines = "\n".join(f"- {_text(line)}" for line in content.warnings)
         yield f"### Warnings\n\n{lines}"

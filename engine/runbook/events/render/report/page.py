@@ -14,7 +14,7 @@ import jinja2
 from runbook import __version__
 from runbook.errors import ExitCode
 from runbook.events.model import Status
-from runbook.events.render.report import plots
+from runbook.events.render.report import maps, plots
 from runbook.events.render.report.loop import Level
 
 if TYPE_CHECKING:
@@ -63,10 +63,11 @@ def _templates() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    edge = {"left": maps.LEFT, "right": maps.RIGHT, "top": maps.TOP, "bottom": maps.BOTTOM}
     axes = {"left": plots.LEFT, "right": plots.RIGHT, "bottom": plots.BOTTOM}
     found.globals.update(
         version=__version__, drawn=plots.drawn, marks=plots.MARKS, axes=axes,
-        size=(plots.WIDTH, plots.HEIGHT),
+        edge=edge, size=(plots.WIDTH, plots.HEIGHT),
     )  # fmt: skip
     return found
 

@@ -101,7 +101,7 @@ def _paths(lines: Sequence[Line], x: Scale, y: Scale) -> Iterator[tuple[str, str
             bars = (
                 f"M{_at(a - width / 2)} {zero}V{_at(b)}h{_at(width)}V{zero}z" for a, b in points
             )
-            yield f"m{number} bar", "".join(bars)
+            yield f"m{number} column", "".join(bars)
             continue
         joined = ("M" + "L".join(f"{_at(a)} {_at(b)}" for a, b in run) for run in runs)
         yield f"m{number} line", "".join(joined)
