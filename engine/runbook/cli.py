@@ -32,6 +32,7 @@ COMMANDS = {
     "show": ("runbook.commands.show:show", "One run mode: its steps and its parameters."),
     "status": ("runbook.commands.status:status", "Where a target's run and its learner are."),
     "drift": ("runbook.commands.drift:drift", "What on a target is not as a playbook says."),
+    "doctor": ("runbook.commands.doctor:doctor", "Whether a target can be operated."),
     "lock": ("runbook.commands.lock:lock", "Hold a target: every apply is refused."),
     "unlock": ("runbook.commands.lock:unlock", "Give a target back, or take it from its holder."),
     "history": ("runbook.commands.history:history", "Which runs changed a target, and how."),

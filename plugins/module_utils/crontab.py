@@ -313,7 +313,7 @@ def observe(params: Params) -> State:
                 home, home
             )
         )
-    tab = _tab(params)
+    tab = tab_of(params)
     text = tab.read().decode("utf-8", "surrogateescape")
     user_home = _home_of(params["user"])
     if params["stopped_in_check"]:
@@ -365,7 +365,7 @@ def apply(decided: Plan, params: Params) -> None:
     """
     *modes, change = decided.changes
     if change.changed:
-        tab = _tab(params)
+        tab = tab_of(params)
         before, after = (text.encode("utf-8", "surrogateescape") for text in decided.work)
         files.require_same(tab.name, before, tab.read())
     for mode in modes:
@@ -378,7 +378,8 @@ def apply(decided: Plan, params: Params) -> None:
 run = composed(observe, plan, apply)
 
 
-def _tab(params: Params) -> Tab:
+def tab_of(params: Params) -> Tab:
+    """The crontab that is meant: ``crontab_file``, or that of ``user``."""
     return (
         CrontabFile(params["crontab_file"]) if params["crontab_file"] else Crontab(params["user"])
     )

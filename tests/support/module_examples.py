@@ -36,6 +36,7 @@ ORDER = (
     "geography_info",
     "geography",
     "journal_info",
+    "doctor_info",
 )
 
 
