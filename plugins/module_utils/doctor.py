@@ -72,7 +72,7 @@ SESSIONS = 5
 class Finding(NamedTuple):
     """A finding: its check, ``status`` (ok, warning, failed), what was found, how to put it right.
 
-    ``fix`` is a command or a sentence; empty when all is well.
+    ``fix`` is a command or a sentence; empty with ok.
     """
 
     check: str

@@ -11,7 +11,7 @@ version_added: 0.1.0
 description:
   - Looks at all that run modes need on a target, and says how to put right what is not as it must be;
     a check that fails is no failure of the step.
-  - Changes nothing but one object on S3 below O(prefix), which is written, overwritten in vain, read
+  - Changes only one object on S3, below O(prefix), which is written, overwritten in vain, read
     and removed again.
 options:
   home:
@@ -72,7 +72,7 @@ RETURN = r"""
 findings:
   description:
     - What was found, in the order in which it was looked at. Each has C(check), C(status) (V(ok),
-      V(warning) or V(failed)), C(found), and C(fix), a command or a sentence, empty when all is well.
+      V(warning) or V(failed)), C(found), and C(fix), a command or a sentence, empty with ok.
   returned: success
   type: list
   elements: dict

@@ -1,4 +1,4 @@
-"""What the doctor finds on a target that is not as it must be, and what it says to do."""
+"""Findings of the doctor on targets that are not as they must be, and its remedies."""
 
 from __future__ import annotations
 
