@@ -1,4 +1,4 @@
-"""Files made from others: module schemas, role defaults, docs/modules.md, docs/cli.md.
+"""Files made from others: module schemas, role defaults, IAM policy, docs/modules.md, docs/cli.md.
 
 ``python -m runbook.generate`` writes them; with ``--check`` it names those that are out of date
 and exits 1. Sources: DOCUMENTATION of plugins/modules, meta/runtime.yml,
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import yaml
 
 from runbook import collection
 from runbook.cli import cli
+from runbook.generate import iam_policy
 from runbook.load import documentation as docs
 
 _STEPS_MODULE = "pg_transaction"
@@ -64,6 +64,7 @@ def outputs(root: Path) -> dict[Path, str]:
         files[path] = transaction_module(text, root, known) if name == _STEPS_MODULE else text
     files[root / "docs" / "modules.md"] = "\n".join(_reference(root, known)) + "\n"
     files[root / "docs" / "cli.md"] = "\n".join(_commands()) + "\n"
+    files[root / "docs" / "iam-policy.json"] = _json(iam_policy.policy(root))
     return files
 
 
@@ -405,7 +406,3 @@ def _write(root: Path) -> None:
             path.write_text(wanted[path], encoding="utf-8")
         else:
             path.unlink()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
