@@ -213,14 +213,13 @@ def _unknown(backup_id: str, answers: Mapping[str, Any]) -> str:
 
 
 def _confirm(target: str, answers: Mapping[str, Any]) -> None:
-    from runbook.flow.confirm import ask
+    from runbook.flow.confirm import require_name, say
 
-    click.echo("This removes for good:", err=True)
+    say("This removes for good:")
     for host, answer in answers.items():
         for name in answer["removed"]:
-            click.echo(f"  {host}: {name}", err=True)
-    if ask(f"Type the target's name ({target}) to remove these backups").strip() != target:
-        raise RefusedError("Not confirmed: nothing was removed.")
+            say(f"  {host}: {name}")
+    require_name(target)
 
 
 def _text(number: int | None) -> str:
