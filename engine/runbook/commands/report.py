@@ -12,7 +12,7 @@ from runbook.commands.history import ask, moment
 from runbook.commands.options import SETTINGS, query_options
 from runbook.errors import ExitCode
 from runbook.events.render import interchange, text
-from runbook.events.render.report.markdown import fenced
+from runbook.events.render.report.markdown import escaped, fenced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,12 +65,12 @@ def plain(host: str, run: Mapping[str, Any]) -> list[str]:
 def markdown(host: str, run: Mapping[str, Any]) -> list[str]:
     """A run for an issue or a pull request."""
     told = [f"## Run {run['run']} on {host}: {run['outcome']}", ""]
-    told += [f"- {_escaped(line)}" for line in _about(run)]
+    told += [f"- {escaped(line)}" for line in _about(run)]
     for step in run["steps"]:
-        told += ["", f"### {_escaped(_headline(step))}: {step['outcome']}", ""]
-        told += [f"- {_escaped(line)}" for line in _notes(step)]
+        told += ["", f"### {escaped(_headline(step))}: {step['outcome']}", ""]
+        told += [f"- {escaped(line)}" for line in _notes(step)]
         for change in text.real(step["changes"]):
-            told.append(f"- {_escaped(text.item(change))}")
+            told.append(f"- {escaped(text.item(change))}")
             difference = _difference(change)
             if difference:
                 told += ["", *(f"  {line}" for line in fenced(difference)), ""]
@@ -119,7 +119,3 @@ def _difference(change: Mapping[str, Any]) -> list[str]:
     lines = text.diff_lines(change)[2:]
     more = len(lines) - SHOWN
     return lines if more <= 0 else [*lines[:SHOWN], f"... and {text.number(more, 'line')} more"]
-
-
-def _escaped(line: str) -> str:
-    return "".join(f"\\{each}" if each in r"\`*_[]<>|#" else each for each in line)

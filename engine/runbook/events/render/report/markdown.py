@@ -30,11 +30,11 @@ def markdown(content: Content) -> str:
     """The report: counts first, then losses; as many steps, folded, as ``LIMIT`` has room for."""
     parts = [
         f"<!-- runbook: {_comment(content.playbook)} on {_comment(content.target)} -->",
-        f"## {_text(content.title)}",
-        f"**{_text(content.verdict)}**",
-        *(_text(line) for line in content.following),
+        f"## {escaped(content.title)}",
+        f"**{escaped(content.verdict)}**",
+        *(escaped(line) for line in content.following),
         *([f"Plan file: SHA-256 `{content.plan_sha256}`"] if content.plan_sha256 else []),
-        *(f"> {_text(line)}" for line in content.headlines),
+        *(f"> {escaped(line)}" for line in content.headlines),
         _counts(content),
         *(_cut(section) for section in _sections(content)),
     ]
@@ -54,12 +54,12 @@ def loop_markdown(content: Loop) -> str:
     """The loop on a target's hosts, the worst first, with the plots' numbers as tables."""
     heads = "| state | instance | waits for |\n|---|---|---|"
     rows = [
-        f"| {each.word} | {_text(each.host)} "
-        f"| {_text(each.fact('waits for') or '; '.join(each.reasons))} |"
+        f"| {each.word} | {escaped(each.host)} "
+        f"| {escaped(each.fact('waits for') or '; '.join(each.reasons))} |"
         for each in content.instances
     ]
     parts = [
-        f"## The loop on {_text(content.target)}",
+        f"## The loop on {escaped(content.target)}",
         f"As of {content.at}.",
         "\n".join([heads, *rows]),
         *(_cut("\n\n".join(_instance(each))) for each in content.instances),
@@ -68,51 +68,51 @@ def loop_markdown(content: Loop) -> str:
 
 
 def _instance(instance: Instance) -> Iterator[str]:
-    yield f"### {_text(instance.host)}: {instance.word}"
+    yield f"### {escaped(instance.host)}: {instance.word}"
     if instance.reasons:
-        yield "\n".join(f"- {_text(reason)}" for reason in instance.reasons)
+        yield "\n".join(f"- {escaped(reason)}" for reason in instance.reasons)
     if instance.facts:
         facts = (
-            f"| {name} | {'<br>'.join(map(_text, said.splitlines()))} |"
+            f"| {name} | {'<br>'.join(map(escaped, said.splitlines()))} |"
             for name, said in instance.facts
         )
         yield "\n".join(["| | |", "|---|---|", *facts])
     for plot in instance.plots:
-        yield _folded(f"{plot.title}: {_text(plot.description)}", _table(plot.header, plot.rows))
+        yield _folded(f"{plot.title}: {escaped(plot.description)}", _table(plot.header, plot.rows))
     if instance.map:
         yield _map(instance.map)
 
 
 def _map(drawn: Map) -> str:
     """The numbers of a map; Markdown that GitHub renders has no drawings."""
-    notes = "".join(f"\n- {_text(note)}" for note in drawn.notes)
+    notes = "".join(f"\n- {escaped(note)}" for note in drawn.notes)
     body = _table(drawn.header, drawn.rows) + ("\n" + notes if notes else "")
-    return _folded(f"{_text(drawn.title)}: {_text(drawn.description)}", body)
+    return _folded(f"{escaped(drawn.title)}: {escaped(drawn.description)}", body)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(_text, row))} |" for row in lines)
+    return "\n".join(f"| {' | '.join(map(escaped, row))} |" for row in lines)
 
 
 def _sections(content: Content) -> Iterator[str]:
     for found in content.found:
-        on = f" on {', '.join(map(_text, found.hosts))}" if content.several else ""
+        on = f" on {', '.join(map(escaped, found.hosts))}" if content.several else ""
         if found.rows or found.others:
             yield f"### Deleted, replaced or stopped{on}\n\n{_losses(found)}"
     if content.kept:
         kept = "\n".join(
-            f"- backup `{_code(backup)}` ({_text(task)})" for backup, task in content.kept
+            f"- backup `{_code(backup)}` ({escaped(task)})" for backup, task in content.kept
         )
         yield f"### Where it is kept\n\n{kept}"
     for found in content.found:
-        on = f" on {', '.join(map(_text, found.hosts))}" if content.several else ""
+        on = f" on {', '.join(map(escaped, found.hosts))}" if content.several else ""
         if found.made:
             made = "\n".join(_bullet(line) for line in found.made)
             yield f"### Made or changed{on}\n\n{made}"
     yield from (_map(drawn) for drawn in content.maps)
     if content.warnings:
-        lines = "\n".join(f"- {_text(line)}" for line in content.warnings)
+        lines = "\n".join(f"- {escaped(line)}" for line in content.warnings)
         yield f"### Warnings\n\n{lines}"
     if content.parameters:
         pairs = [f"| `{_code(name)}` | `{_code(value)}` |" for name, value in content.parameters]
@@ -133,7 +133,7 @@ def _losses(found: Found) -> str:
         for table, number in by_table.items()
     ]
     table = ["| table | rows | what |\n|---|--:|---|\n" + "\n".join(rows)] if rows else []
-    others = ["\n".join(f"- {_text(line)}" for line in found.others)] if found.others else []
+    others = ["\n".join(f"- {escaped(line)}" for line in found.others)] if found.others else []
     return "\n\n".join(table + others)
 
 
@@ -143,7 +143,7 @@ def _steps(content: Content) -> Iterator[str]:
         if not (step.diff or step.said or step.failure):
             continue
         where = f" [{step.host}]" if content.several else ""
-        title = _text(f"{step.status}: {step.name}{where}")
+        title = escaped(f"{step.status}: {step.name}{where}")
         yield _folded(title, _body(step))
 
 
@@ -152,7 +152,7 @@ def _folded(title: str, body: str) -> str:
 
 
 def _body(step: Step) -> str:
-    said = [_text(step.said)] if step.said else []
+    said = [escaped(step.said)] if step.said else []
     lines = [*step.failure, *step.diff]
     if step.left_out:
         lines.append(f"… {step.left_out:,} more lines")
@@ -169,10 +169,10 @@ def fenced(lines: Sequence[str]) -> list[str]:
 
 def _bullet(line: str) -> str:
     indent = len(line) - len(line.lstrip())
-    return f"{' ' * indent}- {_text(line.strip())}"
+    return f"{' ' * indent}- {escaped(line.strip())}"
 
 
-def _text(given: str) -> str:
+def escaped(given: str) -> str:
     """Text without markup and without mentions of people or issues."""
     escaped = html.escape(_SPECIAL.sub(r"\\\1", given), quote=False)
     return _REFERENCE.sub("\\1\N{WORD JOINER}", escaped)
