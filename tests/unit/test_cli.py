@@ -12,6 +12,7 @@ import click
 import pytest
 
 from runbook import cli
+from runbook.commands import options
 from runbook.errors import ExitCode, InvalidInputError, RefusedError
 from runbook.events import journal
 from runbook.events.redaction import Redactor
@@ -28,6 +29,22 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
     for name in cli.COMMANDS:
         assert f"  {name} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("90m", 5400), ("1d12h", 129_600), ("30d", 2_592_000), ("1s", 1), ("30d1s", 0), ("0h", 0),
+     ("", 0), ("5", 0), ("m", 0), ("1h ", 0), ("-1h", 0), ("1.5h", 0), ("12345678s", 0)],
+)  # fmt: skip
+def test_a_time_that_an_option_takes(given: str, seconds: int) -> None:
+    command = click.Command("x", params=[click.Option(["--for"], callback=options.duration)],
+                            callback=lambda **found: found["for"])  # fmt: skip
+    if seconds:
+        found = command.main(["--for", given], standalone_mode=False)
+        assert found.total_seconds() == seconds
+        return
+    with pytest.raises(click.BadParameter, match="is no time up to 30 days, such as 90m"):
+        command.main(["--for", given], standalone_mode=False)
 
 
 def test_an_output_that_is_full_is_no_bug() -> None:

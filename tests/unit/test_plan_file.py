@@ -243,7 +243,7 @@ def test_it_takes_no_planning_option(
         (["apply", "p", "-i", "t", "--sha256", "00"], "this is a playbook"),
         (["plan", "p", "-o", "x"], "Missing option '-i'"),
         (["plan", "p", "-i", "t"], "Missing option '-o'"),
-        (["plan", "p", "-i", "t", "-o", "x", "--expires", "soon"], "as 90m, 24h, 7d"),
+        (["plan", "p", "-i", "t", "-o", "x", "--expires", "soon"], "such as 90m, 8h or 1d12h"),
     ],
 )
 @pytest.mark.usefixtures("operations")

@@ -13,13 +13,12 @@ from runbook.commands.options import (
     RUNNING,
     SETTINGS,
     complete_playbooks,
+    duration,
     inventory,
     with_options,
 )
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from runbook.load.plan_file import PlanFile
 
 #: What says what is done; a saved plan has its own.
@@ -69,9 +68,8 @@ def apply(context: click.Context, /, sha256: str, **options: Any) -> int:
 @click.command(context_settings=SETTINGS)
 @click.argument("playbook", shell_complete=complete_playbooks)
 @click.option("-o", "--out", required=True, metavar="FILE", help="Where the plan is written.")
-@click.option("--expires", "lifetime", default="24h", metavar="TIME",
-              callback=lambda _ctx, _param, value: _lifetime(value),
-              help="How long it may be applied: 90m, 24h (default), 7d.")  # fmt: skip
+@click.option("--expires", "lifetime", callback=duration, default="24h", show_default=True,
+              metavar="DURATION", help="How long it may be applied: 90m, 8h, 1d12h.")  # fmt: skip
 @with_options(_PLANNING, RUNNING)
 @click.pass_context
 def plan(context: click.Context, /, **options: Any) -> int:
@@ -112,14 +110,3 @@ def _of(plan: PlanFile) -> dict[str, Any]:
     from runbook.load import plan_file
 
     return {**plan_file.options(plan.content), "plan": plan}
-
-
-def _lifetime(text: str) -> timedelta:
-    """``90m``, ``24h``, ``7d`` as a time."""
-    from datetime import timedelta
-
-    units = {"m": "minutes", "h": "hours", "d": "days"}
-    number, unit = text[:-1], text[-1:]
-    if unit not in units or not number.isdecimal() or not 0 < int(number) < 10**6:
-        raise click.BadParameter(f"{text!r}: a number and m, h or d is expected, as 90m, 24h, 7d")
-    return timedelta(**{units[unit]: int(number)})

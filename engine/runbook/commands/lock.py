@@ -8,40 +8,27 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.commands.options import SETTINGS, query_options
+from runbook.commands.options import SETTINGS, duration, query_options
 from runbook.errors import ExitCode, RefusedError
 from runbook.events.render import text
 from runbook.flow import query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-#: Seconds of the longest lock.
-LONGEST = 30 * _UNITS["d"]
-
-
-def seconds_of(_ctx: click.Context, _param: click.Parameter, given: str) -> int:
-    """The seconds of a time such as ``90m``, ``8h``, ``1d12h``; a usage error for anything else."""
-    parts = re.findall(r"([0-9]{1,7})([dhms])", given)
-    seconds = sum(int(number) * _UNITS[unit] for number, unit in parts)
-    if "".join(map("".join, parts)) != given or not 0 < seconds <= LONGEST:
-        raise click.BadParameter(f"{given!r} is no time up to 30 days, such as 90m, 8h or 1d12h")
-    return seconds
+    from datetime import timedelta
 
 
 @click.command("lock", context_settings=SETTINGS)
 @query_options
 @click.option("--reason", required=True, metavar="TEXT", help="Why; shown to those it refuses.")
-@click.option("--for", "seconds", callback=seconds_of, default="8h", show_default=True,
+@click.option("--for", "lasting", callback=duration, default="8h", show_default=True,
               metavar="DURATION", help="How long at most: 90m, 8h, 1d12h.")  # fmt: skip
-def lock(*, reason: str, seconds: int, **options: Any) -> int:
+def lock(*, reason: str, lasting: timedelta, **options: Any) -> int:
     """Hold a target: every apply is refused, your own too, until you unlock it or the time is over.
 
     The exit code is 6 while a run or another person holds it.
@@ -49,7 +36,9 @@ def lock(*, reason: str, seconds: int, **options: Any) -> int:
     reason = " ".join("".join(c if c.isprintable() else " " for c in reason).split())
     if not reason:
         raise click.BadParameter("say why", param_hint="--reason")
-    return _show(options, _ask(options, state="present", reason=reason, seconds=seconds))
+    return _show(
+        options, _ask(options, state="present", reason=reason, seconds=int(lasting.total_seconds()))
+    )
 
 
 @click.command("unlock", context_settings=SETTINGS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,6 +43,20 @@ def complete_extra_vars(_ctx: click.Context, _param: click.Parameter, begun: str
 
     names = sorted(schemas.parameters().keys() - schemas.secret_names())
     return [f"{name}=" for name in names if name.startswith(begun)]
+
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+#: The longest time that an option takes.
+LONGEST = timedelta(days=30)
+
+
+def duration(_ctx: click.Context, _param: click.Parameter, given: str) -> timedelta:
+    """The time that ``90m``, ``8h`` or ``1d12h`` is; a usage error for anything else."""
+    parts = re.findall(r"([0-9]{1,7})([dhms])", given)
+    found = sum((timedelta(**{_UNITS[unit]: int(n)}) for n, unit in parts), timedelta())
+    if "".join(map("".join, parts)) != given or not timedelta() < found <= LONGEST:
+        raise click.BadParameter(f"{given!r} is no time up to 30 days, such as 90m, 8h or 1d12h")
+    return found
 
 
 #: Options of every command that reads a target's input.
