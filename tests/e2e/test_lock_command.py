@@ -18,6 +18,7 @@ from command_line import PROJECT, RUNBOOK, Sandbox, descendants
 from waiting import until
 
 from runbook import collection
+from runbook.events.render import text
 from runbook.load import schemas
 
 LOCK = ("lock", "-i", "sandbox", "--reason", "moving the grid")
@@ -67,7 +68,7 @@ def test_a_locked_target(sandbox: Sandbox, tmp_path: Path) -> None:
     assert who in done.stderr
     sandbox.run("unlock", "-i", "sandbox", exit_code=6, **OTHER)
     done = sandbox.run("unlock", "-i", "sandbox", "--force", exit_code=7, **OTHER)
-    assert f"locked by {who}, since {held['since']}" in done.stderr
+    assert f"locked by {who}, since {text.moment(held['since'])}" in done.stderr
     assert lease(sandbox, "status", "-i", "sandbox") == held
     assert lease(sandbox, "unlock", "-i", "sandbox", "--force", "--yes", **OTHER) is None
     assert sandbox.run("unlock", "-i", "sandbox").stdout == "sandbox: was free\n"

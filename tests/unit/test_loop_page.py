@@ -67,7 +67,7 @@ def test_the_worst_is_first_and_has_its_row() -> None:
     ]
     text = page.loop_page(found)
     table = text[text.index("Instances, the worst first") :]
-    places = [table.index(f"<td>{each.host}</td>") for each in found.instances]
+    places = [table.index(f'<td class="host">{each.host}</td>') for each in found.instances]
     assert places == sorted(places)
     assert "cannot connect" in table
     assert "| needs a person | gone | cannot connect; port 22 |" in markdown.loop_markdown(found)

@@ -41,10 +41,15 @@ def holder(lease: Mapping[str, Any] | None) -> str:
     """Who holds a target, why and how long, in a line."""
     if lease is None:
         return "free"
-    since = f"{lease['holder']}, since {lease['since']}"
+    since = f"{lease['holder']}, since {moment(lease['since'])}"
     if lease["state"] == "locked":
-        return f"locked by {since}, until {lease['until']}: {lease['reason']}"
+        return f"locked by {since}, until {moment(lease['until'])}: {lease['reason']}"
     return f"held by a run of {since}" + (", at work" if lease["state"] == "working" else "")
+
+
+def moment(at: str) -> str:
+    """A time of the target, to the minute: ``2026-01-02 03:04 UTC``."""
+    return f"{at[:16].replace('T', ' ')} UTC"
 
 
 def item(entry: Mapping[str, Any]) -> str:

@@ -88,6 +88,22 @@ class Loop:
     instances: Sequence[Instance]
     every: int | None = None
 
+    @property
+    def verdict(self) -> Sequence[tuple[Level, str]]:
+        """The first lines to read: of one host its state, of several the hosts of each state."""
+        if len(self.instances) == 1:
+            (only,) = self.instances
+            waits = only.fact("waits for")
+            return [(only.level, f"{only.word}; waits for {waits}" if waits else only.word)]
+        hosts = {
+            level: [each.host for each in self.instances if each.level == level] for level in WORDS
+        }
+        return [
+            (level, f"{WORDS[level]}: {', '.join(hosts[level])}")
+            for level in sorted(WORDS, reverse=True)
+            if hosts[level]
+        ]
+
 
 def content(
     target: str,
@@ -263,7 +279,7 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Label and text of all but the metrics; a text may have several lines."""
     run = found["run"]
     if run:
-        marked = f"{run['run_id']}, {run['mode']}, applied {moment(run['applied_at'])}"
+        marked = f"{run['run_id']}, {run['mode']}, applied {text.moment(run['applied_at'])}"
         yield "run", "\n".join([marked, *(f"but {line}" for line in found["inconsistencies"])])
         yield "AOI", f"{run['aoi_name']} {run['aoi_index']}"
         yield "iteration", f"{found['iteration']}, {found['phase']}"
@@ -283,7 +299,7 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _sites(found: Mapping[str, Any]) -> str:
     said = f"{found['processed']:,} of {found['total']:,} done" if found["total"] else "none open"
     if found["hours"]:
-        said += f", the last one mapped in the hour from {moment(found['hours'][-1]['hour'])}"
+        said += f", the last one mapped in the hour from {text.moment(found['hours'][-1]['hour'])}"
     if found["failed_labels"]:
         said += f"; {found['failed_labels']:,} of the run without a label"
     if found["blocked"]:
@@ -329,11 +345,6 @@ def _proof(backup: Mapping[str, Any]) -> str:
     return f"{said}: every object on S3 has the size and checksum of its manifest"
 
 
-def moment(at: str) -> str:
-    """A time of the target, to the minute: ``2026-01-02 03:04 UTC``."""
-    return f"{at[:16].replace('T', ' ')} UTC"
-
-
 def _sites_by_hour(found: Mapping[str, Any]) -> Iterator[Plot]:
     """Sites by the hour of their last mapping, hours without any included."""
     sites = {datetime.fromisoformat(row["hour"]): row["sites"] for row in found.get("hours", [])}
@@ -347,7 +358,7 @@ def _sites_by_hour(found: Mapping[str, Any]) -> Iterator[Plot]:
     total = text.number(sum(counted), "site")
     yield Plot(
         title="Sites done by hour (UTC)",
-        description=f"{total} from {moment(str(hours[0]))} on, in {shown} h",
+        description=f"{total} from {text.moment(str(hours[0]))} on, in {shown} h",
         place="hour",
         lines=[Line("sites done", "bar", list(enumerate(counted)))],
         header=["Hour from", "Sites done"],

@@ -52,10 +52,10 @@ def markdown(content: Content) -> str:
 
 def loop_markdown(content: Loop) -> str:
     """The loop on a target's hosts, the worst first, with the plots' numbers as tables."""
-    heads = "| state | instance | waits for |\n|---|---|---|"
+    heads = "| state | instance | why, and what it waits for |\n|---|---|---|"
     rows = [
         f"| {each.word} | {escaped(each.host)} "
-        f"| {escaped(each.fact('waits for') or '; '.join(each.reasons))} |"
+        f"| {escaped('; '.join([*each.reasons, each.fact('waits for')]).strip('; '))} |"
         for each in content.instances
     ]
     parts = [
