@@ -99,6 +99,21 @@ def written(folder: Path, change: Callable[[dict[str, Any]], object] = lambda _:
     return folder / "plan.json"
 
 
+def test_a_task_that_only_asks_is_held_and_not_shown(operations: Path) -> None:
+    """restore.yml and undo.yml ask first what the backup would change."""
+    step = json.dumps(["one", f"{operations}/playbooks/p.yml:1"])
+    asked = {"task": "See", "module": "m", "plan": [ENTRY], "diff": [DIFF], "unchanging": True}
+    (kept,) = plan_file.steps({step: [asked]})
+    (other,) = plan_file.steps({step: [{**asked, "unchanging": False}]})
+    assert "unchanging" not in other
+    made = content(operations)
+    made["steps"] += [kept]
+    plan_file.write("plan.json", made)
+    plan = plan_file.read("plan.json")
+    assert [len(results) for results in plan.held().values()] == [1, 0, 1, 1]
+    assert "See" not in [result.task for result in saved.results(plan)]
+
+
 def test_it_is_canonical_without_secrets_and_has_one_sha256(operations: Path) -> None:
     file = written(operations)
     data = file.read_bytes()

@@ -77,7 +77,9 @@ def planned(raw: Raw) -> Iterator[tuple[str, dict[str, Any] | None]]:
         item = [result.get(variable)] if variable else []
         step = json.dumps([data.get("host"), place, *item], sort_keys=True, default=str)
         if "plan" in result:
-            named = {"task": _task(data), "module": _module(data)}
+            named: dict[str, Any] = {"task": _task(data), "module": _module(data)}
+            if not result.get("changed", True):
+                named["unchanging"] = True
             yield step, {**named, "plan": result["plan"], "diff": result.get("diff")}
         elif result.get("skipped"):
             yield step, None

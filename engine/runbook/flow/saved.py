@@ -179,7 +179,7 @@ def results(plan: PlanFile) -> list[TaskResult]:
     found = []
     for step in plan.content["steps"]:
         changes = [change for change in step["changes"] if change["action"] != "none"]
-        if changes:
+        if changes and not step.get("unchanging"):
             diff = [
                 {
                     "before_header": change["resource"],

@@ -186,6 +186,8 @@ def steps(held: Mapping[str, list[dict[str, Any]]]) -> Iterable[dict[str, Any]]:
         where |= {"item": json.dumps(item[0], sort_keys=True)} if item else {}
         for result in results:
             named_as = {"task": result["task"], "module": result["module"], "left_out": False}
+            if result.get("unchanging") and any(e["action"] != "none" for e in result["plan"]):
+                named_as["unchanging"] = True
             yield {**where, **named_as, "changes": changes(result["plan"], result["diff"] or [])}
         if not results:
             yield {**where, "task": "", "module": "", "left_out": True, "changes": []}
