@@ -353,6 +353,7 @@ def plan(state: State, params: Params) -> Plan:
         "user": params["user"],
         "before": state.text,
         "after": edited,
+        "modes": [files.mode_of(mode) for mode in state.modes],
     }
     work = (state.text, edited)
     return Plan([*state.modes, change], warnings=warnings, work=work, image=image)

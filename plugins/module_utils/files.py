@@ -10,7 +10,7 @@ import pwd
 import stat
 import tempfile
 from contextlib import suppress
-from typing import Sequence
+from typing import Any, Sequence
 
 from .change import Change
 from .errors import ModuleFailure, Stale
@@ -121,8 +121,8 @@ def executable_changes(paths: Sequence[str]) -> list[Change]:
     for path in paths:
         found = _stat(path)
         if found and stat.S_ISREG(found.st_mode):
-            mode, text = stat.S_IMODE(found.st_mode), "mode: {:04o}\n"
-            change = Change(path, "modify", text.format(mode), text.format(_with_execute(mode)))
+            mode = stat.S_IMODE(found.st_mode)
+            change = Change(path, "modify", mode_text(mode), mode_text(_with_execute(mode)))
             if change.changed and not _is_own(found):
                 raise ModuleFailure(
                     "cannot make {} executable: it belongs to {}; run the step as that user or as "
@@ -130,6 +130,23 @@ def executable_changes(paths: Sequence[str]) -> list[Change]:
                 )
             changes.append(change)
     return [change for change in changes if change.changed]
+
+
+def mode_text(mode: int | None) -> str:
+    """A file's mode in a diff; empty for no file."""
+    return "" if mode is None else "mode: {:04o}\n".format(mode)
+
+
+def mode(path: str) -> int | None:
+    """A file's mode; None for no file."""
+    found = _stat(path)
+    return None if found is None else stat.S_IMODE(found.st_mode)
+
+
+def mode_of(change: Change) -> dict[str, Any]:
+    """One of ``executable_changes`` for the target's journal."""
+    before, after = (int(text.split()[1], 8) for text in (change.before, change.after))
+    return {"path": change.resource, "before": before, "after": after}
 
 
 def make_executable(path: str) -> None:

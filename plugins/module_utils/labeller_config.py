@@ -440,7 +440,7 @@ def plan(state: State, params: Params) -> Plan:
         "db_host": state.instance.private_ip,
         "instance_id": state.instance.id,
         "subnet_id": state.instance.subnet_id,
-        "web_changed": state.restart_pending or _web_differs(state.on_host, config),
+        "web_changed": state.restart_pending or web_differs(state.on_host, config),
     }
     copy = state.copy.change(config)
     changes = [local, replace(copy, fingerprint=fingerprint(params, state.copy.content))]
@@ -458,9 +458,8 @@ def _image(
     if local.changed:
         image["file"] = {
             "path": local.resource,
-            "mode": state.mode,
-            "before": _text(state.content),
-            "after": _text(content),
+            "before": [_text(state.content), state.mode],
+            "after": [_text(content), MODE],
         }
     if remote.changed:
         image["copy"] = {
@@ -476,7 +475,7 @@ def _text(content: Optional[bytes]) -> Optional[str]:
     return None if content is None else content.decode("utf-8", "surrogateescape")
 
 
-def _web_differs(before: Optional[Config], after: Config) -> bool:
+def web_differs(before: Optional[Config], after: Config) -> bool:
     """Whether the web server, which reads the section labeller, would find another one."""
     found = [_flat({"labeller": each["labeller"]}) if each else {} for each in (before, after)]
     return not _same(*found)
@@ -487,14 +486,21 @@ def apply(decided: Plan, params: Params) -> None:
     local, remote = decided.changes
     before, content = decided.work
     files.require_same(local.resource, before, files.read(local.resource))
-    pending = params["restart_file"]
-    if pending and decided.facts["web_changed"] and not os.path.exists(pending):
-        # Before the configuration: a kill in between leads to a restart too many, never to none.
-        files.replace(pending, b"The web server must be restarted: config.yaml changed.\n", MODE)
+    if decided.facts["web_changed"]:
+        note_restart(params["restart_file"])
     if local.changed:
         files.replace(local.resource, content, MODE)
     if remote.changed:
         _copy(params).write(content)
+
+
+def note_restart(pending: str) -> None:
+    """Note that the web server must be restarted, unless no file is to say so.
+
+    Before the configuration: a kill in between leads to a restart too many, never to none.
+    """
+    if pending and not os.path.exists(pending):
+        files.replace(pending, b"The web server must be restarted: config.yaml changed.\n", MODE)
 
 
 def observe_to_verify(params: Params) -> Mapping[str, Config]:

@@ -26,11 +26,13 @@ from . import (
     aws,
     commits,
     definition,
+    fingerprint,
     guard,
     held,
     journal,
     lease,
     marker,
+    object_copies,
     postgres,
     server,
     shadow,
@@ -95,7 +97,7 @@ class Step:
     name: ClassVar[str]
     ARGUMENTS: ClassVar[Dict[str, Any]] = {}
     produces_objects: ClassVar[bool] = False
-    settles: ClassVar[bool] = False
+    settles: bool = False
     emptied: Sequence[str] = ()
     changed: Sequence[str] = ()
     read: Sequence[str] = ()
@@ -140,6 +142,8 @@ class Transaction:
         self.database = postgres.database_name(params)
         self.uploads: List[staged_upload.Upload] = []
         self.shared: Dict[Any, Any] = {}
+        #: What undoing the steps needs beside a backup, computed before the commit.
+        self.image: Dict[str, Callable[[Transaction], Any]] = {}
         self.warnings: List[str] = []
         self.real_only: set[str] = set()
         self.definitions: Dict[str, str] = {}
@@ -406,7 +410,9 @@ def _apply(
         number = commits.number(session)
         if observe:
             observe(tx)
-        entry = journal.begun(tx.params, changes, _image(tx, replaced), transaction=number)
+        real = any(change.changed for change in changes)
+        image = _image(tx, steps, replaced, staged) if real else None
+        entry = journal.begun(tx.params, changes, image, transaction=number)
     except BaseException:
         _undone(session, tx)
         raise
@@ -422,11 +428,36 @@ def _found(steps: Sequence[Step]) -> Dict[str, Any]:
     return {name: value for step in steps for name, value in step.found.items()}
 
 
-def _image(tx: Transaction, replaced: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
-    """The run that was in place, and the backup that holds its tables."""
+def _image(
+    tx: Transaction,
+    steps: Sequence[Step],
+    replaced: Optional[Mapping[str, Any]],
+    staged: Sequence[staged_upload.Staged],
+) -> Dict[str, Any]:
+    """Image of the transaction for undo.
+
+    The run that was in place; the backup that holds the tables, and what they hold now; the objects
+    that are about to be replaced, copied beside the backup; what the steps kept (``tx.image``).
+    """
     backup = tx.params.get("backup") or {}
     named = {name: backup.get(name) for name in ("backup_id", "bucket", "prefix")}
-    return {"kind": "database", "run": replaced, "backup": named if backup else None}
+    emptied = {table for step in steps for table in step.emptied}
+    left = {
+        table: fingerprint.of_table(tx.cursor, "public", table)._asdict()
+        for table in _tables(steps)[0]
+        if table != marker.TABLE and (table != "master_grid" or table in emptied)
+    }
+    return {
+        "kind": "database",
+        "run": replaced,
+        "backup": named if backup else None,
+        "tables": left,
+        "objects": [
+            object_copies.keep(tx.s3, upload, backup, (tx.params.get("journal") or {}).get("run"))
+            for upload in staged
+        ],
+        **{name: make(tx) for name, make in tx.image.items()},
+    }
 
 
 def _undone(session: Connection, tx: Transaction) -> None:

@@ -589,7 +589,14 @@ def plan(state: State, params: Params) -> Plan:
         "hourly_ceiling": hourly_ceiling(parameters, cluster),
     }
     change = Change(state.kept.name, "write", state.text, text)
-    return Plan([change], facts, state.warnings, work=state.kept)
+    image = {
+        "kind": "object",
+        "bucket": state.kept.bucket,
+        "key": state.kept.key,
+        "before": state.text or None,
+        "after": text,
+    }
+    return Plan([change], facts, state.warnings, work=state.kept, image=image)
 
 
 def apply(decided: Plan, _params: Params) -> None:

@@ -10,7 +10,7 @@ changes of the column go through ``release`` and ``mark``.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 with suppress(ImportError):  # postgres.connect says what to install
     from psycopg2 import sql as _sql
@@ -30,12 +30,25 @@ MEANING = {
     "N": "issued as N site",
     "E": "label to edit",
 }
+#: Each side-by-side cells that the transaction gave another code: codes, first and last gid.
+_NET = """
+    WITH first AS (SELECT DISTINCT ON (gid) gid, old FROM runbook_kept ORDER BY gid, number),
+    net AS (SELECT gid, old, g.avail AS new FROM first JOIN master_grid g USING (gid)
+            WHERE old IS DISTINCT FROM g.avail),
+    ranged AS (SELECT *, gid - row_number() OVER (PARTITION BY old, new ORDER BY gid) AS range
+               FROM net)
+    SELECT old, new, min(gid), max(gid) FROM ranged GROUP BY old, new, range ORDER BY 1, 2, 3
+"""
 
 
 #: What ``Step.updated`` is for the steps that set codes.
 UPDATED: Mapping[str, Sequence[str]] = {"master_grid": ("avail",)}
 
 _COUNTS = "availability"
+_KEPT = (
+    "CREATE TEMPORARY TABLE IF NOT EXISTS runbook_kept"
+    " (gid integer, old character(1), number serial) ON COMMIT DROP"
+)
 _FREE = "T"
 
 
@@ -54,50 +67,54 @@ def forget(tx: Transaction) -> None:
 
 
 def release(tx: Transaction, codes: Sequence[str], condition: str = "true") -> int:
-    """Free the cells with one of the codes that meet a condition; gives how many.
-
-    Reads the grid once for each code that there is; without a condition once for all.
-    """
+    """Free the cells with one of the codes that meet a condition; gives how many."""
     found = [code for code in codes if code != _FREE and _counts(tx).get(code)]
-    groups = [found] if condition == "true" and found else [[code] for code in found]
-    total = 0
-    for group in groups:
-        tx.real_only.discard("master_grid")
-        changed = dict(
-            tx.rows(
-                "WITH changed AS (UPDATE master_grid g SET avail = '{}' WHERE avail = ANY"
-                " (%s::bpchar[]) AND {} RETURNING g.avail)"
-                " SELECT avail, count(*) FROM changed GROUP BY avail".format(_FREE, condition),
-                (group,),
-            )
-        )
-        total += sum(changed.values())
-        moved = [(code, _FREE, _counts(tx)[code]) for code in group]
-        if len(group) == 1:
-            moved = [(group[0], _FREE, changed.get(_FREE, 0))]
-        if sum(count for *_, count in moved) == sum(changed.values()) and set(changed) <= {_FREE}:
-            _moved(tx, moved)
-        else:  # a trigger had a hand in it
-            forget(tx)
-    return total
+    if not found:
+        return 0
+    cells = (
+        "SELECT gid, avail AS old, '{}'::bpchar AS code FROM master_grid g"
+        " WHERE avail = ANY (ARRAY[{}]::bpchar[]) AND {}"
+    )
+    listed = ", ".join("'{}'".format(code) for code in found)
+    return mark(tx, _sql.SQL(cells.format(_FREE, listed, condition)))
 
 
 def mark(tx: Transaction, cells: Composable) -> int:
     """Give cells another code; gives how many had another one before.
 
     ``cells`` is a query of gid, old (the code that the cell has) and code; the cells are found by
-    gid.
+    gid. A real run keeps which ones they were, for the target's journal (``cells_changed``).
     """
     _counts(tx)
     tx.real_only.discard("master_grid")
+    keep = _sql.SQL("")
+    if not tx.check:
+        tx.execute(_KEPT)
+        tx.image["cells"] = cells_changed
+        keep = _sql.SQL(
+            ", kept AS (INSERT INTO runbook_kept (gid, old) SELECT gid, old FROM changed)"
+        )
     moved = tx.rows(
         _sql.SQL(
             "WITH changed AS (UPDATE master_grid g SET avail = c.code FROM ({}) AS c"
-            " WHERE g.gid = c.gid AND g.avail IS DISTINCT FROM c.code RETURNING c.old, g.avail)"
-            " SELECT old, avail, count(*) FROM changed GROUP BY old, avail"
-        ).format(cells)
+            " WHERE g.gid = c.gid AND g.avail IS DISTINCT FROM c.code RETURNING g.gid, c.old,"
+            " g.avail) {} SELECT old, avail, count(*) FROM changed GROUP BY old, avail"
+        ).format(cells, keep)
     )
     return _moved(tx, moved)
+
+
+def cells_changed(tx: Transaction) -> List[Dict[str, Any]]:
+    """The cells that have another code than before the transaction, by old and new code.
+
+    ``gids`` are ranges, as ``3-7,9``: the cells of an area lie side by side.
+    """
+    rows = tx.rows(_NET)
+    found: Dict[Tuple[Optional[str], Optional[str]], List[str]] = {}
+    for old, new, first, last in rows:
+        one = str(first) if first == last else "{}-{}".format(first, last)
+        found.setdefault((old, new), []).append(one)
+    return [{"old": old, "new": new, "gids": ",".join(gids)} for (old, new), gids in found.items()]
 
 
 def _moved(tx: Transaction, moved: Sequence[Tuple[Optional[str], str, int]]) -> int:

@@ -1,0 +1,70 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Objects on S3 before they are replaced: copied beside the backup of the same run, for undo.
+
+S3 copies them itself. The copies end with the backup, below whose prefix they lie.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
+
+from . import aws
+
+if TYPE_CHECKING:
+    from .staged_upload import Staged
+
+#: Below the prefix of a backup: ``FOLDER/RUN/KEY``.
+FOLDER = "objects-before"
+
+
+def head(s3: Any, bucket: str, key: str) -> Optional[Mapping[str, Any]]:
+    """S3's answer about an object; None when there is none."""
+    with aws.translated("look at s3://{}/{}".format(bucket, key)):
+        try:
+            answer: Mapping[str, Any] = s3.head_object(Bucket=bucket, Key=key)
+            return answer
+        except s3.exceptions.ClientError as error:
+            if aws.error_code(error) in ("404", "NoSuchKey", "NotFound"):
+                return None
+            raise
+
+
+def identity(answer: Optional[Mapping[str, Any]]) -> Optional[str]:
+    """The content of an object (``head``): the SHA-256 that runbook notes, else the ETag."""
+    if answer is None:
+        return None
+    digest = answer.get("Metadata", {}).get("sha256")
+    return "sha256 {}".format(digest) if digest else "ETag {}".format(answer["ETag"].strip('"'))
+
+
+def place(backup: Mapping[str, Any], run: Optional[str], key: str) -> Optional[Dict[str, str]]:
+    """Where an object is kept; None without a backup or a run."""
+    if not (backup and run):
+        return None
+    return {
+        "bucket": backup["bucket"],
+        "key": "{}{}/{}/{}".format(backup["prefix"], FOLDER, run, key),
+    }
+
+
+def copy(s3: Any, source: Mapping[str, str], bucket: str, key: str) -> None:
+    """Have S3 copy an object, with what it notes about it."""
+    with aws.translated("copy s3://{bucket}/{key}".format(**source)):
+        s3.copy_object(
+            Bucket=bucket, Key=key, CopySource=dict(zip(("Bucket", "Key"), source.values()))
+        )
+
+
+def keep(s3: Any, upload: Staged, backup: Mapping[str, Any], run: Optional[str]) -> Dict[str, Any]:
+    """Copy the object that an upload will replace; what the target's journal says of both."""
+    there = identity(head(s3, upload.bucket, upload.key))
+    kept = place(backup, run, upload.key) if there else None
+    if kept:
+        copy(s3, {"bucket": upload.bucket, "key": upload.key}, **kept)
+    return {
+        "bucket": upload.bucket,
+        "key": upload.key,
+        "before": {"is": there, "kept": kept},
+        "after": {"is": "sha256 {}".format(upload.sha256), "kept": None},
+    }
