@@ -37,6 +37,7 @@ COMMANDS = {
     "unlock": ("runbook.commands.lock:unlock", "Give a target back, or take it from its holder."),
     "history": ("runbook.commands.history:history", "Which runs changed a target, and how."),
     "report": ("runbook.commands.report:report", "What one run changed, step by step."),
+    "undo": ("runbook.commands.undo:undo", "Put back what a run changed."),
     "backups": ("runbook.commands.backups:group", "A target's backups: list, verify, show, prune."),
     "init": ("runbook.commands.init:init", "Make an operations repository."),
     "comment": ("runbook.commands.comment:comment", "Reports as comments of a pull request."),

@@ -8,6 +8,7 @@ secrets: nothing here returns them but ``images``, for undo.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -212,11 +213,13 @@ def named(folder: str, run: str) -> str:
     known = runs(folder)
     found = known[:1] if run == "newest" else [each for each in known if each.startswith(run)]
     if len(found) != 1:
+        alike = [] if found else difflib.get_close_matches(run, known, 1)
         raise InvalidInput(
-            "{} of the target's journal {} {!r}; `runbook history` lists them".format(
+            "{} of the target's journal {} {!r}; `runbook history` lists them{}".format(
                 "{} runs".format(len(found)) if found else "no run",
                 "begin with" if found else "is" if run == "newest" else "begins with",
                 run,
+                " (did you mean {}?)".format(*alike) if alike else "",
             )
         )
     return found[0]

@@ -21,9 +21,21 @@ options:
       - V(valid) only verifies that they can be set and that O(profile) has what it needs, and
         changes nothing. It refuses keys that parameters of the run modes set, such as
         C(InitialFnum).
+      - V(undone) gives the keys that the run O(run) set the values that they had before it, as the
+        target's journal says; of secret keys it holds none. Refused if they were changed since.
     type: str
-    choices: [present, valid]
+    choices: [present, valid, undone]
     default: present
+  run:
+    description: The run to undo, by its id or the beginning of it.
+    type: str
+    default: ''
+  force:
+    description: V(settings) has V(undone) accept any values.
+    type: list
+    elements: str
+    choices: [grid, tables, settings, files, crontab]
+    default: []
   settings:
     description: Keys and values; a value as YAML has it or as text.
     type: dict

@@ -11,6 +11,26 @@ description:
   - Cells of V(kml_data_static) of type V(I) and V(Q) get their type as availability code in
     V(master_grid); other cells with these codes become free, V(T).
   - A static name that is not in the grid is an error.
+options:
+  state:
+    description:
+      - V(present) sets these codes.
+      - V(undone) gives the cells that the run O(run) changed the codes that they had before it, as the
+        target's journal says, and first completes uploads that a killed run left. Refused if one
+        of them got another code since.
+    type: str
+    choices: [present, undone]
+    default: present
+  run:
+    description: The run to undo, by its id or the beginning of it.
+    type: str
+    default: ''
+  force:
+    description: V(grid) has V(undone) accept any code.
+    type: list
+    elements: str
+    choices: [grid, tables, settings, files, crontab]
+    default: []
 extends_documentation_fragment:
   - labeller.runbook.postgres
   - labeller.runbook.aws

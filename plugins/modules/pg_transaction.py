@@ -37,11 +37,30 @@ options:
               - V(valid) only verifies that they can be set and that O(steps[].configuration.profile)
                 has what it needs, and changes nothing. It refuses keys that parameters of the run
                 modes set, such as C(InitialFnum).
+              - V(undone) gives the keys that the run O(steps[].configuration.run) set the values
+                that they had before it, as the target's journal says; of secret keys it holds none.
+                Refused if they were changed since.
             type: str
             choices:
               - present
               - valid
+              - undone
             default: present
+          run:
+            description: The run to undo, by its id or the beginning of it.
+            type: str
+            default: ''
+          force:
+            description: V(settings) has V(undone) accept any values.
+            type: list
+            elements: str
+            choices:
+              - grid
+              - tables
+              - settings
+              - files
+              - crontab
+            default: []
           settings:
             description: Keys and values; a value as YAML has it or as text.
             type: dict
@@ -250,6 +269,33 @@ options:
       grid_availability:
         description: Step M(labeller.runbook.grid_availability).
         type: dict
+        suboptions:
+          state:
+            description:
+              - V(present) sets these codes.
+              - V(undone) gives the cells that the run O(steps[].grid_availability.run) changed
+                the codes that they had before it, as the target's journal says, and first completes
+                uploads that a killed run left. Refused if one of them got another code since.
+            type: str
+            choices:
+              - present
+              - undone
+            default: present
+          run:
+            description: The run to undo, by its id or the beginning of it.
+            type: str
+            default: ''
+          force:
+            description: V(grid) has V(undone) accept any code.
+            type: list
+            elements: str
+            choices:
+              - grid
+              - tables
+              - settings
+              - files
+              - crontab
+            default: []
       pg_clear:
         description: Step M(labeller.runbook.pg_clear).
         type: dict

@@ -111,6 +111,16 @@ options:
         description: Number of the run.
         type: int
         required: true
+  backup:
+    description:
+      - Manifest of the backup that holds the rows that V(restored) replaces, as V(present) returned it.
+        Refused if they are other ones by now. It is what undoing the restore takes.
+    type: dict
+  left:
+    description:
+      - By table, the states that a table may be in besides that of the backup, each with C(rows) and
+        C(fingerprint); V(restored) refuses any other. Without it any state is accepted.
+    type: dict
   allowed_triggers:
     description:
       - Rules on INSERT that are known to be harmless, each as SCHEMA.TABLE.NAME. Any other on a
@@ -292,6 +302,8 @@ ARGUMENTS = {
             "run_id": {"type": "int", "required": True},
         },
     },
+    "backup": {"type": "dict"},
+    "left": {"type": "dict"},
     "allowed_triggers": {"type": "list", "elements": "str", "default": []},
     "verify": {"type": "str", "choices": ["head", "deep"], "default": "head"},
     "keep": {"type": "int"},

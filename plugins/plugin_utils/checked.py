@@ -24,7 +24,7 @@ STOPPED = "stopped_in_check"
 STOPPING = {"crontab_profile": "absent", "daemons": "stopped"}
 #: The option with the objects that earlier steps write, and the modules that have it.
 WRITTEN = "written_in_check"
-READING = frozenset({"emr_learner"})
+READING = frozenset({"emr_learner", "undo"})
 #: The options that say what is stopped: a step with other values is about something else.
 _WHAT = ("home", "user", "crontab_file")
 
@@ -34,7 +34,12 @@ def options(host: str, module: str, arguments: Mapping[str, Any]) -> Dict[str, A
     if module in STOPPING:
         stopped = _read(_stopped(host, module, arguments))
         return {STOPPED: stopped if module == "daemons" else bool(stopped)}
-    return {WRITTEN: _read(_note(host, WRITTEN))} if module in READING else {}
+    found: Dict[str, Any] = {}
+    if module in READING:
+        found[WRITTEN] = _read(_note(host, WRITTEN))
+    if module == "undo":  # it puts back the crontab whose lines such a step removes
+        found[STOPPED] = bool(_read(_stopped(host, "crontab_profile", arguments)))
+    return found
 
 
 def note(host: str, module: str, arguments: Mapping[str, Any], result: Mapping[str, Any]) -> None:

@@ -37,6 +37,7 @@ ORDER = (
     "geography",
     "journal_info",
     "doctor_info",
+    "undo",
 )
 
 

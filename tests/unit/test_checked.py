@@ -31,7 +31,7 @@ def test_the_modules_with_the_options_are_those_that_get_them() -> None:
         name = module.__name__.rpartition(".")[2]
         assert checked.STOPPED in module.MODULE.argument_spec
         assert checked.STOPPING[name] in module.MODULE.argument_spec["state"]["choices"]
-    assert {"emr_learner"} == checked.READING
+    assert {"emr_learner", "undo"} == checked.READING
     assert checked.WRITTEN in emr_learner.MODULE.argument_spec
     assert checked.options("one", "lease", {}) == {}
 

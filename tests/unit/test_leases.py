@@ -24,6 +24,7 @@ READ_ONLY = {
     "geography": {"read"},
     "labeller_config": {"verified"},
     "lease": {"released"},
+    "undo": {"read"},
 }
 #: A backup reads a snapshot; no other playbook restarts httpd by itself.
 WITHOUT = {"backup.yml", "restart_httpd.yml"}

@@ -83,11 +83,11 @@ def test_ansible_takes_the_same_steps(name: str, tmp_path: Path) -> None:
 
 
 def test_no_playbook_handles_a_dry_run_by_itself() -> None:
-    """The modules and the action plugin do; only restore.yml asks for a plan before it acts."""
+    """The modules and the action plugin do; only restore.yml and undo.yml ask for a plan first."""
     found = {
         str(path.relative_to(PLAYBOOKS)): text.count("check_mode")
         for folder in ("", "shared", "tasks")
         for path in (PLAYBOOKS / folder).glob("*.yml")
         if "check_mode" in (text := path.read_text())
     }
-    assert found == {"restore.yml": 1}
+    assert found == {"restore.yml": 1, "undo.yml": 1}

@@ -79,6 +79,6 @@ def test_every_steps_module_is_in_the_groups_of_its_connections() -> None:
 def test_the_steps_of_a_chain_keep_their_order() -> None:
     elements = [
         {**dict.fromkeys(registry.STEPS), "pg_clear": {"metrics": "keep", "run_id": None}},
-        {**dict.fromkeys(registry.STEPS), "grid_availability": {}},
+        {**dict.fromkeys(registry.STEPS), "grid_availability": {"state": "present"}},
     ]
     assert [step.name for step in registry.chain(elements)] == ["pg_clear", "grid_availability"]

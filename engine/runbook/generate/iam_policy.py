@@ -17,6 +17,7 @@ SERVICES = {"ec2": "ec2", "emr": "elasticmapreduce", "s3": "s3"}
 _S3 = {
     "AbortMultipartUpload": "AbortMultipartUpload",
     "CompleteMultipartUpload": "PutObject",
+    "CopyObject": "PutObject",  # and GetObject, which others need
     "CreateMultipartUpload": "PutObject",
     "DeleteObject": "DeleteObject",
     "DeleteObjects": "DeleteObject",

@@ -18,7 +18,7 @@ from typing import (
 )
 
 from .. import change, fingerprint, guard, held, marker, postgres, progress
-from ..errors import InvalidInput, ModuleFailure, Stale
+from ..errors import InvalidInput, ModuleFailure, Refused, Stale
 from ..fingerprint import Column
 from . import catalog, source
 from . import load as loading
@@ -247,6 +247,59 @@ class Comparison:
         if self.run is not self.marked and self.run is not None:
             upgraded = not marker.has_column(self.cursor, "made_with")
             guard.require_marker(self.cursor, where, upgraded=upgraded)
+
+    def require_left(self) -> None:
+        """Raise Refused for tables that differ from the backup and from each state in ``left``.
+
+        Without that option any state is accepted.
+        """
+        if self.params["left"] is None:
+            return
+        moved = []
+        for target in self.filled.values():
+            states = self.params["left"].get(target.label, [])
+            if not any(self._holds(target, state) for state in states):
+                rows = rows_text(self.live[target.name].rows)
+                left = " or ".join(rows_text(state["rows"]) for state in states)
+                same = any(state["rows"] == self.live[target.name].rows for state in states)
+                text = "{}, with other content" if same else "{}, not {}"
+                moved.append("table {} has {}".format(target.label, text.format(rows, left)))
+        if moved:
+            raise Refused(
+                "{}: tables were changed after the run: {}; nothing was changed. --force-step "
+                "tables replaces their rows by those of backup {} nevertheless".format(
+                    postgres.database_name(self.params), "; ".join(moved), self.origin.label
+                )
+            )
+
+    def require_proof(self) -> None:
+        """Raise Refused unless the option ``backup``, a manifest, holds the rows to be replaced."""
+        backup = self.params["backup"] or {}
+        if not backup or backup.get("planned"):
+            return
+        lost = [
+            target.label
+            for target in self.filled.values()
+            if self.live[target.name].rows
+            and not self._holds(target, backup["tables"].get(target.label))
+        ]
+        if lost:
+            raise Refused(
+                "{}: rows were written after backup {} was made, which does not hold them: {}; "
+                "nothing was changed by this step. Run the same command again".format(
+                    postgres.database_name(self.params), backup["backup_id"], ", ".join(lost)
+                )
+            )
+
+    def _holds(self, target: Target, state: Optional[Mapping[str, Any]]) -> bool:
+        """Whether a table's rows are those of a state, its count and fingerprint."""
+        if state is None:
+            return False
+        live, like = self.live[target.name], state["fingerprint"]
+        if live.fingerprint.partition(":")[0] != like.partition(":")[0]:
+            columns = target.typed(target.live)
+            live = fingerprint.of_columns(self.cursor, *target.place, columns, like=like)
+        return (live.rows, live.fingerprint) == (state["rows"], like)
 
     def hold(self) -> None:
         """Raise Stale unless the restore is the one that was planned; before anything changes."""

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, Dict, Mapping, Optional
 
 from .. import change, commits, guard, journal, lease, marker, postgres
 from ..errors import InvalidInput
@@ -53,6 +53,7 @@ def _restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
         snapshot.begin("ACCESS SHARE" if check_mode else "SHARE ROW EXCLUSIVE", readonly=check_mode)
         found.compare(check_mode)
         found.guard()
+        found.require_left()
         found.hold()
         fit = Fit(found)
         if check_mode:
@@ -64,12 +65,12 @@ def _restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
             fit.check_run(staged=False)
         else:
             swap = Swap(found)
+            found.require_proof()
             swap.apply()
             fit.check_run(staged=False)
-            replaced = marker.current(snapshot.cursor)
+            image = _image(found, marker.current(snapshot.cursor))
             marked = swap.mark()
             number = commits.number(session)
-            image = {"kind": "restore", "run": replaced}
             with journal.begun(params, found.changes(), image, transaction=number):
                 commits.commit(session, params, number, marked)
     return change.result(
@@ -78,3 +79,19 @@ def _restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
         in_place=found.in_place,
         tables={name: rows._asdict() for name, rows in found.differences.items()},
     )
+
+
+def _image(found: Comparison, replaced: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
+    """Image of the restore for undo: the backup of the rows that it replaces, and the new ones."""
+    backup = found.params["backup"] or {}
+    named = {name: backup.get(name) for name in ("backup_id", "bucket", "prefix")}
+    return {
+        "kind": "database",
+        "run": replaced,
+        "backup": named if backup else None,
+        "tables": {
+            target.label: found.wanted[target.name]._asdict()
+            for target in found.targets
+            if target.name in found.differences
+        },
+    }

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Dict, List
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Optional
 
 from .. import crontab, settings, shadow
 from ..configuration_keys import KEYS
 from ..errors import InvalidInput, Refused
 from ..transaction import Step
+from ..undo import record
 
 if TYPE_CHECKING:
     from ..change import Change
@@ -23,7 +24,8 @@ class Configuration(Step):
 
     name = "configuration"
     ARGUMENTS: ClassVar[Dict[str, Any]] = {
-        "state": {"type": "str", "choices": ["present", "valid"], "default": "present"},
+        "state": {"type": "str", "choices": ["present", "valid", "undone"], "default": "present"},
+        **record.ARGUMENTS,
         "settings": {"type": "dict", "default": {}},
         "secrets": {"type": "dict", "default": {}, "no_log": True},
         "allow_unknown": {"type": "bool", "default": False},
@@ -34,12 +36,15 @@ class Configuration(Step):
 
     def __init__(self, params: Any) -> None:
         super().__init__(params)
-        if params["state"] == "present":
+        if params["state"] != "valid":
             self.changed = (TABLE,)
 
-    def prepare(self, tx: Transaction) -> None:  # noqa: ARG002
+    def prepare(self, tx: Transaction) -> None:
         """Raises InvalidInput, with all of them, for unknown keys and values of the wrong kind."""
         self.wanted: Dict[str, str] = {}
+        if self.params["state"] == "undone":
+            self.undone = record.of({**tx.params, **self.params}).settings
+            return
         problems = []
         for key, value in sorted({**self.params["settings"], **self.params["secrets"]}.items()):
             text = settings.canonical(key, value)
@@ -67,6 +72,8 @@ class Configuration(Step):
         """Raises InvalidInput for settings that crash together, Refused for a profile's needs."""
         shadow.require(tx.cursor, [TABLE])
         before = dict(tx.rows("SELECT key, value FROM configuration"))
+        if self.params["state"] == "undone":
+            return self._undo(tx, before)
         after = {**before, **self.wanted}
         conflicts = settings.conflicts(after)
         if conflicts:
@@ -88,18 +95,54 @@ class Configuration(Step):
             for key, text in self.wanted.items()
             if before.get(key) is None or settings.canonical(key, before[key]) != text
         }
-        for key, text in changed.items():
-            if not tx.execute("UPDATE configuration SET value = %s WHERE key = %s", (text, key)):
-                tx.execute("INSERT INTO configuration (key, value) VALUES (%s, %s)", (key, text))
-        inserted = len([key for key in changed if key not in before])
-        return [
-            tx.table_change(
-                TABLE, "update",
-                "".join(_line(key, before[key], "old") for key in changed if key in before),
-                "".join(_line(key, text, "new") for key, text in changed.items()),
-                {"rows_inserted": inserted, "rows_changed": len(changed) - inserted},
+        return [self._write(tx, before, changed)]
+
+    def _undo(self, tx: Transaction, before: Mapping[str, Any]) -> List[Change]:
+        """Raises Refused for settings that were changed since the run."""
+        moved = [key for key, each in self.undone.items() if not each.accepts(before.get(key))]
+        if moved and "settings" not in self.params["force"]:
+            raise Refused(
+                "{}: settings were changed after the run: {}; nothing was changed. "
+                "--force-step settings gives them the values that they had before the run".format(
+                    tx.database, ", ".join("{} = {}".format(key, before.get(key)) for key in moved)
+                )
             )
-        ]  # fmt: skip
+        wanted = {key: each.before for key, each in self.undone.items()}
+        return [
+            self._write(
+                tx, before, {key: text for key, text in wanted.items() if before.get(key) != text}
+            )
+        ]
+
+    def _write(
+        self, tx: Transaction, before: Mapping[str, Any], changed: Mapping[str, Optional[str]]
+    ) -> Change:
+        """Give keys other values, or none (None)."""
+        for key, text in changed.items():
+            if text is None:
+                tx.execute("DELETE FROM configuration WHERE key = %s", (key,))
+            elif not tx.execute("UPDATE configuration SET value = %s WHERE key = %s", (text, key)):
+                tx.execute("INSERT INTO configuration (key, value) VALUES (%s, %s)", (key, text))
+        tx.image["settings"] = lambda _tx: _kept(before, changed)
+        deleted = len([key for key, text in changed.items() if text is None])
+        inserted = len([key for key in changed if key not in before])
+        counts = {"rows_inserted": inserted, "rows_changed": len(changed) - inserted - deleted}
+        return tx.table_change(
+            TABLE, "update",
+            "".join(_line(key, before[key], "old") for key in changed if key in before),
+            "".join(_line(key, text, "new") for key, text in changed.items() if text is not None),
+            {**counts, "rows_deleted": deleted} if deleted else counts,
+        )  # fmt: skip
+
+
+def _kept(before: Mapping[str, Any], changed: Mapping[str, Optional[str]]) -> Dict[str, Any]:
+    """The changed settings for the target's journal; of the secret ones only their names."""
+    plain = [key for key in changed if not settings.is_secret(key)]
+    return {
+        "before": {key: before.get(key) for key in plain},
+        "after": {key: changed[key] for key in plain},
+        "secret": sorted(set(changed).difference(plain)),
+    }
 
 
 def _line(key: str, value: Any, which: str) -> str:
