@@ -123,6 +123,37 @@ def test_s5_to_s9_mapping_then_complete(run: Labeller) -> None:
     assert json.dumps(read)
 
 
+def test_details_are_the_hours_of_last_mappings_and_the_criteria(run: Labeller) -> None:
+    names = [name for (name,) in run.sql("SELECT name FROM incoming_names WHERE run = 91 LIMIT 4")]
+    run.sql("INSERT INTO worker_data (worker_id) VALUES (4711)")
+    # The last name is mapped and not processed yet, the third has two mappings.
+    for name, at in zip(
+        [*names, names[2]], ["09:10", "09:50", "09:59", "12:00", "11:01"], strict=True
+    ):
+        run.sql(
+            "WITH hit AS (INSERT INTO hit_data (name, create_time) VALUES (%s, now()) RETURNING hit_id)"
+            " INSERT INTO assignment_data (hit_id, worker_id, start_time, completion_time, status)"
+            " SELECT hit_id, 4711, now(), %s, 'Approved' FROM hit", name, f"2026-01-02 {at}+00",
+        )  # fmt: skip
+    run.sql(
+        "UPDATE incoming_names SET processed = true WHERE run = 91 AND name = ANY (%s)", names[:3]
+    )
+    found = module(run, "read", details=True)
+    assert found["hours"] == [
+        {"hour": "2026-01-02T09:00:00+00:00", "sites": 2},
+        {"hour": "2026-01-02T11:00:00+00:00", "sites": 1},
+    ]
+    assert found["criteria"] == {"max_iterations": 30, "accuracy": 0.85, "gain": 0.01}
+    assert "hours" not in module(run, "read")
+    # Criteria that are switched off, and that are unusable, are no reason to say nothing.
+    run.sql("UPDATE configuration SET value = 'nan' WHERE key = 'StoppingFunc_AccThres'")
+    assert module(run, "read", details=True)["criteria"]["accuracy"] is None
+    run.sql("UPDATE configuration SET value = 'many' WHERE key = 'StoppingFunc_MaxIterations'")
+    found = module(run, "read", details=True)
+    assert found["criteria"] is None
+    assert "StoppingFunc_MaxIterations is 'many'" in found["warnings"][0]
+
+
 def test_s9_the_export_is_what_the_learner_reads(run: Labeller) -> None:
     support.label(run, RUN)
     before = support.state(run)

@@ -227,6 +227,8 @@ class _Targets:
         if not self.left:
             raise KeyboardInterrupt
         name = self.left.pop(0)
+        if name == "invalid":
+            raise InvalidInputError("hosts.yml:3: no such key")
         if name == "gone":
             return query.Answers({}, {"h": "cannot connect"}, ExitCode.UNREACHABLE)
         return query.Answers({"h": answer(name)}, {}, ExitCode.OK)
@@ -238,18 +240,25 @@ def test_a_watch_goes_on_over_what_fails(
     report, folder = tmp_path / "r.html", tmp_path / "r.md"
     slept: list[int] = []
     pages: list[str] = []
-    monkeypatch.setattr(query, "survey", _Targets("mapping", "gone", "done").survey)
+    monkeypatch.setattr(query, "survey", _Targets("mapping", "gone", "invalid", "done").survey)
     monkeypatch.setattr(
         time, "sleep", lambda seconds: (slept.append(seconds), pages.append(report.read_text()))
     )
     folder.mkdir()
     with pytest.raises(KeyboardInterrupt):
         status._watch({"target": "t"}, (report, folder), 60)
-    assert slept == [60, 60, 60]
-    for text, part in zip(pages, ("1,166 sites", "cannot connect", "takes in what"), strict=True):
+    assert slept == [60] * 4
+    parts = ("1,166 sites", "cannot connect", "cannot connect", "takes in what")
+    for text, part in zip(pages, parts, strict=True):
         assert part in text
     assert "refresh" not in report.read_text()
-    assert capsys.readouterr().err.count(f"{folder} was not written: Is a directory") == 3
+    said = capsys.readouterr().err
+    assert said.count(f"{folder} was not written: Is a directory") == 3
+    assert said.count("hosts.yml:3: no such key") == 1
+    # What cannot be asked at all from the start is an error.
+    monkeypatch.setattr(query, "survey", _Targets("invalid").survey)
+    with pytest.raises(InvalidInputError):
+        status._watch({"target": "t"}, (report,), 60)
 
 
 def test_what_cannot_be_written_fails_once(

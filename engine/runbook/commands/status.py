@@ -92,11 +92,17 @@ def _watch(options: Mapping[str, Any], reports: tuple[Path, ...], every: int) ->
     content: Loop | None = None
     try:
         while True:
-            content = _content(options, _ask(options, reports), every)
-            click.clear()
-            _show(content)
-            for problem in _write(content, reports):
-                click.echo(problem, err=True)
+            try:
+                content = _content(options, _ask(options, reports), every)
+            except RunbookError as error:
+                if content is None:
+                    raise
+                click.echo(str(error), err=True)
+            else:
+                click.clear()
+                _show(content)
+                for problem in _write(content, reports):
+                    click.echo(problem, err=True)
             time.sleep(every)
     finally:
         if content:
