@@ -17,7 +17,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import psycopg2
@@ -33,6 +32,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from killed import wait_for_end
 
 from runbook.sandbox import grid, processes
 from runbook.sandbox.state import Home
@@ -463,14 +463,6 @@ def copied_out(cursor: Any, query: str) -> str:
     written = io.StringIO()
     cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER)", written)
     return written.getvalue()
-
-
-def wait_for_end(pids: list[int]) -> None:
-    """Of a run whose engine was killed, nothing stays."""
-    deadline = time.monotonic() + 30
-    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
-        assert time.monotonic() < deadline, f"{left} are left of a killed run"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
