@@ -162,7 +162,7 @@ def conclusion(finished: RunFinished, results: Sequence[TaskResult]) -> list[str
             return ["Stopped. Nothing was changed before that."]
         return [
             f"Stopped. Done before that: {', '.join(changed)}.",
-            "Once the cause is fixed, run the same command again: it completes what is missing.",
+            "Once the cause is fixed, the same command or runbook resume does what is missing.",
         ]
     if finished.unchecked:
         names = ", ".join(finished.unchecked)
@@ -199,4 +199,4 @@ def _interrupted(
             f"Cut off: {finished.unfinished}. A database transaction is rolled back when cut off; "
             "if it had just been committed, the next run finds its marker and does not repeat it."
         )
-    return [*lines, "Run the same command again to finish."]
+    return [*lines, "Run the same command again, or runbook resume, to finish."]
