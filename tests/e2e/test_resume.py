@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from command_line import PROJECT, Sandbox
 from faulty import gate
-from killed import history, kill_at
+from killed import begun, history, kill, kill_at, wait_for_end
 
 PLAYBOOK = f"- name: Regular production\n  ansible.builtin.import_playbook: {PROJECT}/playbooks/regular.yml\n"
 IN_THE_BACKUP = r"(PUT|POST) /\w+/backups/"
@@ -59,3 +60,24 @@ def test_a_killed_run_is_resumed(sandbox: Sandbox, tmp_path: Path) -> None:
     assert {"input.json", "events.jsonl"} <= {path.name for path in kept}
     for path in kept:
         assert [each for each in secrets.values() if each in path.read_text()] == []
+
+
+@pytest.mark.campaign
+def test_a_plan_file_whose_run_was_killed_is_resumed(sandbox: Sandbox, tmp_path: Path) -> None:
+    """It cannot be applied again. The newest run is resumed; then nothing is left of the first."""
+    plan = tmp_path / "plan.json"
+    sandbox.run("plan", "regular.yml", "-i", "sandbox", "-o", str(plan))
+    with begun(sandbox, (str(plan),), target=()) as run:
+        run.wait(14)
+        family = kill("all", run.process.pid)
+    wait_for_end(family)
+    assert "applied already" in sandbox.run("apply", str(plan), exit_code=5).stdout
+    check = sandbox.run("resume", "-i", "sandbox", "--check", "--detailed-exitcode", exit_code=2)
+    assert f"Resuming {run.run_id} (regular.yml on sandbox)" in check.stderr
+    assert (
+        "there is no terminal to ask on"
+        in sandbox.run("resume", "-i", "sandbox", exit_code=7).stderr
+    )
+    sandbox.run("resume", "-i", "sandbox", "--yes")
+    assert "Nothing is left to do" in sandbox.run("resume", run.run_id, "-i", "sandbox").stderr
+    assert "changed=0" in sandbox.apply().stdout

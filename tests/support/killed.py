@@ -89,11 +89,13 @@ class Begun:
 
 
 @contextlib.contextmanager
-def begun(target: Sandbox, arguments: tuple[str, ...]) -> Iterator[Begun]:
+def begun(
+    sandbox: Sandbox, arguments: tuple[str, ...], target: tuple[str, ...] = ("-i", "sandbox")
+) -> Iterator[Begun]:
     """``apply ARGUMENTS`` on the sandbox, going on; at the end it is killed."""
     process = subprocess.Popen(
-        [RUNBOOK, "apply", *arguments, "-i", "sandbox", "--yes", "--json"],
-        env=target.environment, cwd=PROJECT, stdin=subprocess.DEVNULL,
+        [RUNBOOK, "apply", *arguments, *target, "--yes", "--json"],
+        env=sandbox.environment, cwd=PROJECT, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     run = Begun(process)

@@ -76,6 +76,14 @@ def test_a_step_is_written_before_and_after_its_change(tmp_path: Path) -> None:
     assert image == {"before": "vase\n"}
 
 
+def test_what_comes_and_goes_is_said_to(tmp_path: Path) -> None:
+    daemons = Change("daemons", "stop", "3 processes\n", "", volatile=True)
+    with journal.begun(params(tmp_path), [CHANGE, daemons]):
+        pass
+    shelf, found = rows(tmp_path)[0]["steps"][0]["resources"]
+    assert (shelf.get("volatile"), found.get("volatile")) == (None, True)
+
+
 def test_an_error_is_the_outcome(tmp_path: Path) -> None:
     with pytest.raises(Stale), journal.begun(params(tmp_path), [CHANGE]):
         raise Stale("another session was faster")
