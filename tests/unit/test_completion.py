@@ -24,6 +24,7 @@ def completed(*words: str) -> list[str]:
 def test_commands_and_options() -> None:
     assert completed("ap") == ["apply"]
     assert "--check" in completed("apply", "--c")
+    assert completed("status", "--wa") == ["--watch"]
 
 
 def test_playbooks_and_targets() -> None:
