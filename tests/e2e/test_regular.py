@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,6 +16,8 @@ from typing import Any
 import pytest
 from command_line import PROJECT, Sandbox, events
 from waiting import until
+
+from runbook.load import schemas
 
 #: What a check and the apply after it must agree on: every plan item and every diff.
 Steps = dict[str, tuple[Any, Any]]
@@ -47,6 +51,7 @@ def test_regular_production_from_its_check_to_the_run_after_it(
     the_pool_holds_the_aoi_and_nothing_else(sandbox)
     a_second_apply_changes_nothing(sandbox)
     assert sandbox.snapshot() == applied
+    the_targets_journal_has_the_first_apply_alone(sandbox)
     a_new_run_resets_and_the_old_one_is_backed_up(sandbox)
 
 
@@ -61,6 +66,36 @@ def a_second_apply_changes_nothing(sandbox: Sandbox) -> None:
     daemons = running_daemons(sandbox)
     assert "changed=0" in sandbox.apply().stdout
     assert running_daemons(sandbox) == daemons
+
+
+def the_targets_journal_has_the_first_apply_alone(sandbox: Sandbox) -> None:
+    folder = sandbox.home / "sandbox" / "journal"
+    filters = ("--playbook", "regular", "--since", "2020-01-01", "--operator", "@", "--last", "9")
+    told = json.loads(sandbox.run("history", "-i", "sandbox", "--json", *filters).stdout)
+    schemas.validator("history").validate(told)
+    (run,) = told["hosts"]["sandbox"]
+    assert (sandbox.home / "runs" / run["run"]).is_dir()
+    assert (run["outcome"], run["playbook"]) == ("done", "regular.yml")
+    assert run["operator"].endswith(f"@{os.uname().nodename}")
+    assert [step["module"] for step in run["steps"]] == [
+        "crontab_profile", "daemons", "s3_table_backup", "pg_transaction", "labeller_config",
+        "emr_learner", "crontab_profile",
+    ]  # fmt: skip
+    assert {stat.S_IMODE(f.stat().st_mode) for f in folder.iterdir()} == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    whole = json.loads(sandbox.run("report", run["run"][:12], "-i", "sandbox", "--json").stdout)
+    schemas.validator("history").validate(whole)
+    report = sandbox.run("report", "newest", "-i", "sandbox").stdout
+    assert "Reset the database for the run (pg_transaction on sandbox" in report
+
+    # Secrets: in the image of config.yaml and its copy alone.
+    secrets = secrets_of(sandbox)
+    kinds = set()
+    for line in next(folder.iterdir()).read_text().splitlines():
+        if any(secret in line for secret in secrets):
+            kinds.add((json.loads(line)["image"] or {}).get("kind"))
+    assert kinds <= {"configuration"}
+    assert not [secret for secret in secrets if secret in report + json.dumps([whole, told])]
 
 
 def running_daemons(sandbox: Sandbox) -> set[int]:
@@ -151,15 +186,20 @@ def the_pool_holds_the_aoi_and_nothing_else(sandbox: Sandbox) -> None:
 
 
 def no_secret_is_shown_or_kept(sandbox: Sandbox, printed: str) -> None:
-    state = json.loads((sandbox.home / "sandbox" / "state.json").read_text())
-    secrets = {value for value in _leaves(state.get("secrets", {})) if len(value) >= 8}
-    assert len(secrets) >= 5
+    secrets = secrets_of(sandbox)
     for secret in secrets:
         assert secret not in printed
     kept = [path for path in (sandbox.home / "runs").rglob("*") if path.is_file()]
     for path in kept:
         content = path.read_text(errors="replace")
         assert not [secret for secret in secrets if secret in content], path
+
+
+def secrets_of(sandbox: Sandbox) -> set[str]:
+    state = json.loads((sandbox.home / "sandbox" / "state.json").read_text())
+    secrets = {value for value in _leaves(state.get("secrets", {})) if len(value) >= 8}
+    assert len(secrets) >= 5
+    return secrets
 
 
 def _leaves(value: object) -> list[str]:

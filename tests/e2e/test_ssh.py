@@ -54,8 +54,6 @@ def inventory(remote: sshd.Target, sandbox: Sandbox, tmp_path: Path) -> Path:
 
 def test_regular_over_ssh(sandbox: Sandbox, remote: sshd.Target, inventory: Path) -> None:
     before = remote.run("crontab", "-l")
-    sandbox.run("apply", "regular.yml", "-i", str(inventory), "--check")
-    assert remote.run("crontab", "-l") == before
     first = sandbox.run("apply", "regular.yml", "-i", str(inventory), "--yes")
     assert "labeller9" in first.stdout
     assert "failed=0" in first.stdout
@@ -72,6 +70,15 @@ def test_regular_over_ssh(sandbox: Sandbox, remote: sshd.Target, inventory: Path
     second = sandbox.run("apply", "regular.yml", "-i", str(inventory), "--yes")
     assert "changed=0" in second.stdout
     assert remote.run("crontab", "-l") == crontab
+
+
+@pytest.mark.campaign
+def test_a_check_over_ssh_changes_nothing(
+    sandbox: Sandbox, remote: sshd.Target, inventory: Path
+) -> None:
+    before = remote.run("crontab", "-l"), sandbox.snapshot()
+    sandbox.run("apply", "regular.yml", "-i", str(inventory), "--check")
+    assert (remote.run("crontab", "-l"), sandbox.snapshot()) == before
 
 
 @pytest.mark.campaign

@@ -307,6 +307,7 @@ def test_a_table_dropped_or_altered_meanwhile(
         session.close()
 
 
+@pytest.mark.campaign
 def test_a_value_of_a_gigabyte_is_refused_by_name(
     params: dict[str, Any], database: Any, aws: Any, bucket: str
 ) -> None:

@@ -6,6 +6,7 @@ import tempfile
 import tracemalloc
 from pathlib import Path
 
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,9 +41,25 @@ PLAYS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
-@given(playbook=st.lists(PLAYS | TREES, max_size=2) | TREES, hosts=TREES, variables=TREES)
+DOCUMENTS = given(
+    playbook=st.lists(PLAYS | TREES, max_size=2) | TREES, hosts=TREES, variables=TREES
+)
+
+
+@settings(max_examples=60, deadline=None)
+@DOCUMENTS
 def test_any_documents(playbook: object, hosts: object, variables: object) -> None:
+    problems_are_located(playbook, hosts, variables)
+
+
+@pytest.mark.campaign
+@settings(max_examples=1000, deadline=None)
+@DOCUMENTS
+def test_many_documents(playbook: object, hosts: object, variables: object) -> None:
+    problems_are_located(playbook, hosts, variables)
+
+
+def problems_are_located(playbook: object, hosts: object, variables: object) -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         (home / "t" / "group_vars").mkdir(parents=True)
