@@ -85,7 +85,7 @@ def test_a_watched_page_has_the_hosts_that_answer_and_those_that_do_not(
     hosts["all"]["hosts"]["gone"] = gone
     (fleet / "hosts.yml").write_text(yaml.safe_dump(hosts))
     watch = subprocess.Popen(
-        [RUNBOOK, "status", "-i", fleet, "--watch=3600", "--report", report],
+        [RUNBOOK, "status", "-i", fleet, "-i", "nowhere", "--watch=3600", "--report", report],
         env=sandbox.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -98,6 +98,7 @@ def test_a_watched_page_has_the_hosts_that_answer_and_those_that_do_not(
     assert (watch.returncode, said.strip()) == (ExitCode.INTERRUPTED, "Interrupted.")
     # Worst first; the page that stays says no more that it is renewed.
     assert shown.index("gone: needs a person") < shown.index("sandbox: look at it\n  no backup")
+    assert "nowhere: needs a person\n  target 'nowhere' does not exist" in shown
     assert "Nothing answers there" in first
     assert '<meta http-equiv="refresh" content="3600">' in first
     assert "refresh" not in report.read_text()

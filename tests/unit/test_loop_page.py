@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -246,7 +247,7 @@ def test_a_watch_goes_on_over_what_fails(
     )
     folder.mkdir()
     with pytest.raises(KeyboardInterrupt):
-        status._watch({"target": "t"}, (report, folder), 60)
+        status._watch({"targets": ("t",)}, (report, folder), 60)
     assert slept == [60] * 4
     parts = ("1,166 sites", "cannot connect", "cannot connect", "takes in what")
     for text, part in zip(pages, parts, strict=True):
@@ -258,7 +259,7 @@ def test_a_watch_goes_on_over_what_fails(
     # What cannot be asked at all from the start is an error.
     monkeypatch.setattr(query, "survey", _Targets("invalid").survey)
     with pytest.raises(InvalidInputError):
-        status._watch({"target": "t"}, (report,), 60)
+        status._watch({"targets": ("t",)}, (report,), 60)
 
 
 def test_what_cannot_be_written_fails_once(
@@ -266,9 +267,41 @@ def test_what_cannot_be_written_fails_once(
 ) -> None:
     monkeypatch.setattr(query, "survey", _Targets("mapping", "gone").survey)
     with pytest.raises(RunbookError, match="was not written: Is a directory"):
-        status._once({"target": "t", "as_json": False}, (tmp_path,))
+        status._once({"targets": ("t",), "as_json": False}, (tmp_path,))
     assert "34 of 1,200 done" in capsys.readouterr().out
-    assert status._once({"target": "t", "as_json": True}, ()) == ExitCode.UNREACHABLE
+    assert status._once({"targets": ("t",), "as_json": True}, ()) == ExitCode.UNREACHABLE
     found = json.loads(capsys.readouterr().out)
     assert found == {"hosts": {}, "failed": {"h": "cannot connect"}}
     schemas.validator("status").validate(found)
+
+
+def test_several_targets_are_one_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = {
+        "one": query.Answers({"h": answer("mapping")}, {}, ExitCode.OK),
+        "two": query.Answers({"h": answer("stopped"), "i": answer("running")}, {}, ExitCode.OK),
+        "three": query.Answers({}, {"j": "cannot connect"}, ExitCode.UNREACHABLE),
+    }
+
+    def survey(_question: str, options: Any, _variables: Any) -> query.Answers:
+        if options["target"] == "four":
+            raise InvalidInputError("target 'four' does not exist")
+        return answers[options["target"]]
+
+    monkeypatch.setattr(query, "survey", survey)
+    options = {"targets": ("one", "two", "three", "four", "one"), "as_json": False}
+    assert status._once(options, ()) == ExitCode.UNREACHABLE
+    shown = [line for line in capsys.readouterr().out.splitlines() if line[0] != " "]
+    assert shown == [
+        "four: needs a person", "j: needs a person", "one: h: look at it", "i: runs",
+        "two: h: no loop runs",
+    ]  # fmt: skip
+    with pytest.raises(InvalidInputError):
+        status._once({"targets": ("four",), "as_json": False}, ())
+
+
+@pytest.mark.parametrize("given", ["-J", "--vault-id=a@prompt", "--json"])
+def test_a_watch_asks_nothing(given: str) -> None:
+    with pytest.raises(click.UsageError):
+        status.status.main(["-i", "t", "--watch", given], standalone_mode=False)

@@ -110,11 +110,17 @@ def inventory(*, required: bool) -> Callable[[Any], Any]:
                         help="A name below inventories/, a path, or 'host,'.")  # fmt: skip
 
 
-_QUERY = [
-    inventory(required=True), EXTRA_VARS, LIMIT, *VAULT,
+#: An option ``-i`` that may be given several times.
+TARGETS = click.option("-i", "--inventory", "targets", required=True, metavar="TARGET",
+                       multiple=True, shell_complete=complete_targets,
+                       help="A name below inventories/, a path, 'host,'; or several.")  # fmt: skip
+
+#: The other options of a query (``runbook.flow.query``), which takes their values.
+QUERY = [
+    EXTRA_VARS, LIMIT, *VAULT,
     click.option("--json", "as_json", is_flag=True, help="One JSON object."),
 ]  # fmt: skip
 
 
-#: Give a command the options of a query (``runbook.flow.query``), which takes their values.
-query_options = with_options(_QUERY)
+#: Give a command the options of a query of one target.
+query_options = with_options([inventory(required=True)], QUERY)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.commands.options import SETTINGS, query_options
+from runbook.commands.options import QUERY, SETTINGS, TARGETS, with_options
 from runbook.errors import ExitCode, RunbookError
 from runbook.events.render.report import loop
 from runbook.flow import query
@@ -33,7 +33,7 @@ EVERY, FEWEST = 60, 5
 
 
 @click.command("status", context_settings=SETTINGS)
-@query_options
+@with_options([TARGETS], QUERY)
 @click.option("--report", "reports", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
               help="Write it to a file: .html to look at, .md for an issue.")  # fmt: skip
 @click.option("--watch", "every", is_flag=False, flag_value=EVERY, metavar="[SECONDS]",
@@ -49,6 +49,8 @@ def status(*, reports: tuple[Path, ...], every: int | None, **options: Any) -> i
 
     if every and options["as_json"]:
         raise click.UsageError("Give --watch or --json, not both.")
+    if every and (options["ask_vault_password"] or "@prompt" in "".join(options["vault_id"])):
+        raise click.UsageError("--watch asks for no password: give --vault-password-file.")
     for path in reports:
         file.verify(path)
     if not every:
@@ -72,16 +74,29 @@ def _once(options: Mapping[str, Any], reports: tuple[Path, ...]) -> int:
 
 
 def _ask(options: Mapping[str, Any], reports: tuple[Path, ...]) -> query.Answers:
-    """Ask for maps only when they are drawn: each reads the pool from S3."""
+    """Ask each target. Of several, one that cannot be asked at all is reported like a host.
+
+    For maps only when they are drawn: each reads the pool from S3.
+    """
     drawn = any(path.suffix == ".html" for path in reports)
-    return query.survey("status", options, {"status": {"map": drawn}})
+    names = dict.fromkeys(options["targets"])
+    answers = {}
+    for name in names:
+        try:
+            asked = {**options, "target": name}
+            answers[name] = query.survey("status", asked, {"status": {"map": drawn}})
+        except RunbookError as error:
+            if len(names) == 1:
+                raise
+            answers[name] = query.Answers({}, {name: str(error)}, ExitCode(error.exit_code))
+    return query.merged(answers)
 
 
 def _content(options: Mapping[str, Any], answers: query.Answers, every: int | None = None) -> Loop:
     states = {host: loop.state(answer) for host, answer in answers.found.items()}
     places = {host: answer["geography"] for host, answer in answers.found.items()}
     at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return loop.content(options["target"], at, states, answers.failed, every, places)
+    return loop.content(", ".join(options["targets"]), at, states, answers.failed, every, places)
 
 
 def _watch(options: Mapping[str, Any], reports: tuple[Path, ...], every: int) -> None:

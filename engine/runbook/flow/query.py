@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,27 @@ class Answers:
     found: Mapping[str, Any]
     failed: Mapping[str, str]
     exit_code: ExitCode
+
+
+def merged(answers: Mapping[str, Answers]) -> Answers:
+    """The answers of several targets; a host that several have is ``TARGET: HOST``.
+
+    The exit code is that of the first target that failed.
+    """
+    counted = Counter(host for each in answers.values() for host in (*each.found, *each.failed))
+
+    def named(target: str, of: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            host if counted[host] == 1 else f"{target}: {host}": value for host, value in of.items()
+        }
+
+    found: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    for target, each in answers.items():
+        found |= named(target, each.found)
+        failed |= named(target, each.failed)
+    codes = [each.exit_code for each in answers.values() if each.exit_code != ExitCode.OK]
+    return Answers(found, failed, codes[0] if codes else ExitCode.OK)
 
 
 def ask(
