@@ -32,9 +32,9 @@ MEANING = {
 }
 #: Each side-by-side cells that the transaction gave another code: codes, first and last gid.
 _NET = """
-    WITH first AS (SELECT DISTINCT ON (gid) gid, old FROM runbook_kept ORDER BY gid, number),
-    net AS (SELECT gid, old, g.avail AS new FROM first JOIN master_grid g USING (gid)
-            WHERE old IS DISTINCT FROM g.avail),
+    WITH ends AS (SELECT gid, (array_agg(old ORDER BY number))[1] AS old,
+                  (array_agg(new ORDER BY number DESC))[1] AS new FROM runbook_kept GROUP BY gid),
+    net AS (SELECT * FROM ends WHERE old IS DISTINCT FROM new),
     ranged AS (SELECT *, gid - row_number() OVER (PARTITION BY old, new ORDER BY gid) AS range
                FROM net)
     SELECT old, new, min(gid), max(gid) FROM ranged GROUP BY old, new, range ORDER BY 1, 2, 3
@@ -47,7 +47,7 @@ UPDATED: Mapping[str, Sequence[str]] = {"master_grid": ("avail",)}
 _COUNTS = "availability"
 _KEPT = (
     "CREATE TEMPORARY TABLE IF NOT EXISTS runbook_kept"
-    " (gid integer, old character(1), number serial) ON COMMIT DROP"
+    " (gid integer, old character(1), new character(1), number serial) ON COMMIT DROP"
 )
 _FREE = "T"
 
@@ -67,39 +67,63 @@ def forget(tx: Transaction) -> None:
 
 
 def release(tx: Transaction, codes: Sequence[str], condition: str = "true") -> int:
-    """Free the cells with one of the codes that meet a condition; gives how many."""
+    """Free the cells with one of the codes that meet a condition; gives how many.
+
+    A real run finds their rows again by where they lie: by gid, it would read the grid once more.
+    """
     found = [code for code in codes if code != _FREE and _counts(tx).get(code)]
     if not found:
         return 0
-    cells = (
-        "SELECT gid, avail AS old, '{}'::bpchar AS code FROM master_grid g"
-        " WHERE avail = ANY (ARRAY[{}]::bpchar[]) AND {}"
-    )
     listed = ", ".join("'{}'".format(code) for code in found)
-    return mark(tx, _sql.SQL(cells.format(_FREE, listed, condition)))
+    where = "avail = ANY (ARRAY[{}]::bpchar[]) AND {}".format(listed, condition)
+    if tx.check:  # a shadow may be a view
+        cells = "SELECT gid, avail AS old, '{}'::bpchar AS code FROM master_grid g WHERE {}"
+        return mark(tx, _sql.SQL(cells.format(_FREE, where)))
+    return _change(
+        tx,
+        _sql.SQL(
+            "found AS (SELECT gid, ctid AS place, avail AS old FROM master_grid g WHERE {}),"
+            " freed AS (UPDATE master_grid SET avail = '{}' WHERE ctid = ANY (ARRAY("
+            "  SELECT place FROM found)) RETURNING gid, avail),"
+            " changed AS (SELECT gid, old, f.avail FROM freed f JOIN found USING (gid))".format(
+                where, _FREE
+            )
+        ),
+    )
 
 
 def mark(tx: Transaction, cells: Composable) -> int:
     """Give cells another code; gives how many had another one before.
 
     ``cells`` is a query of gid, old (the code that the cell has) and code; the cells are found by
-    gid. A real run keeps which ones they were, for the target's journal (``cells_changed``).
+    gid.
+    """
+    return _change(
+        tx,
+        _sql.SQL(
+            "changed AS (UPDATE master_grid g SET avail = c.code FROM ({}) AS c"
+            " WHERE g.gid = c.gid AND g.avail IS DISTINCT FROM c.code RETURNING g.gid, c.old,"
+            " g.avail)"
+        ).format(cells),
+    )
+
+
+def _change(tx: Transaction, changed: Composable) -> int:
+    """Change cells by queries of WITH, of which ``changed`` gives gid, old and new code; how many.
+
+    A real run keeps which ones they were, for the target's journal (``cells_changed``).
     """
     _counts(tx)
     tx.real_only.discard("master_grid")
-    keep = _sql.SQL("")
+    keep = ""
     if not tx.check:
         tx.execute(_KEPT)
         tx.image["cells"] = cells_changed
-        keep = _sql.SQL(
-            ", kept AS (INSERT INTO runbook_kept (gid, old) SELECT gid, old FROM changed)"
-        )
+        keep = ", kept AS (INSERT INTO runbook_kept SELECT gid, old, avail FROM changed)"
     moved = tx.rows(
-        _sql.SQL(
-            "WITH changed AS (UPDATE master_grid g SET avail = c.code FROM ({}) AS c"
-            " WHERE g.gid = c.gid AND g.avail IS DISTINCT FROM c.code RETURNING g.gid, c.old,"
-            " g.avail) {} SELECT old, avail, count(*) FROM changed GROUP BY old, avail"
-        ).format(cells, keep)
+        _sql.SQL("WITH {} {} SELECT old, avail, count(*) FROM changed GROUP BY old, avail").format(
+            changed, _sql.SQL(keep)
+        )
     )
     return _moved(tx, moved)
 
