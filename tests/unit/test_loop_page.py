@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -56,22 +57,33 @@ def test_every_renderer_shows_every_fact(name: str) -> None:
 
 
 def test_the_worst_is_first_and_has_its_row() -> None:
+    named = dict(zip("abcd", ("stopped", "mapping", "locked", "failed"), strict=True))
     found = content(
-        states("mapping", "failed", "stopped", "locked"), gone="cannot connect\nport 22"
+        {host: loop.state(answer(name)) for host, name in named.items()},
+        e="cannot connect\nport 22",
     )
     assert [(each.host, each.word) for each in found.instances] == [
-        ("gone", "needs a person"),
-        ("on-failed", "needs a person"),
-        ("on-locked", "look at it"),
-        ("on-mapping", "look at it"),
-        ("on-stopped", "no loop runs"),
+        ("d", "needs a person"),
+        ("e", "needs a person"),
+        ("b", "look at it"),
+        ("c", "look at it"),
+        ("a", "no loop runs"),
     ]
+    said = ["needs a person: d, e", "look at it: b, c", "no loop runs: a"]
+    assert [line for _, line in found.verdict] == said
     text = page.loop_page(found)
     table = text[text.index("Instances, the worst first") :]
     places = [table.index(f'<td class="host">{each.host}</td>') for each in found.instances]
     assert places == sorted(places)
     assert "cannot connect" in table
-    assert "| needs a person | gone | cannot connect; port 22 |" in markdown.loop_markdown(found)
+    # Those that need a person are unfolded.
+    assert re.findall(r'<details class="instance"( open)?>', text) == [
+        " open",
+        " open",
+        " open",
+        "",
+    ]
+    assert "| needs a person | e | cannot connect; port 22 |" in markdown.loop_markdown(found)
 
 
 @pytest.mark.parametrize(
