@@ -35,21 +35,31 @@ LABELLER = {
     "instanceN": "%63anary%20of%20a%20url",
     "instanceE": "canary -- of sql; '' DROP",
 }
-#: A step that fails, and says all secrets in what playbooks may turn them into.
+#: Steps that say all secrets in what playbooks may turn them into; one fails, one changes a file.
 PLAYBOOK = """
 - name: Say
   hosts: all
   gather_facts: false
   roles: [labeller.runbook.parameters]
+  vars:
+    every: "{{ [secret_key, db_pwd, github_token, api_key, aws_access, aws_secret, slack_url]
+      + labeller_secrets.values() | list }}"
+    said: |
+      {% for each in every %}
+      {{ each }} {{ each | b64encode }} {{ each | urlencode }} {{ each | to_json }} {{ each | e }}
+      {{ each | quote }} {{ [each] | to_yaml }} {{ {'a': each} | to_json | to_json }}
+      {% endfor %}
   tasks:
     - name: Say all
-      ansible.builtin.debug:
-        msg: "{{ item }} {{ item | b64encode }} {{ item | urlencode }} {{ item | to_json }} {{ item | e }}
-          {{ item | quote }} {{ [item] | to_yaml }} {{ {'a': item} | to_json | to_json }}"
-      loop: "{{ [secret_key, db_pwd, github_token, api_key, aws_access, aws_secret, slack_url]
-        + labeller_secrets.values() | list }}"
+      ansible.builtin.debug: {msg: "{{ said }}"}
+    - name: Write all
+      ansible.builtin.copy: {content: "{{ said }}", dest: "FOLDER/canaries.yml.txt", mode: "0600"}
+    - name: Echo all
+      ansible.builtin.command: {argv: [sh, -c, 'printf %s "$0" >&2; exit 1', "{{ said }}"]}
+      ignore_errors: true
     - name: Fail
-      ansible.builtin.command: "false {{ secret_key | quote }} {{ db_pwd }}"
+      ansible.builtin.fail: {msg: "{{ said }}"}
+      when: not ansible_check_mode
 """
 
 
@@ -103,7 +113,7 @@ class Commands:
         (folder / "canaries.yml").write_text(
             yaml.safe_dump({**CANARIES, "labeller_secrets": LABELLER}, allow_unicode=True)
         )
-        (folder / "say.yml").write_text(PLAYBOOK)
+        (folder / "say.yml").write_text(PLAYBOOK.replace("FOLDER", str(folder)))
 
     def run(self, *arguments: str, exit_code: int = 0, secret: bool = True, **more: str) -> str:
         given = ("-i", "sandbox", "-e", f"@{self.folder}/canaries.yml") if secret else ()
@@ -118,7 +128,11 @@ class Commands:
             yield f"output {number}", text
         own = self.sandbox.home / "sandbox"
         for path in (*self.folder.rglob("*"), *self.sandbox.home.rglob("*")):
-            if path.is_file() and own not in path.parents and path.name != "canaries.yml":
+            if (
+                path.is_file()
+                and own not in path.parents
+                and not path.name.startswith("canaries.yml")
+            ):
                 yield str(path), path.read_text(errors="replace")
         for path in (own / "journal").iterdir():
             lines = path.read_text().splitlines()
@@ -166,6 +180,7 @@ def test_no_secret_leaves_the_promised_places(commands: Commands) -> None:
     # What went wrong, and what is not as it should be.
     for form in (("-vvv", "--diff"), ("--json",), ("--quiet",)):
         run("apply", "{folder}/say.yml", "--yes", *form, *reports, exit_code=1)
+        (folder / "canaries.yml.txt").unlink()
     configuration = Path(sandbox.status()["labeller_home"], "common/config.yaml")
     configuration.write_text(configuration.read_text().replace("canary", "another-canary"))
     for form in (("--diff",), ("--json",)):

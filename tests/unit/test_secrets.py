@@ -83,6 +83,10 @@ QUOTED: dict[str, Callable[[str], str]] = {
     "shell-in-json": lambda text: json.dumps(f"psql {shlex.quote(text)}"),
     "sql": _literal,
     "yaml": lambda text: yaml.safe_dump(text, default_style="'", width=10**6, allow_unicode=True),
+    "yaml-escaped": lambda text: yaml.safe_dump(text, default_style='"', width=10**6),
+    "yaml-escaped-but-letters": lambda text: yaml.safe_dump(
+        text, default_style='"', width=10**6, allow_unicode=True
+    ),
     "html": html.escape,
     "html-text": lambda text: html.escape(text, quote=False),
     "jinja": lambda text: str(markupsafe.escape(text)),
@@ -91,7 +95,7 @@ QUOTED: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("form", QUOTED)
 @settings(max_examples=25)
-@given(secret=st.text(st.sampled_from("abXY12'\"\\$`!<>&%+/= \té€"), min_size=5))
+@given(secret=st.text(st.sampled_from("abXY12'\"\\$`!<>&%+/= \t\x07é€"), min_size=5))
 @example(secret='it\'s a "s€cret" <&> 100%/$HOME+\\')
 def test_a_quoted_secret_is_masked(form: str, secret: str) -> None:
     secret = f"a{secret}b"  # a secret may be written with blanks at its ends and found without

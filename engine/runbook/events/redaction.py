@@ -21,6 +21,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,6 +31,8 @@ from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import quote, quote_plus
 from weakref import WeakSet
+
+import yaml
 
 MASK = "********"
 
@@ -146,6 +149,17 @@ def _url(safe: str) -> Callable[[str], str]:
     return lambda text: quote(text, safe=safe, errors="surrogateescape")
 
 
+def _yaml(*, letters: bool) -> Callable[[str], str]:
+    """In double quotes; where all can be printed, YAML escapes as JSON does."""
+    return lambda text: (
+        text
+        if text.isascii() and text.isprintable()
+        else yaml.safe_dump(text, default_style='"', width=math.inf, allow_unicode=letters).strip()[
+            1:-1
+        ]
+    )
+
+
 def _backslashed(special: str) -> Callable[[str], str]:
     return lambda text: re.sub(special, r"\\\g<0>", text)
 
@@ -170,6 +184,8 @@ _QUOTED: tuple[Callable[[str], str], ...] = (
     lambda text: text.replace("'", "''"),
     lambda text: text.replace("\\", r"\\").replace("'", "''"),
     _backslashed(r"[\\']"),
+    _yaml(letters=False),
+    _yaml(letters=True),
     # HTML and XML
     html.escape,
     lambda text: html.escape(text, quote=False),
