@@ -108,9 +108,9 @@ def test_the_restores_that_the_documentation_names(sandbox: Sandbox, tmp_path: P
 
 @pytest.mark.parametrize("command", [("backups", "list"), ("status",)])
 def test_a_misspelt_parameter_or_host_is_said_before_anything_is_asked(
-    command: tuple[str, ...], sandbox: Sandbox
+    command: tuple[str, ...], shared_sandbox: Sandbox
 ) -> None:
-    typed = sandbox.run(*command, "-i", "sandbox", "-e", "buket=x", exit_code=3)
+    typed = shared_sandbox.run(*command, "-i", "sandbox", "-e", "buket=x", exit_code=3)
     assert "did you mean bucket?" in typed.stderr
-    limited = sandbox.run(*command, "-i", "sandbox", "-l", "elsewhere", exit_code=3)
+    limited = shared_sandbox.run(*command, "-i", "sandbox", "-l", "elsewhere", exit_code=3)
     assert "--limit elsewhere: matches no host of sandbox" in limited.stderr

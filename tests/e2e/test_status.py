@@ -105,9 +105,9 @@ def test_a_watched_page_has_the_hosts_that_answer_and_those_that_do_not(
     assert sorted(tmp_path.iterdir()) == [fleet, report]
 
 
-def test_a_page_that_cannot_be_written_is_an_error(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_is_an_error(shared_sandbox: Sandbox, tmp_path: Path) -> None:
     none = tmp_path / "none/page.html"
-    done = sandbox.run("status", "-i", "sandbox", "--report", str(none), exit_code=3)
+    done = shared_sandbox.run("status", "-i", "sandbox", "--report", str(none), exit_code=3)
     assert f"--report {none}: there is no folder to write this file to" in done.stderr
 
 

@@ -93,15 +93,37 @@ def params(database: dict[str, Any], aws: dict[str, Any], bucket: str) -> dict[s
     return parameters(database, aws, bucket, jobs=1)
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=(Phase.explicit, Phase.generate),
-)
-@given(TABLE, NAME, st.sampled_from(["DELETE FROM {}", "TRUNCATE {}", "DELETE FROM {0} WHERE ctid IN (SELECT ctid FROM {0} LIMIT 1)",
-                                     "INSERT INTO {0} SELECT * FROM {0}"]))  # fmt: skip
+TABLES = given(TABLE, NAME, st.sampled_from(["DELETE FROM {}", "TRUNCATE {}", "DELETE FROM {0} WHERE ctid IN (SELECT ctid FROM {0} LIMIT 1)",
+                                             "INSERT INTO {0} SELECT * FROM {0}"]))  # fmt: skip
+
+
+def examples(number: int) -> settings:
+    """So many examples, none of which is made smaller."""
+    return settings(
+        max_examples=number,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.explicit, Phase.generate),
+    )
+
+
+@examples(5)
+@TABLES
 def test_every_row_comes_back(params: dict[str, Any], shape: Any, name: str, harm: str) -> None:
+    comes_back(params, shape, name, harm)
+
+
+@pytest.mark.campaign
+@examples(60)
+@TABLES
+def test_every_row_of_many_tables_comes_back(
+    params: dict[str, Any], shape: Any, name: str, harm: str
+) -> None:
+    comes_back(params, shape, name, harm)
+
+
+def comes_back(params: dict[str, Any], shape: Any, name: str, harm: str) -> None:
+    """Back up a table, harm it and restore it."""
     types, columns, rows = shape
     quote = psycopg2.sql.Identifier
     number = next(_numbers)

@@ -53,7 +53,7 @@ def test_any_documents(playbook: object, hosts: object, variables: object) -> No
 
 
 @pytest.mark.campaign
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @DOCUMENTS
 def test_many_documents(playbook: object, hosts: object, variables: object) -> None:
     problems_are_located(playbook, hosts, variables)
