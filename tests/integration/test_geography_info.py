@@ -44,6 +44,12 @@ def test_it_is_what_the_tables_and_objects_hold(labeller: Labeller, applied: Any
     training = len(labeller.get(support.TRAINING).splitlines()) - 1
     assert applied["area_cells"] == 900
     assert applied["block"] == 1
+    # A block around the 30 by 30 cells; neighbours in a row are one run.
+    assert (applied["columns"], applied["rows"]) == (32, 32)
+    assert {point for ring in applied["outline"] for point in ring} == {
+        (8, 8), (248, 8), (248, 248), (8, 248),
+    }  # fmt: skip
+    assert len(applied["pool"]) < applied["pool_cells"] / 5
     assert applied["pool_cells"] + training == pool
     assert covered(applied) == applied["pool_cells"]
     assert {share for *_, share in applied["pool"]} == {4}
