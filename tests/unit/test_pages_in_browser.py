@@ -30,6 +30,9 @@ def looped(found: dict[str, Any], **failed: str) -> str:
 
 
 FULL = of_turn(metrics=metrics(None, 0.61, None, 0.72, 0.84), hours=HOURS)
+# One browser for all of them.
+pytestmark = pytest.mark.xdist_group("browser")
+
 PAGES = {
     "planned": lambda: page.page(reported(PLANNED)),
     "losses": lambda: page.page(reported(LOSSES)),
