@@ -134,6 +134,28 @@ def test_what_cannot_be_undone_is_said(target: Target) -> None:
     assert "the learner's cluster and what it cost (Start the learner)" in said
 
 
+def test_a_record_of_an_early_version_is_refused(target: Target) -> None:
+    file = {"path": str(target.config), "mode": 0o600, "before": OLD, "after": NEW}
+    images = (
+        {"kind": "database", "run": None, "backup": None},
+        {"kind": "restore", "run": None},
+        {"kind": "configuration", "file": file},
+    )
+    for number, image in enumerate(images):
+        run = f"20260114T12000{number}-3f9a1c"
+        target.journal(image, run=run)
+        with pytest.raises(Refused, match="journaled by another version"):
+            target.call("read", run=run)
+
+
+def test_of_many_later_runs_five_are_named(target: Target) -> None:
+    for number in range(7):
+        target.journal({"kind": "places", "places": []}, run=f"20260114T20000{number}-3f9a1c")
+    said = target.call("read")["warnings"]
+    assert len(said) == 6
+    assert said[-1] == "2 other runs have, too"
+
+
 def test_newest_is_the_last_run_of_the_host_that_is_no_undo(target: Target) -> None:
     target.journal({"kind": "places", "places": []}, run=UNDO, playbook="undo.yml")
     target.journal({"kind": "places", "places": []}, run="20260114T130000-3f9a1c", host="two")

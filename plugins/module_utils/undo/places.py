@@ -36,6 +36,9 @@ ARGUMENTS: Dict[str, Any] = {
     **aws.AWS_ARGUMENTS,
 }
 
+#: How many later runs are named.
+NAMED = 5
+
 #: Before and after, for a diff.
 Texts = Tuple[str, str]
 
@@ -403,8 +406,10 @@ def told(record: Record, params: Params) -> Plan:
         "{} by {} (run {}) has changed this host since".format(
             row["playbook"] or "a run", row["operator"], row["run"]
         )
-        for row in record.since
+        for row in record.since[:NAMED]
     ]
+    if len(record.since) > NAMED:
+        warnings.append("{} other runs have, too".format(len(record.since) - NAMED))
     return Plan([change], facts, warnings)
 
 

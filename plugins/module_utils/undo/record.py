@@ -136,6 +136,11 @@ def _day(run: str) -> str:
 def _take(record: Record, step: Mapping[str, Any]) -> None:
     image = step.get("image")
     if image:
+        if not _is_known(image):
+            raise Refused(
+                "run {} cannot be undone: its step {!r} was journaled by another version of "
+                "runbook, which did not keep what undo needs".format(record.run, step["task"])
+            )
         _KINDS[image["kind"]](record, image)
         return
     actions = {resource["action"] for resource in step["resources"]}
@@ -204,6 +209,12 @@ _KINDS: Dict[str, Callable[[Record, Mapping[str, Any]], None]] = {
     "places": _places,
     "database": _database,
 }
+
+
+def _is_known(image: Mapping[str, Any]) -> bool:
+    """Whether an image has what undo needs; those of early versions lack some of it."""
+    lacks = image["kind"] == "database" and "tables" not in image
+    return image["kind"] in _KINDS and not lacks and "mode" not in image.get("file", {})
 
 
 def _complete(record: Record) -> None:
