@@ -166,6 +166,10 @@ def test_no_secret_leaves_the_promised_places(commands: Commands) -> None:
         commands.printed += server.bodies()
     # A run that applies the plan, one that is killed, and what finishes that.
     run("apply", "{folder}/p.json", "--json", *reports, secret=False)
+    # An undo and the undo of it, which put the old config.yaml back.
+    run("undo", "newest", "--yes", "-vvv", "--diff", *reports)
+    (undone, *_) = json.loads(run("history", "--json"))["hosts"]["sandbox"]
+    run("undo", undone["run"], "--yes", "--json")
     more = ("-e", "run_id=1", "-e", "replaced_run=0", "-e", f"@{folder}/canaries.yml")
     with begun(sandbox, ("reset.yml", *more, "-e", json.dumps(CANARIES))) as going:
         going.wait(20)
