@@ -62,7 +62,7 @@ def planned(**database: Any) -> dict[str, Any]:
 
 def started(
     number: int, *, exit_code: ExitCode | None = None, playbook: str = "p", target: str = "t",
-    resumes: resume.Unfinished | None = None, extra: tuple[str, ...] = EXTRA,
+    resumes: resume.Unfinished | None = None, changed: bool = True, extra: tuple[str, ...] = EXTRA,
 ) -> str:  # fmt: skip
     """A run in the journal of this machine; without an exit code it was killed."""
     run_id = f"20260114T09301{number}-3f9a1c"
@@ -72,7 +72,7 @@ def started(
     journal = Journal(run_id)
     journal.keep_input(resume.given(bound, redactor, "", resumes))
     if exit_code is not None:
-        journal(Result(exit_code, run_id, playbook, target))
+        journal(Result(exit_code, run_id, playbook, target, changed=changed))
     else:
         os.close(journal._events)
     return run_id
@@ -104,6 +104,8 @@ def test_the_newest_that_did_not_end_and_was_not_made_up_for() -> None:
     assert found().run_id == first
     started(2, exit_code=ExitCode.OK, playbook="other.yml")
     started(3, target="other")
+    assert found().run_id == first
+    started(4, exit_code=ExitCode.FAILED, changed=False)
     assert found().run_id == first
     started(4, exit_code=ExitCode.FAILED)
     assert found().run_id == "20260114T093014-3f9a1c"

@@ -156,14 +156,18 @@ def _named(run: str) -> journal.Kept:
 
 
 def _newest(inventory: str, target: str) -> journal.Kept:
-    """The newest run that did not end, unless a later one of its playbook did."""
+    """The newest run that did not end, unless a later one of its playbook did.
+
+    One that was refused or failed before it changed anything has left nothing to finish.
+    """
     done = set()
     for each in journal.runs():
         if each.given and each.given["inventory"] == inventory:
             playbook = PurePath(each.given["playbook"]).stem
-            if not each.ended_well and playbook not in done:
+            if each.ended_well:
+                done.add(playbook)
+            elif playbook not in done and (each.ended is None or each.ended["changed"]):
                 return each
-            done.add(playbook)
     raise InvalidInputError(
         f"no run on {target} in this machine's journal, {journal.path('')}, is unfinished; "
         f"runbook history -i {target} lists those of all operators"
