@@ -115,7 +115,9 @@ class Commands:
         )
         (folder / "say.yml").write_text(PLAYBOOK.replace("FOLDER", str(folder)))
 
-    def run(self, *arguments: str, exit_code: int = 0, secret: bool = True, **more: str) -> str:
+    def run(
+        self, *arguments: str, exit_code: int | None = 0, secret: bool = True, **more: str
+    ) -> str:
         given = ("-i", "sandbox", "-e", f"@{self.folder}/canaries.yml") if secret else ()
         words = [word.replace("{folder}", str(self.folder)) for word in arguments]
         done = self.sandbox.run(*words, *given, exit_code=exit_code, env=more)
@@ -189,6 +191,11 @@ def test_no_secret_leaves_the_promised_places(commands: Commands) -> None:
     configuration.write_text(configuration.read_text().replace("canary", "another-canary"))
     for form in (("--diff",), ("--json",)):
         run("drift", "reset.yml", *more[:-2], *form, *reports, exit_code=2)
+    # Undone as far as it is as it was left; then whatever has changed since.
+    run("undo", "newest", "--yes", "--diff", *reports, exit_code=None)
+    run("undo", "newest", "-o", "{folder}/u.json", "--force-step", "files", "-vvv", "--diff")
+    run("show", "{folder}/u.json", "--diff", secret=False)
+    run("apply", "{folder}/u.json", "--json", *reports, secret=False)
     # The journals, and all that only looks.
     for form in ((), ("--json",)):
         run("history", *form)
@@ -196,7 +203,10 @@ def test_no_secret_leaves_the_promised_places(commands: Commands) -> None:
         run("report", "newest", *form)
         run("lock", "--reason", "canaries", *form)
         run("unlock", *form)
-    run("report", going.run_id, "--format", "markdown")
+    for form in ("markdown", "junit", "navigator"):
+        run("report", going.run_id, "--format", form)
+    run("status", *reports)
+    run("doctor", exit_code=None)
     options = ("-i", "sandbox", "-e", f"@{folder}/canaries.yml")
     for command in (("list",), ("verify", "--deep"), ("prune", "--keep", "9", "--yes")):
         run("backups", *options, *command, secret=False)
