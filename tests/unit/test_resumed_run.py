@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.shell_completion import ShellComplete
 
 from runbook import __version__
 from runbook.cli import cli, run
@@ -142,6 +143,14 @@ def test_runs_with_nothing_to_resume_and_one_that_goes_on(
     check.keep_input(json.loads(Path(f"home/runs/{ended}/input.json").read_text()))
     with pytest.raises(LockedError, match="is going on"):
         found()
+
+
+def test_a_shell_offers_the_runs_that_did_not_end() -> None:
+    started(1, exit_code=ExitCode.OK)
+    killed, failed = started(2), started(3, exit_code=ExitCode.FAILED)
+    shell = ShellComplete(cli, {}, "runbook", "_RUNBOOK_COMPLETE")
+    offered = [item.value for item in shell.get_completions(["resume"], "2026")]
+    assert offered == [failed, killed]
 
 
 def test_another_folder(operations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
