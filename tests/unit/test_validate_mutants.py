@@ -44,6 +44,10 @@ TEXTS = [
 ]  # fmt: skip
 
 
+#: Each folder's name is a short one.
+LONG = "a/" * 3000 + "b.yml"
+
+
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     entries = (
         value.items()
@@ -128,6 +132,27 @@ def run(first: int, count: int, *, packaged: bool) -> dict[int, str]:
 
 def test_some_mutants() -> None:
     assert run(0, 50, packaged=False) == {}
+
+
+@pytest.mark.parametrize(
+    "play",
+    [
+        {"import_playbook": LONG},
+        {"hosts": "all", "tasks": [{"import_tasks": LONG}]},
+        {"hosts": "all", "tasks": [{"include_tasks": LONG}]},
+        {"hosts": "all", "tasks": [{"ansible.builtin.include_vars": LONG}]},
+        {"hosts": "all", "tasks": [{"import_role": {"name": LONG}}]},
+        {"hosts": "all", "roles": [LONG]},
+        {"hosts": "all", "vars_files": [LONG]},
+        {"hosts": "all", "tasks": [{"ansible.builtin.script": LONG}]},
+    ],
+)
+def test_a_name_longer_than_a_path_may_be(tmp_path: Path, play: dict[str, Any]) -> None:
+    playbook = tmp_path / "p.yml"
+    playbook.write_text(yaml.safe_dump([{"name": "P", **play}]))
+    where = collection.root() / "inventories/sandbox"
+    source = Source.of(playbook, targets.Target("sandbox", str(where), where), [])
+    assert all(problem.line for problem in examined(source, Selection(limit="all")).problems)
 
 
 @pytest.mark.campaign

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runbook.home import is_file
+from runbook.home import is_file, is_folder
 from runbook.load.diagnostics import Problem, suggest
 from runbook.load.positions import Reader
 from runbook.load.walk import files
@@ -94,7 +94,8 @@ class Walk(Found):
             tags = (*imports.tags, *tags_of(entry))
             self._playbook(file, replace(imports, tags=tags, names=imports.names | given))
         else:
-            guess = suggest(file.name, [entry.name for entry in file.parent.glob("*.y*ml")])
+            beside = file.parent.glob("*.y*ml") if is_folder(file.parent) else ()
+            guess = suggest(file.name, [other.name for other in beside])
             self.problems.append(entry.problem(f"there is no playbook {name}", guess))
 
     def _play(self, play: Node, folder: Path, imports: _Imports) -> None:
