@@ -132,4 +132,5 @@ def test_what_is_killed_anywhere_ends_as_if_undisturbed(
         model.nothing_is_lost()
         found = state(target)
         assert [what for what, value in expected.state.items() if found[what] != value] == []
-        assert {each["outcome"] for each in history(target)[:1]} == {"done"}
+        newest = history(target)[0]  # the killed one, if it had nothing left to change
+        assert newest["outcome"] == "done" or newest["run"] == run.run_id
