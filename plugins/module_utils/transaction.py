@@ -408,10 +408,10 @@ def _apply(
         if row is not None and staged:
             marker.set_pending(tx.cursor, row, staged)
         number = commits.number(session)
-        if observe:
-            observe(tx)
         real = any(change.changed for change in changes)
         image = _image(tx, steps, replaced, staged) if real else None
+        if observe:
+            observe(tx)
         entry = journal.begun(tx.params, changes, image, transaction=number)
     except BaseException:
         _undone(session, tx)
