@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Optional
 
 from .errors import InvalidInput, ModuleFailure, Unreachable
 
@@ -94,6 +94,18 @@ def error_code(error: Exception) -> str:
     """The service's code of a ClientError (``NoSuchKey``, ``404``), else an empty string."""
     response = getattr(error, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))
+
+
+def head_object(s3: Any, bucket: str, key: str) -> Optional[Mapping[str, Any]]:
+    """S3's answer about an object; None when there is none."""
+    with translated("look at s3://{}/{}".format(bucket, key)):
+        try:
+            answer: Mapping[str, Any] = s3.head_object(Bucket=bucket, Key=key)
+            return answer
+        except s3.exceptions.ClientError as error:
+            if error_code(error) in ("404", "NoSuchKey", "NotFound"):
+                return None
+            raise
 
 
 @contextmanager

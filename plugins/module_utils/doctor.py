@@ -22,17 +22,22 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Mapping, NamedTuple, Sequence
 
-from . import aws, crontab, daemons, ec2, guard, journal, lease, lock, marker, postgres, terraform
+from . import (
+    aws,
+    crontab,
+    daemons,
+    ec2,
+    files,
+    guard,
+    journal,
+    lease,
+    lock,
+    marker,
+    postgres,
+    terraform,
+)
 from .errors import ModuleFailure
 from .s3 import Bucket
-
-try:
-    from botocore.exceptions import ClientError
-except ImportError:  # a finding
-
-    class ClientError(Exception):  # type: ignore[no-redef]
-        """Stands for botocore's where that is missing."""
-
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -124,7 +129,7 @@ def _python(_params: Params) -> Findings:
 def _disk(params: Params) -> Findings:
     folders = [params["home"], journal.location(params["journal_folder"]), tempfile.gettempdir()]
     for folder in folders:
-        there = _existing(folder)
+        there = files.existing_folder(folder)
         usage = shutil.disk_usage(there)
         found = "{}: {:.1f} GB free".format(folder, usage.free / 1e9)
         if not os.access(there, os.W_OK | os.X_OK):
@@ -139,12 +144,6 @@ def _disk(params: Params) -> Findings:
             )
         else:
             yield Finding("disk", OK, found)
-
-
-def _existing(folder: str) -> str:
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
-    return folder
 
 
 def _labeller(params: Params) -> Findings:
@@ -324,11 +323,8 @@ def _sessions(cursor: Cursor, where: str) -> Findings:
 
 def _storage(params: Params) -> Findings:
     bucket = Bucket(params["bucket"], params)
-    bucket.check()
-    answer = bucket.client.head_bucket(Bucket=bucket.name)
-    yield clock(
-        answer["ResponseMetadata"]["HTTPHeaders"].get("date", ""), datetime.now(timezone.utc)
-    )
+    headers = bucket.check()["ResponseMetadata"]["HTTPHeaders"]
+    yield clock(headers.get("date", ""), datetime.now(timezone.utc))
     denied = list(
         _denied(bucket, "{}/doctor-{}".format(params["prefix"].rstrip("/"), uuid.uuid4().hex))
     )
@@ -391,14 +387,7 @@ def _denied(bucket: Bucket, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _learner(params: Params) -> Findings:
-    client = aws.client("ec2", params)
-    with aws.translated("look at instances (ec2:DescribeInstances)"):
-        try:
-            client.describe_instances(DryRun=True)
-        except ClientError as error:
-            if aws.error_code(error) != "DryRunOperation":
-                raise
-    instance = ec2.running_instance(params, params["ec2_instance"], client)
+    instance = ec2.running_instance(params, params["ec2_instance"])
     yield Finding(
         "ec2", OK, "{} is {}, {}".format(params["ec2_instance"], instance.id, instance.private_ip)
     )

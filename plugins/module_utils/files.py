@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -159,6 +160,15 @@ def make_executable(path: str) -> None:
 
 def _with_execute(mode: int) -> int:
     return mode | 0o100 | (mode & 0o444) >> 2
+
+
+def existing_folder(folder: str) -> str:
+    """The folder, or the nearest one above it that is there; NotADirectoryError for a file."""
+    while not os.path.isdir(folder):
+        if os.path.lexists(folder):
+            raise NotADirectoryError(errno.ENOTDIR, "{} is no folder".format(folder))
+        folder = os.path.dirname(folder)
+    return folder
 
 
 def sync_folder(folder: str) -> None:

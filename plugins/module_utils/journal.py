@@ -170,7 +170,7 @@ def require_writable(params: Mapping[str, Any], changes: Sequence[Change]) -> No
             if os.path.exists(path):
                 _require_own(path)
         else:
-            folder = _existing(folder)
+            folder = files.existing_folder(folder)
         _require_room(folder)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -257,7 +257,7 @@ def _write(descriptor: int, content: bytes, size: int) -> None:
 def _make(folder: str) -> None:
     """Make the folder for this user alone, whatever the umask, its name on disk."""
     while not os.path.isdir(folder):
-        there = _existing(folder)
+        there = files.existing_folder(folder)
         missing = os.path.join(there, os.path.relpath(folder, there).split(os.sep)[0])
         with suppress(FileExistsError):  # another process was faster
             os.mkdir(missing, 0o700)
@@ -273,15 +273,6 @@ def _require_own(path: str) -> int:
     if found.st_uid != os.geteuid():
         raise PermissionError(errno.EPERM, "{} belongs to another user".format(path))
     return stat.S_IMODE(found.st_mode)
-
-
-def _existing(folder: str) -> str:
-    """The folder, or the nearest one above it that is there."""
-    while not os.path.isdir(folder):
-        if os.path.lexists(folder):
-            raise NotADirectoryError(errno.ENOTDIR, "{} is no folder".format(folder))
-        folder = os.path.dirname(folder)
-    return folder
 
 
 def _prune(folder: str, new: str) -> None:

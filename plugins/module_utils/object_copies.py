@@ -18,20 +18,8 @@ if TYPE_CHECKING:
 FOLDER = "objects-before"
 
 
-def head(s3: Any, bucket: str, key: str) -> Optional[Mapping[str, Any]]:
-    """S3's answer about an object; None when there is none."""
-    with aws.translated("look at s3://{}/{}".format(bucket, key)):
-        try:
-            answer: Mapping[str, Any] = s3.head_object(Bucket=bucket, Key=key)
-            return answer
-        except s3.exceptions.ClientError as error:
-            if aws.error_code(error) in ("404", "NoSuchKey", "NotFound"):
-                return None
-            raise
-
-
 def identity(answer: Optional[Mapping[str, Any]]) -> Optional[str]:
-    """The content of an object (``head``): the SHA-256 that runbook notes, else the ETag."""
+    """The content of an object (``aws.head_object``): the SHA-256 that runbook notes, or ETag."""
     if answer is None:
         return None
     digest = answer.get("Metadata", {}).get("sha256")
@@ -58,7 +46,7 @@ def copy(s3: Any, source: Mapping[str, str], bucket: str, key: str) -> None:
 
 def keep(s3: Any, upload: Staged, backup: Mapping[str, Any], run: Optional[str]) -> Dict[str, Any]:
     """Copy the object that an upload will replace; what the target's journal says of both."""
-    there = identity(head(s3, upload.bucket, upload.key))
+    there = identity(aws.head_object(s3, upload.bucket, upload.key))
     kept = place(backup, run, upload.key) if there else None
     if kept:
         copy(s3, {"bucket": upload.bucket, "key": upload.key}, **kept)

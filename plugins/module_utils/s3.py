@@ -69,11 +69,15 @@ class Bucket:
         """``s3://BUCKET/KEY``."""
         return "s3://{}/{}".format(self.name, key)
 
-    def check(self) -> None:
-        """Raises InvalidInput when the bucket is not there, ModuleFailure when it is closed."""
+    def check(self) -> Mapping[str, Any]:
+        """S3's answer about the bucket.
+
+        Raises InvalidInput when it is not there, ModuleFailure when it is closed.
+        """
         with aws.translated("use bucket {}".format(self.name)):
             try:
-                self.client.head_bucket(Bucket=self.name)
+                answer: Mapping[str, Any] = self.client.head_bucket(Bucket=self.name)
+                return answer
             except ClientError as error:
                 if aws.error_code(error) in ("404", "NoSuchBucket"):
                     raise InvalidInput(

@@ -118,7 +118,7 @@ class Upload:
         )
 
     def _present(self, s3: Any) -> str:
-        head = _head(s3, self.bucket, self.key)
+        head = aws.head_object(s3, self.bucket, self.key)
         if head is None:
             return ""
         if head["ETag"].strip('"') == self.content.etag:
@@ -168,7 +168,7 @@ class Staged:
                     MultipartUpload={"Parts": parts},
                 )
                 return True
-        head = _head(s3, self.bucket, self.key)
+        head = aws.head_object(s3, self.bucket, self.key)
         return head is not None and head["ETag"].strip('"') == self.etag
 
 
@@ -236,17 +236,6 @@ def abort(uploads: Sequence[Upload], s3: Callable[[], Any]) -> None:
                     )
             except ModuleFailure:
                 continue
-
-
-def _head(s3: Any, bucket: str, key: str) -> Optional[Mapping[str, Any]]:
-    with aws.translated("look at s3://{}/{}".format(bucket, key)):
-        try:
-            answer: Mapping[str, Any] = s3.head_object(Bucket=bucket, Key=key)
-            return answer
-        except s3.exceptions.ClientError as error:
-            if aws.error_code(error) in ("404", "NoSuchKey", "NotFound"):
-                return None
-            raise
 
 
 def _describe(rows: int, size: int, sha256: str) -> str:

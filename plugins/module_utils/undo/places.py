@@ -238,7 +238,7 @@ class CopiedObject(TextObject):
 
     def read(self) -> Dict[str, Any]:
         """The identity of the content, and where this run keeps a copy of it."""
-        found = object_copies.identity(object_copies.head(self.s3, *self.key[1:]))
+        found = object_copies.identity(aws.head_object(self.s3, *self.key[1:]))
         if self.name in (self.params["written_in_check"] or ()):
             found = self.states.given[-1]["is"]
         about = self.params.get("journal") or {}
@@ -261,7 +261,7 @@ class CopiedObject(TextObject):
         kept = state["kept"] if now else None
         if not kept:
             return False
-        return now == object_copies.identity(object_copies.head(self.s3, **kept))
+        return now == object_copies.identity(aws.head_object(self.s3, **kept))
 
     def texts(self, now: Any) -> Texts:
         """The identities of both."""
