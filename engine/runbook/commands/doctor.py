@@ -14,6 +14,8 @@ import click
 
 from runbook.commands.options import SETTINGS, query_options
 from runbook.errors import ExitCode
+from runbook.events.render.people import WIDEST
+from runbook.events.render.report import loop
 from runbook.flow import query
 
 if TYPE_CHECKING:
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
 
 #: The statuses, and their colours at a terminal; the worst is the last.
 STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
-#: Columns of a line at most.
-WIDEST = 120
 
 
 @click.command("doctor", context_settings=SETTINGS)
@@ -59,18 +59,15 @@ def findings(answer: Mapping[str, Any]) -> Iterator[Finding]:
     yield {"check": "connection", "status": "ok", "found": "modules run there", "fix": ""}
     yield from found
     if "database" not in failed:
-        yield _asked("data", answer["database"], "as labeller's code assumes")
+        problem = answer["database"].get("error_kind") and str(answer["database"]["msg"])
+        yield _judged("data", problem or "as labeller's code assumes", well=not problem)
     if "s3" not in failed:
-        newest = [each["backup_id"] for each in answer["backup"].get("backups", [])]
-        backup = f"{newest[0]}, all its objects are there" if newest else "there is none"
-        yield _asked("backup", answer["backup"], backup)
+        backup = loop.newest_backup(answer["backup"])
+        yield _judged("backup", loop.proof(backup), well=not backup["problems"])
 
 
-def _asked(check: str, result: Mapping[str, Any], well: str) -> Finding:
-    """A finding that is the result of another module, whose failure is no failure of the query."""
-    problem = str(result.get("msg") or "") if result.get("error_kind") else ""
-    return {"check": check, "status": "warning" if problem else "ok", "found": problem or well,
-            "fix": ""}  # fmt: skip
+def _judged(check: str, found: str, *, well: bool) -> Finding:
+    return {"check": check, "status": "ok" if well else "warning", "found": found, "fix": ""}
 
 
 def lines(host: str, found: Sequence[Finding], width: int) -> Iterator[str]:

@@ -190,7 +190,7 @@ def state(answer: Mapping[str, Any]) -> dict[str, Any]:
     common = {
         "inconsistencies": list(marker["inconsistencies"]),
         "lease": answer["lease"],
-        "backup": _backup(answer["backup"]),
+        "backup": newest_backup(answer["backup"]),
     }
     if run is None:
         waits_for = "a run: apply a run mode first"
@@ -223,7 +223,7 @@ def state(answer: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _backup(answer: Mapping[str, Any]) -> dict[str, Any]:
+def newest_backup(answer: Mapping[str, Any]) -> dict[str, Any]:
     """The newest backup; without one, or when S3 does not answer, only a problem."""
     if not answer.get("backups"):
         return {
@@ -291,7 +291,7 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _cost(found["learner"])
     if found.get("criteria"):
         yield "loop ends", _ends(found["criteria"])
-    yield "backup", _proof(found["backup"])
+    yield "backup", proof(found["backup"])
     yield "lock", text.holder(found["lease"])
     yield "waits for", found["waits_for"]
 
@@ -334,7 +334,7 @@ def _ends(criteria: Mapping[str, Any]) -> str:
     )
 
 
-def _proof(backup: Mapping[str, Any]) -> str:
+def proof(backup: Mapping[str, Any]) -> str:
     """The newest backup, and whether its objects are what its manifest says."""
     if not backup["backup_id"]:
         return f"none that can be read: {backup['problems'][0]}"
