@@ -6,14 +6,16 @@ Kinds of cells differ by shape as well as by colour; a processed site is filled,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runbook.events.render.report.scale import at, digits, distance
 from runbook.events.render.report.texts import LINES, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from runbook.events.render.report.scale import Scale
 
 #: The longest side of what is drawn, in the SVG's own units, and what is around it.
 LONGEST, LEFT, RIGHT, TOP, BOTTOM = 420, 56, 12, 10, 50
@@ -113,9 +115,6 @@ def drawn(found: Mapping[str, Any], title: str) -> Map | None:
     )
 
 
-Scale = Callable[[float], float]
-
-
 def _layers(
     found: Mapping[str, Any], sites: Sequence[Sequence[Any]], x: Scale, y: Scale
 ) -> Iterator[Layer]:
@@ -123,7 +122,7 @@ def _layers(
     eighth = 8
     rings = [
         "L".join(
-            f"{_at(x(a / eighth))} {_at(y(b / eighth))}" for a, b in ring if _are_numbers((a, b))
+            f"{at(x(a / eighth))} {at(y(b / eighth))}" for a, b in ring if _are_numbers((a, b))
         )
         for ring in found["outline"]
     ]
@@ -161,15 +160,15 @@ def _runs(
 ) -> str:
     """Blocks as rectangles, cut at the eastern and the southern edge of the area."""
     return "".join(
-        f"M{_at(x(first * size))} {_at(y(row * size))}H{_at(x(min((last + 1) * size, edge[0])))}"
-        f"V{_at(y(min((row + 1) * size, edge[1])))}H{_at(x(first * size))}z"
+        f"M{at(x(first * size))} {at(y(row * size))}H{at(x(min((last + 1) * size, edge[0])))}"
+        f"V{at(y(min((row + 1) * size, edge[1])))}H{at(x(first * size))}z"
         for row, first, last in blocks
     )
 
 
 def _marks(cells: Sequence[Sequence[int]], kind: str, x: Scale, y: Scale) -> str:
     shape = SHAPES[kind]
-    return "".join(f"M{_at(x(c + 0.5))} {_at(y(r + 0.5))}{shape}" for c, r in cells)
+    return "".join(f"M{at(x(c + 0.5))} {at(y(r + 0.5))}{shape}" for c, r in cells)
 
 
 def _site(found: Mapping[str, Any], site: Sequence[Any]) -> Sequence[str]:
@@ -224,18 +223,17 @@ def _degrees(
 ) -> Sequence[tuple[str, str]]:
     """Ticks at whole parts of a degree from the corner on; a negative ``count`` goes down."""
     low, high = sorted((corner, corner + count * cell))
-    power = 10.0 ** math.floor(math.log10((high - low) / TICKS))
-    step = next(power * n for n in (1, 2, 5, 10) if (high - low) / (power * n) <= TICKS)
-    digits = max(-math.floor(math.log10(step)), 0)
+    step = distance(high - low, TICKS)
     first = math.ceil(low / step)
     values = [n * step for n in range(first, math.floor(high / step) + 1)]
     return [
-        (_at(scale(abs(value - corner) / cell)), _degree(value, signs, digits)) for value in values
+        (at(scale(abs(value - corner) / cell)), _degree(value, signs, digits(step)))
+        for value in values
     ]
 
 
-def _degree(value: float, signs: str, digits: int = 3) -> str:
-    return f"{abs(value):.{digits}f}°{signs[value < 0] if value else ''}"
+def _degree(value: float, signs: str, decimals: int = 3) -> str:
+    return f"{abs(value):.{decimals}f}°{signs[value < 0] if value else ''}"
 
 
 def _bar(width: float, kilometre: float) -> tuple[str, str]:
@@ -243,13 +241,9 @@ def _bar(width: float, kilometre: float) -> tuple[str, str]:
     most = width / 3 / kilometre
     power = 10.0 ** math.floor(math.log10(most))
     length = next(power * n for n in (5, 2, 1) if power * n <= most)
-    return _at(length * kilometre), f"{length:g} km"
+    return at(length * kilometre), f"{length:g} km"
 
 
 def _are_numbers(values: Sequence[Any]) -> bool:
     """Whether a place is one; a value that looks like a secret is masked, and is no number then."""
     return all(isinstance(value, int | float) for value in values)
-
-
-def _at(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")

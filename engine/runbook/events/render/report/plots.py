@@ -6,12 +6,15 @@ A plot's table has the same numbers. Series differ by mark and dashes as well as
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runbook.events.render.report.scale import at, digits, distance
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from runbook.events.render.report.scale import Scale
 
 #: Size of the SVG in its own units, and of what is inside the axes.
 WIDTH, HEIGHT = 400, 220
@@ -20,8 +23,6 @@ LEFT, RIGHT, TOP, BOTTOM = 48, 388, 12, 178
 TICKS = 5
 #: The outlines of marks, as relative SVG paths.
 MARKS = {"dot": "m-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0z", "square": "m-3.5-3.5h7v7h-7z"}
-
-Scale = Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ def drawn(plot: Plot) -> Drawn:
     ticks = [south + n * step for n in range(round((north - south) / step) + 1)]
     names = plot.names or [(value, f"{value:g}") for value in _few(sorted(set(places)))]
     return Drawn(
-        across=[(_at(x(value)), name) for value, name in names],
-        upward=[(_at(y(value)), f"{value:,.{_digits(step)}f}") for value in ticks],
-        limits=[(_at(y(value)), name) for name, value in plot.limits],
+        across=[(at(x(value)), name) for value, name in names],
+        upward=[(at(y(value)), f"{value:,.{digits(step)}f}") for value in ticks],
+        limits=[(at(y(value)), name) for name, value in plot.limits],
         paths=list(_paths(plot.lines, x, y)),
     )
 
@@ -97,15 +98,13 @@ def _paths(lines: Sequence[Line], x: Scale, y: Scale) -> Iterator[tuple[str, str
         runs = [[(x(place), y(value)) for place, value in run] for run in _runs(line.points)]
         points = [point for run in runs for point in run]
         if line.mark == "bar":
-            width, zero = max((x(1) - x(0)) * 0.8, 1), _at(y(0))
-            bars = (
-                f"M{_at(a - width / 2)} {zero}V{_at(b)}h{_at(width)}V{zero}z" for a, b in points
-            )
+            width, zero = max((x(1) - x(0)) * 0.8, 1), at(y(0))
+            bars = (f"M{at(a - width / 2)} {zero}V{at(b)}h{at(width)}V{zero}z" for a, b in points)
             yield f"m{number} column", "".join(bars)
             continue
-        joined = ("M" + "L".join(f"{_at(a)} {_at(b)}" for a, b in run) for run in runs)
+        joined = ("M" + "L".join(f"{at(a)} {at(b)}" for a, b in run) for run in runs)
         yield f"m{number} line", "".join(joined)
-        yield f"m{number} mark", "".join(f"M{_at(a)} {_at(b)}{MARKS[line.mark]}" for a, b in points)
+        yield f"m{number} mark", "".join(f"M{at(a)} {at(b)}{MARKS[line.mark]}" for a, b in points)
 
 
 def _runs(
@@ -127,20 +126,11 @@ def _step(span: float, *, whole: bool) -> float:
     """The distance of ticks: 1, 2 or 5 times a power of ten."""
     if not span > 0:
         return 1.0
-    power: float = 10.0 ** math.floor(math.log10(span / TICKS))
-    step: float = next(power * n for n in (1, 2, 5, 10) if span / (power * n) <= TICKS)
-    return max(step, 1.0) if whole else step
-
-
-def _digits(step: float) -> int:
-    return max(-math.floor(math.log10(step)), 0)
+    found = distance(span, TICKS)
+    return max(found, 1.0) if whole else found
 
 
 def _few(values: Sequence[float]) -> Sequence[float]:
     """At most twice as many values as ticks of the other axis, evenly chosen."""
     every = max(math.ceil(len(values) / (2 * TICKS)), 1)
     return values[::every]
-
-
-def _at(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
