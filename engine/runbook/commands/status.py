@@ -62,9 +62,9 @@ def status(*, reports: tuple[Path, ...], every: int | None, **options: Any) -> i
 def _once(options: Mapping[str, Any], reports: tuple[Path, ...]) -> int:
     """Ask, show and write; RunbookError when a report cannot be written."""
     answers = _ask(options, reports)
-    content = _content(options, answers)
+    states = _states(answers)
+    content = _content(options, answers, states)
     if options["as_json"]:
-        states = {host: loop.state(answer) for host, answer in answers.found.items()}
         click.echo(json.dumps({"hosts": states, "failed": dict(answers.failed)}))
     else:
         _show(content)
@@ -92,8 +92,16 @@ def _ask(options: Mapping[str, Any], reports: tuple[Path, ...]) -> query.Answers
     return query.merged(answers)
 
 
-def _content(options: Mapping[str, Any], answers: query.Answers, every: int | None = None) -> Loop:
-    states = {host: loop.state(answer) for host, answer in answers.found.items()}
+def _states(answers: query.Answers) -> dict[str, dict[str, Any]]:
+    return {host: loop.state(answer) for host, answer in answers.found.items()}
+
+
+def _content(
+    options: Mapping[str, Any],
+    answers: query.Answers,
+    states: Mapping[str, Any],
+    every: int | None = None,
+) -> Loop:
     places = {host: answer["geography"] for host, answer in answers.found.items()}
     at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
     return loop.content(", ".join(options["targets"]), at, states, answers.failed, every, places)
@@ -108,7 +116,8 @@ def _watch(options: Mapping[str, Any], reports: tuple[Path, ...], every: int) ->
     try:
         while True:
             try:
-                content = _content(options, _ask(options, reports), every)
+                answers = _ask(options, reports)
+                content = _content(options, answers, _states(answers), every)
             except RunbookError as error:
                 if content is None:
                     raise
