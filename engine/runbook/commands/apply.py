@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runbook.commands.options import (
+    CHECK,
+    EXPIRES,
     EXTRA_VARS,
     LIMIT,
     RUNNING,
     SETTINGS,
+    YES,
     complete_playbooks,
-    duration,
     inventory,
     with_options,
 )
@@ -39,9 +41,9 @@ _NOT_SAVED = (
 
 @click.command(context_settings=SETTINGS)
 @click.argument("playbook", metavar="PLAYBOOK|PLAN", shell_complete=complete_playbooks)
-@click.option("-C", "--check", is_flag=True, help="Stop after the plan; change nothing.")
+@CHECK
 @click.option("--validate", is_flag=True, help="Stop after the input was read; contact nothing.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@YES
 @click.option("--step", is_flag=True, help="Ask before each step.")
 @click.option("--sha256", default="", metavar="HEX", help="Apply only the plan with this digest.")
 @with_options(_PLANNING, RUNNING)
@@ -68,8 +70,7 @@ def apply(context: click.Context, /, sha256: str, **options: Any) -> int:
 @click.command(context_settings=SETTINGS)
 @click.argument("playbook", shell_complete=complete_playbooks)
 @click.option("-o", "--out", required=True, metavar="FILE", help="Where the plan is written.")
-@click.option("--expires", "lifetime", callback=duration, default="24h", show_default=True,
-              metavar="DURATION", help="How long it may be applied: 90m, 8h, 1d12h.")  # fmt: skip
+@EXPIRES
 @with_options(_PLANNING, RUNNING)
 @click.pass_context
 def plan(context: click.Context, /, **options: Any) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.commands.options import SETTINGS, query_options
+from runbook.commands.options import SETTINGS, YES, query_options
 from runbook.errors import ExitCode, InvalidInputError, RefusedError
 from runbook.events import journal
 from runbook.flow import query
@@ -128,7 +128,7 @@ def show(backup_id: str, **options: Any) -> int:
     help="Keep those younger than N days.",
 )
 @click.option("-C", "--check", is_flag=True, help="Only say which would go.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@YES
 @query_options
 def prune(
     backup_id: str,

@@ -75,17 +75,12 @@ def lines(host: str, answer: Mapping[str, Any]) -> list[str]:
 def _cells(run: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         run["run"],
-        moment(run["at"]),
+        text.minute(run["at"]),
         run["operator"],
         run["playbook"],
         run["outcome"],
         words(run),
     )
-
-
-def moment(at: str) -> str:
-    """A time of the journal, ``2026-01-14 09:30``."""
-    return at[:16].replace("T", " ")
 
 
 def words(run: Mapping[str, Any]) -> str:

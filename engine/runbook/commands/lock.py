@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.commands.options import SETTINGS, duration, query_options
+from runbook.commands.options import SETTINGS, YES, duration, query_options
 from runbook.errors import ExitCode, RefusedError
 from runbook.events.render import text
 from runbook.flow import query
@@ -44,7 +44,7 @@ def lock(*, reason: str, lasting: timedelta, **options: Any) -> int:
 @click.command("unlock", context_settings=SETTINGS)
 @query_options
 @click.option("--force", is_flag=True, help="Also what another person or a run holds.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@YES
 def unlock(*, force: bool, yes: bool, **options: Any) -> int:
     """Give back the lock that you hold on a target.
 

@@ -63,6 +63,11 @@ def duration(_ctx: click.Context, _param: click.Parameter, given: str) -> timede
 EXTRA_VARS = click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FILE",
                           help="Parameters.", shell_complete=complete_extra_vars)  # fmt: skip
 LIMIT = click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts.")
+CHECK = click.option("-C", "--check", is_flag=True, help="Stop after the plan; change nothing.")
+YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+EXPIRES = click.option("--expires", "lifetime", callback=duration, default="24h", show_default=True,
+                       metavar="DURATION",
+                       help="How long it may be applied: 90m, 8h, 1d12h.")  # fmt: skip
 VAULT = [
     click.option("-J", "--ask-vault-password", is_flag=True, help="Ask for the vault's password."),
     click.option("--vault-password-file", multiple=True, metavar="FILE",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.commands.history import ask, moment
+from runbook.commands.history import ask
 from runbook.commands.options import SETTINGS, query_options
 from runbook.errors import ExitCode
 from runbook.events.render import interchange, text
@@ -89,7 +89,7 @@ _WRITTEN: Mapping[str, Callable[[Mapping[str, Run]], str]] = {
 
 def _about(run: Mapping[str, Any]) -> Iterator[str]:
     yield f"{run['playbook'] or 'no playbook'}, by {run['operator']}"
-    yield f"{moment(run['at'])} to {moment(run['until'])} UTC"
+    yield f"{text.minute(run['at'])} to {text.moment(run['until'])}"
     if run.get("plan"):
         yield f"applied the plan file with SHA-256 {run['plan']}"
     if run["outcome"] == "stopped":

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.commands.options import EXTRA_VARS, RUNNING, SETTINGS, inventory, with_options
+from runbook.commands.options import (
+    CHECK,
+    EXTRA_VARS,
+    RUNNING,
+    SETTINGS,
+    YES,
+    inventory,
+    with_options,
+)
 from runbook.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -26,8 +34,8 @@ def complete_runs(_ctx: click.Context, _param: click.Parameter, begun: str) -> l
 
 @click.command("resume", context_settings=SETTINGS)
 @click.argument("run", default="", shell_complete=complete_runs)
-@click.option("-C", "--check", is_flag=True, help="Stop after the plan; change nothing.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@CHECK
+@YES
 @with_options([inventory(required=True), EXTRA_VARS], RUNNING)
 def resume(*, run: str, target: str, extra_vars: Sequence[str], **options: Any) -> int:
     """Finish RUN, which was killed, interrupted or failed; the newest such run unless it is named.

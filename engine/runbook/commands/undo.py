@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runbook.commands.options import (
+    CHECK,
+    EXPIRES,
     EXTRA_VARS,
     LIMIT,
     RUNNING,
     SETTINGS,
-    duration,
+    YES,
     inventory,
     with_options,
 )
@@ -26,14 +28,13 @@ PARTS = ("grid", "tables", "settings", "files", "crontab")
 
 @click.command("undo", context_settings=SETTINGS)
 @click.argument("run")
-@click.option("-C", "--check", is_flag=True, help="Stop after the plan; change nothing.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@CHECK
+@YES
 @click.option("--force-step", "force", multiple=True, type=click.Choice(PARTS), metavar="PART",
               help=f"Put back what was changed since, too: {', '.join(PARTS)}.")  # fmt: skip
 @click.option("-o", "--out", default="", metavar="FILE",
               help="Stop after the plan and save it, for runbook apply FILE.")  # fmt: skip
-@click.option("--expires", "lifetime", callback=duration, default="24h", show_default=True,
-              metavar="DURATION", help="How long it may be applied: 90m, 8h, 1d12h.")  # fmt: skip
+@EXPIRES
 @with_options([inventory(required=True), EXTRA_VARS, LIMIT], RUNNING)
 def undo(
     run: str, *, check: bool, force: tuple[str, ...], out: str, lifetime: timedelta, **options: Any

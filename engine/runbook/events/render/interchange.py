@@ -13,10 +13,7 @@ from runbook.events.render import text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: The outcomes of a step (plugins/module_utils/journal_read.py) as ansible-navigator has them; it
-#: knows nothing between done and failed.
-_RESULTS = {"done": "Ok"}
-#: Its colours of a status, numbers of the terminal's palette.
+#: ansible-navigator's colours of a status, numbers of the terminal's palette.
 _GREEN, _RED = 10, 9
 #: Characters that XML 1.0 has no way to write.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -91,7 +88,8 @@ def _task(play: str, host: str, number: int, step: Mapping[str, Any]) -> dict[st
         "play": play, "task": step["task"], "task_action": step["module"], "host": host,
         "start": step["at"],
         "res": {**found, **known, "msg": step.get("message", "")},
-        "__result": _RESULTS.get(step["outcome"], "Failed"), "__host": host, "__number": number,
+        "__result": "Ok" if step["outcome"] == "done" else "Failed",
+        "__host": host, "__number": number,
         "__changed": changed, "__task": step["task"], "__task_action": step["module"],
         "__duration": "",
     }  # fmt: skip

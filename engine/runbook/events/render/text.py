@@ -49,7 +49,12 @@ def holder(lease: Mapping[str, Any] | None) -> str:
 
 def moment(at: str) -> str:
     """A time of the target, to the minute: ``2026-01-02 03:04 UTC``."""
-    return f"{at[:16].replace('T', ' ')} UTC"
+    return f"{minute(at)} UTC"
+
+
+def minute(at: str) -> str:
+    """The same without the zone, ``2026-01-02 03:04``."""
+    return at[:16].replace("T", " ")
 
 
 def item(entry: Mapping[str, Any]) -> str:
