@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import getpass
 import json
 import os
 import shutil
@@ -22,7 +23,8 @@ from runbook.events.render import text
 from runbook.load import schemas
 
 LOCK = ("lock", "-i", "sandbox", "--reason", "moving the grid")
-OTHER = {"env": {"USER": "eva"}}
+#: Other operators. Ansible looks for the home of LOGNAME, and of USER where that is not set.
+OTHER, SAME = ({"env": {"USER": name, "LOGNAME": getpass.getuser()}} for name in ("eva", "olli"))
 
 
 def lease(sandbox: Sandbox, *command: str, **options: Any) -> dict[str, Any] | None:
@@ -35,14 +37,14 @@ def lease(sandbox: Sandbox, *command: str, **options: Any) -> dict[str, Any] | N
 
 
 def test_a_locked_target(sandbox: Sandbox) -> None:
-    held = lease(sandbox, *LOCK, "--for", "1h30m", env={"USER": "olli"})
+    held = lease(sandbox, *LOCK, "--for", "1h30m", **SAME)
     assert held is not None
     who = f"olli@{os.uname().nodename}"
     assert (held["holder"], held["reason"]) == (who, "moving the grid")
     before = sandbox.snapshot()
 
     # Of the same person too; by the first step that would change something.
-    done = sandbox.apply(exit_code=6, env={"USER": "olli"})
+    done = sandbox.apply(exit_code=6, **SAME)
     for said in (who, "moving the grid", held["since"].replace("T", " "),
                  held["until"].replace("T", " "), "runbook unlock -i sandbox"):  # fmt: skip
         assert said in done.stdout, said
@@ -66,7 +68,7 @@ def test_a_locked_target(sandbox: Sandbox) -> None:
 def test_what_else_meets_a_lock_and_a_target_that_is_free_again(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    sandbox.run(*LOCK, env={"USER": "olli"})
+    sandbox.run(*LOCK, **SAME)
     before = sandbox.snapshot()
     done = subprocess.run(
         [Path(sys.executable).parent / "ansible-playbook", "-i", "inventories/sandbox",
@@ -78,7 +80,7 @@ def test_what_else_meets_a_lock_and_a_target_that_is_free_again(
     assert f"olli@{os.uname().nodename}" in done.stdout
     assert sandbox.snapshot() == before
     unlock = ("unlock", "-i", "sandbox")
-    assert sandbox.run(*unlock, env={"USER": "olli"}).stdout == "sandbox: free\n"
+    assert sandbox.run(*unlock, **SAME).stdout == "sandbox: free\n"
     assert sandbox.run(*unlock).stdout == "sandbox: was free\n"
     sandbox.apply()
     # The call of cron ends quietly: one line in its log.

@@ -38,11 +38,12 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     folder = tmp_path_factory.mktemp("work")
     box = Box(folder)
     box.run("up", "--aois", str(squares(folder / "areas.geojson", (300, 500), (310, 505))))
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "runbook", "apply", "regular.yml", "-i", "sandbox", "--yes",
          "-e", "initial_f_count=20"],
-        env={**os.environ, "RUNBOOK_HOME": str(folder)}, check=True, stdout=subprocess.DEVNULL,
+        env={**os.environ, "RUNBOOK_HOME": str(folder)}, capture_output=True, text=True,
     )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
     yield box
     box.run("down")
 
