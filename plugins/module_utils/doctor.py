@@ -29,6 +29,7 @@ from . import (
     ec2,
     files,
     guard,
+    httpd,
     journal,
     lease,
     lock,
@@ -202,21 +203,23 @@ def _httpd(params: Params) -> Findings:
     if not service:
         return
     user = pwd.getpwuid(os.geteuid()).pw_name
-    if os.geteuid() != 0 and _run("sudo", "-n", "true") is None:
+    if not httpd.allowed(service):
         yield Finding(
             "httpd",
             WARNING,
             "{} needs a password for sudo, which restarts {}".format(user, service),
-            "give -K, or allow it in /etc/sudoers.d",
+            "give -K, or as root: echo '{}' >/etc/sudoers.d/{}".format(
+                httpd.rule(user, service), user
+            ),
         )
     systemd = shutil.which("systemctl")
-    asked = ("systemctl", "is-active", service) if systemd else ("service", service, "status")
+    program = httpd.found("service") or "service"
+    asked = ("systemctl", "is-active", service) if systemd else (program, service, "status")
     if _run(*asked) is not None:
         yield Finding("httpd", OK, "{} is active".format(service))
         return
-    restart = "systemctl restart {}" if systemd else "service {} restart"
-    found = "{} is not active".format(service)
-    yield Finding("httpd", WARNING, found, "sudo {}".format(restart.format(service)))
+    fix = "sudo {}".format(" ".join(httpd.restart(service)))
+    yield Finding("httpd", WARNING, "{} is not active".format(service), fix)
 
 
 def _run(*command: str) -> Any:

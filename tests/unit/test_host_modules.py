@@ -9,7 +9,15 @@ import pytest
 import yaml
 
 PLUGINS = "ansible_collections.labeller.runbook.plugins"
-NAMES = ("crontab_profile", "daemons", "emr_learner", "iteration", "labeller_config", "lease")
+NAMES = (
+    "crontab_profile",
+    "daemons",
+    "emr_learner",
+    "httpd",
+    "iteration",
+    "labeller_config",
+    "lease",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
