@@ -45,6 +45,29 @@ def test_foreign_settings_of_ansible_do_not_survive(
     assert (tmp_path / "ansible.cfg").read_text() == ""
 
 
+def test_a_connection_that_is_gone_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within half a minute unless the operator says otherwise: of several values ssh takes the first."""
+    monkeypatch.setenv("ANSIBLE_SSH_EXTRA_ARGS", "-o ServerAliveInterval=60")
+    monkeypatch.setenv("ANSIBLE_SSH_EXECUTABLE", "/bin/echo")
+    alive = "-o ServerAliveInterval=10 -o ServerAliveCountMax=3"
+    chosen = settings("mitogen_linear", tmp_path)
+    assert chosen["ANSIBLE_SSH_EXTRA_ARGS"] == f"-o ServerAliveInterval=60 {alive}"
+
+    def given(interval: int, count: int) -> str:
+        words = [
+            "-o", f"ServerAliveInterval {interval}", "-o", f"ServerAliveCountMax {count}",
+            "-o", "StrictHostKeyChecking yes", "-o", "StrictHostKeyChecking yes", "host",
+        ]  # fmt: skip
+        ssh = [chosen["ANSIBLE_SSH_EXECUTABLE"], *words]
+        return subprocess.run(ssh, check=True, capture_output=True, text=True).stdout
+
+    rest = "-o LogLevel ERROR -o StrictHostKeyChecking yes host\n"
+    assert given(30, 10) == f"-o ServerAliveInterval 10 -o ServerAliveCountMax 3 {rest}"
+    assert given(7, 5) == f"-o ServerAliveInterval 7 -o ServerAliveCountMax 5 {rest}"
+
+
 @pytest.mark.parametrize(
     ("core", "mitogen", "expected"),
     [

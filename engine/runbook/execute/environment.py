@@ -43,6 +43,10 @@ MITOGEN = {
     (2, 22): (0, 3, 54),
 }
 
+#: Seconds between two questions of ssh whether the host is still there, and how many without an
+#: answer end the connection. Without them a step whose network is gone is waited for for ever.
+ALIVE_INTERVAL, ALIVE_COUNT = 10, 3
+
 #: Bytes of the folder for temporary files that leave room for the name of a socket in it, which is
 #: /pymp-XXXXXXXX/listener-XXXXXXXX, of the 107 that Linux takes.
 SOCKET_ROOM = 75
@@ -97,6 +101,7 @@ def settings(plugin: str, folder: Path) -> dict[str, str]:
         os.environ.get("ANSIBLE_COLLECTIONS_PATH", COLLECTIONS),
     ]
     user_ssh = os.environ.get("ANSIBLE_SSH_ARGS", "-C -o ControlMaster=auto -o ControlPersist=60s")
+    alive = f"-o ServerAliveInterval={ALIVE_INTERVAL} -o ServerAliveCountMax={ALIVE_COUNT}"
     chosen = {
         "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
         "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
@@ -106,6 +111,8 @@ def settings(plugin: str, folder: Path) -> dict[str, str]:
         "ANSIBLE_STRATEGY": plugin,
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_SSH_ARGS": user_ssh,
+        # The last arguments, so that the operator's own settings count.
+        "ANSIBLE_SSH_EXTRA_ARGS": f"{os.environ.get('ANSIBLE_SSH_EXTRA_ARGS', '')} {alive}".strip(),
         "ANSIBLE_GATHERING": "explicit",
         "ANSIBLE_NOCOLOR": "True",
         "ANSIBLE_NOCOWS": "True",
@@ -124,9 +131,8 @@ def settings(plugin: str, folder: Path) -> dict[str, str]:
             location = Path(package.submodule_search_locations[0])
             chosen["ANSIBLE_STRATEGY_PLUGINS"] = str(location / "plugins" / "strategy")
         program = folder / "ssh"
-        program.write_text(
-            _SSH.format(shlex.quote(os.environ.get("ANSIBLE_SSH_EXECUTABLE", "ssh")))
-        )
+        real = shlex.quote(os.environ.get("ANSIBLE_SSH_EXECUTABLE", "ssh"))
+        program.write_text(_SSH.format(real, ALIVE_INTERVAL, ALIVE_COUNT))
         program.chmod(0o700)
         chosen["ANSIBLE_SSH_EXECUTABLE"] = str(program)
     return chosen
@@ -134,19 +140,21 @@ def settings(plugin: str, folder: Path) -> dict[str, str]:
 
 #: Of several values of an option ssh takes the first. Mitogen gives StrictHostKeyChecking ahead of
 #: the operator's arguments, which would then not count; an option that it has given already takes
-#: its place. Unset, ssh asks, and Mitogen takes the question for a refusal.
+#: its place. Unset, ssh asks, and Mitogen takes the question for a refusal. Its own patience with a
+#: host that is gone is five minutes; of mitogen_ssh_keepalive_interval and _count others are kept.
 _SSH = """\
 #!/bin/sh
 given=
 for word do
     shift
-    if [ -z "$given" ] && [ "$word" = "StrictHostKeyChecking yes" ]; then
-        given=1
-        word="LogLevel ERROR"
-    fi
+    case "$given$word" in
+    "StrictHostKeyChecking yes") given=1 word="LogLevel ERROR" ;;
+    *"ServerAliveInterval 30") word="ServerAliveInterval {1}" ;;
+    *"ServerAliveCountMax 10") word="ServerAliveCountMax {2}" ;;
+    esac
     set -- "$@" "$word"
 done
-exec {} "$@"
+exec {0} "$@"
 """
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 #: Said of a connection that went away in the middle of a step.
 LOST = (
-    "the connection was lost while the step ran; what it had not committed is rolled back. "
-    "Run the same command again to finish"
+    "the connection was lost while the step ran. The step ends there by itself, and what it has "
+    "not committed is rolled back. Run the same command again to finish; while the step still "
+    "runs, that is refused"
 )
 
 #: Mitogen's words for it, and Ansible's where ssh had been let in, so that it says no more.
