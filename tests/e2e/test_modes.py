@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import geographies
 import interpreters
 import module_examples
 import pytest
@@ -275,16 +276,7 @@ def move(box: Sandbox, source: str, target: str) -> None:
 @pytest.fixture
 def togo(sandbox: Sandbox) -> Sandbox:
     """Another geography's objects in the sandbox's bucket."""
-    grid = "id,x,y,name,fwts,avail,date\n"
-    bodies = {
-        "grid/master_grid.csv": grid
-        + "".join(f"{n},1.{n:02}25,9.9975,TG00000{n:02},5,T,\n" for n in range(10, 60)),
-        "training_reference/reference_grid.csv": grid
-        + "1,0.5,8.5,TG0000001,5,Q,\n2,0.6,8.5,TG0000002,5,I,\n",
-        "training_reference/kml_data_static.csv": "kml_type,name,hint\nI,TG0000002,hint\nQ,TG0000001,\n",
-        "training_reference/qaqcfields.csv": "name,category,geom_clean\nTG0000001,field,\n",
-    }
-    for key, body in bodies.items():
+    for key, body in geographies.TOGO.items():
         sandbox.s3().put_object(Bucket=sandbox.status()["bucket"], Key=key, Body=body.encode())
     return sandbox
 

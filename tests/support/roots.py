@@ -24,7 +24,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labe
 
 
 def missing() -> str:
-    """What this machine lacks to make a root folder; empty if nothing."""
+    """The programs or rights that this machine lacks for a root folder; empty if none."""
     return "" if os.geteuid() == 0 and shutil.which("debootstrap") else "root and debootstrap"
 
 

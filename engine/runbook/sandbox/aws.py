@@ -1,7 +1,7 @@
 """The sandbox's AWS: moto's server, as a process of its own (``python -m runbook.sandbox.aws``).
 
-It listens on a free port that the system chooses, notes it in ``run/aws.url``, and ends by itself
-when its sandbox is gone.
+It listens on a free port that the system chooses, of loopback or of the address that its second
+argument names, notes it in ``run/aws.url``, and ends by itself when its sandbox is gone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runbook.sandbox.state import Home, record, write_atomically
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 
 
-def main(folder: str) -> None:
+def main(folder: str, address: str = "127.0.0.1") -> None:
     """Serve until stopped."""
     home = Home(Path(folder))
     me = Process.of(os.getpid())
@@ -44,14 +44,12 @@ def main(folder: str) -> None:
         return create_backend_app(service)
 
     application = DomainDispatcherApplication(create_app)
-    server = make_server(
-        "127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler
-    )
-    url = f"http://127.0.0.1:{server.server_port}"
+    server = make_server(address, 0, application, threaded=True, request_handler=MotoRequestHandler)
+    url = f"http://{address}:{server.server_port}"
     threading.Thread(target=end_with, args=(home, "aws", me), daemon=True).start()
     write_atomically(home.run / "aws.url", url)
     server.serve_forever()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
