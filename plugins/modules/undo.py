@@ -73,7 +73,7 @@ EXAMPLES = r"""
 - name: Read what the run changed
   labeller.runbook.undo:
     state: read
-    run: 20260114T093012-3f9a1c
+    run: newest
     home: /home/mapper/labeller
   register: undo
 

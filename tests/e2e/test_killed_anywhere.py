@@ -48,11 +48,12 @@ def state(target: sequences.Target) -> dict[str, Any]:
     dump = subprocess.run(
         [postgres.binaries() / "pg_dump", "--restrict-key=test", "--exclude-schema=runbook",
          target.status()["database_url"]],
-        check=True, capture_output=True,
-    ).stdout  # fmt: skip
+        capture_output=True,
+    )  # fmt: skip
+    assert dump.returncode == 0, dump.stderr.decode()
     objects = [key for key in target.objects() if not key.startswith("backups/")]
     return {
-        "database": sorted(_OTHER.sub(b"", dump).splitlines()),
+        "database": sorted(_OTHER.sub(b"", dump.stdout).splitlines()),
         "marker": target.query(
             "SELECT mode, aoi_name, aoi_index, run_id, pending_uploads FROM runbook.run_marker"
             " ORDER BY id DESC LIMIT 1"
