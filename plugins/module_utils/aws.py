@@ -7,7 +7,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import Any, Iterator, Mapping, Optional
 
-from .errors import InvalidInput, ModuleFailure, Unreachable
+from .errors import InvalidInput, ModuleFailure, Unreachable, missing
 
 try:
     import boto3
@@ -57,10 +57,7 @@ def client(service: str, params: Mapping[str, Any], attempts: int = ATTEMPTS) ->
     twice wants one attempt.
     """
     if BOTO3_ERROR:
-        raise ModuleFailure(
-            "boto3 is missing on this host ({}): install it into the interpreter named by "
-            "ansible_python_interpreter".format(BOTO3_ERROR)
-        )
+        raise missing("boto3", BOTO3_ERROR)
     options: dict[str, Any] = {
         "retries": {"mode": "standard", "total_max_attempts": attempts},
         "connect_timeout": min(10, _timeout(attempts)),

@@ -123,7 +123,9 @@ def _python(_params: Params) -> Findings:
             "python",
             FAILED,
             "{} missing".format(", ".join(missing)),
-            "{} -m pip install {}".format(sys.executable, " ".join(missing)),
+            "runbook apply bootstrap.yml; or {} -m pip install {}".format(
+                sys.executable, " ".join(missing)
+            ),
         )
 
 

@@ -48,3 +48,13 @@ class Refused(ModuleFailure):
     """A guard stopped the step, for instance a deletion without a proving backup."""
 
     kind = "refused"
+
+
+def missing(library: str, error: object = "", otherwise: str = "") -> ModuleFailure:
+    """The failure where a host lacks a library; ``otherwise`` is another way out."""
+    return ModuleFailure(
+        "{} is missing on this host{}: `runbook apply bootstrap.yml` makes an environment that has "
+        "it; or install it into the interpreter named by ansible_python_interpreter{}".format(
+            library, " ({})".format(error) if error else "", otherwise
+        )
+    )

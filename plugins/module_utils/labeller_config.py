@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterable, Mapping, Optional
 
 from . import aws, ec2, files
 from .change import Change
-from .errors import InvalidInput, ModuleFailure, Refused
+from .errors import InvalidInput, Refused, missing
 from .module import Params, Plan, by_state, composed, unchanging
 from .names import names as derive_names
 
@@ -547,10 +547,7 @@ run = by_state(
 
 def _require_yaml() -> None:
     if YAML_ERROR:
-        raise ModuleFailure(
-            "PyYAML is missing on this host ({}): install it into the interpreter named by "
-            "ansible_python_interpreter".format(YAML_ERROR)
-        )
+        raise missing("PyYAML", YAML_ERROR)
 
 
 def object_key(parameters: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Iterator, Mapping
 
 from . import server
-from .errors import InvalidInput, Locked, ModuleFailure, Unreachable
+from .errors import InvalidInput, Locked, ModuleFailure, Unreachable, missing
 
 try:
     import psycopg2
@@ -65,10 +65,7 @@ def connect(params: Mapping[str, Any]) -> Iterator[Connection]:
     (``translated``).
     """
     if PSYCOPG2_ERROR:
-        raise ModuleFailure(
-            "psycopg2 is missing on this host ({}): install psycopg2-binary into the interpreter "
-            "named by ansible_python_interpreter".format(PSYCOPG2_ERROR)
-        )
+        raise missing("psycopg2", PSYCOPG2_ERROR)
     settings = " ".join(
         "-c {}={}".format(name, value.replace(" ", "\\ "))
         for name, value in SESSION_SETTINGS.items()

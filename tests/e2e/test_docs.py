@@ -51,6 +51,9 @@ def test_commands_work(sandbox: Sandbox, document: Path, tmp_path: Path) -> None
         here = command.replace("labeller3", "sandbox").replace(".venv/bin/", "")
         # Its libraries are those of this environment.
         here = here.replace("pip install .", f"pip install --quiet --no-deps {PROJECT}")
+        # A sandbox has its environment; the reader makes one in the home.
+        own = f" -e ansible_python_interpreter={tmp_path}/runbook/bin/python"
+        here += own if "bootstrap.yml" in here else ""
         if "runbook resume" in here:
             here = here.replace("20260114T093012", cut_off(sandbox))
         # What encrypts files works on the reader's own.

@@ -41,8 +41,9 @@ ORDER = (
     "undo",
 )
 
-#: Those that need what a sandbox does not have; tests/e2e/test_httpd.py runs them.
-ELSEWHERE = ("httpd",)
+#: Those that need what a sandbox does not have; tests/e2e/test_httpd.py and
+#: test_bootstrap.py run them.
+ELSEWHERE = ("httpd", "target_environment")
 
 
 def modules() -> set[str]:

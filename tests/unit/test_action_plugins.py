@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.labeller.runbook.plugins.module_utils import journal_read
-from ansible_collections.labeller.runbook.plugins.plugin_utils import action, journaled
+from ansible_collections.labeller.runbook.plugins.plugin_utils import action, bootstrap, journaled
 
 PLUGINS = Path(__file__).resolve().parent.parent.parent / "plugins"
 COLLECTIONS = PLUGINS.parent / ".build" / "collections"
@@ -21,7 +21,9 @@ LINE = f"from {action.__name__} import ActionModule\n"
 
 def test_every_module_has_its_file() -> None:
     found = {path.stem: path.read_text() for path in (PLUGINS / "action").glob("*.py")}
-    assert found == dict.fromkeys(MODULES, LINE)
+    own = {"target_environment": LINE.replace("action", "bootstrap")}
+    assert found == {**dict.fromkeys(MODULES, LINE), **own}
+    assert issubclass(bootstrap.ActionModule, action.ActionModule)
 
 
 def test_the_modules_that_report_progress_are_those_with_the_option() -> None:

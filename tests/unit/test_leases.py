@@ -26,8 +26,9 @@ READ_ONLY = {
     "lease": {"released"},
     "undo": {"read"},
 }
-#: A backup reads a snapshot; no other playbook restarts httpd by itself.
-WITHOUT = {"backup.yml", "restart_httpd.yml"}
+#: A backup reads a snapshot; no other playbook restarts httpd by itself; without an environment no
+#: module reaches the database that the lease is in.
+WITHOUT = {"backup.yml", "restart_httpd.yml", "bootstrap.yml"}
 
 
 def plays(name: str) -> Iterator[dict[str, Any]]:

@@ -64,7 +64,7 @@ def test_host_way_words_and_advice_are_said(text: str) -> None:
         ("ssh: Could not resolve hostname labeller3: Name or service not known", "ansible_host"),
         (
             "bash: line 1: /nowhere/python3: No such file or directory",
-            "check ansible_python_interpreter",
+            "`runbook apply bootstrap.yml` makes the environment",
         ),
         ("Timeout (12s) waiting for privilege escalation prompt:", "-K"),
         ("no words that are known", "Check ansible_host, ansible_port, ansible_user and the key"),

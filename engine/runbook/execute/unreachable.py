@@ -31,7 +31,8 @@ _BEFORE = re.compile(
 #: What to check, by the words of ssh, Ansible and Mitogen; the first that fits.
 _ADVICE = {
     r"\b(ba|da|k|z)?sh: .*(No such file or directory|not found|Permission denied)": (
-        "The login works, but Python does not start: check ansible_python_interpreter"
+        "The login works, but Python does not start: `runbook apply bootstrap.yml` makes the "
+        "environment that ansible_python_interpreter names"
     ),
     r"Permission denied|authentication is incorrect|[Tt]oo many authentication failures": (
         "The host answers, but does not accept the login: check ansible_user, and that its "

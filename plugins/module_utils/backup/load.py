@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Optional, Sequence, Union
 
 from .. import progress
-from ..errors import ModuleFailure
+from ..errors import ModuleFailure, missing
 from . import catalog
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -69,10 +69,7 @@ def decompressed(pieces: Iterator[bytes], compression: str) -> Iterator[bytes]:
     if compression == "gzip":
         return _gunzip(pieces)
     if zstandard is None:
-        raise ModuleFailure(
-            "zstandard is missing on this host: install it into the interpreter named by "
-            "ansible_python_interpreter"
-        )
+        raise missing("zstandard")
     return _unzstd(pieces)
 
 

@@ -28,7 +28,7 @@ from typing import (
 )
 
 from .. import change, fingerprint, journal, lease, marker, progress
-from ..errors import InvalidInput, ModuleFailure
+from ..errors import InvalidInput, ModuleFailure, missing
 from ..fingerprint import Column, Fingerprint
 from ..s3 import Bucket, Sender, Writer
 from . import catalog, source, store
@@ -103,10 +103,7 @@ def present(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
     if not params["tables"]:
         raise InvalidInput("tables is empty: name the tables to back up")
     if params["compression"] == "zstd" and zstandard is None and not check_mode:
-        raise ModuleFailure(
-            "zstandard is missing on this host: install it into the interpreter named by "
-            "ansible_python_interpreter, or set compression to gzip"
-        )
+        raise missing("zstandard", otherwise=", or set compression to gzip")
     bucket, root = Bucket(params["bucket"], params), manifests.root(params["prefix"])
     bucket.check()
     if check_mode:

@@ -34,6 +34,7 @@ Key = Tuple[str, ...]
 _HARMLESS = {"s3_table_backup": "back up"}
 _LEFT = {
     "emr_learner": "the learner's cluster and what it cost",
+    "target_environment": "the environment for modules, which target_environment=absent removes",
     "s3_table_backup": "backups that were removed",
 }
 
