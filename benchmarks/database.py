@@ -202,8 +202,8 @@ class Country(Bench):
         )
         return float(self.rows(query, "bench")[0][0])
 
-    def chain(self, *, check: bool, aoi: int = AOI) -> tuple[float, float]:
-        """Seconds and peak MB of regular.yml's transaction."""
+    def chain(self, *, check: bool, aoi: int = AOI, mapped: bool = False) -> tuple[float, float]:
+        """Seconds and peak MB of regular.yml's transaction; ``mapped``: with the report's map."""
         area = {"aoi": KEYS["aoi"], "aoi_index": aoi}
         static = {"static_names": KEYS["static_names"]}
         run = {"mode": "regular", "aoi_name": "ghana", "aoi_index": aoi, "run_id": 91}
@@ -221,6 +221,7 @@ class Country(Bench):
             ("f_sites", {**draw, **static}),
             ("configuration", {"settings": {"InitialFnum": COUNT}}),
             ("database_consistent", {"refuse": refuse}),
+            ("geography_info", {"run_id": 91, **area, "wanted": mapped}),
         ]
         given = {"steps": steps, "params": self.params, "check": check}
         done = subprocess.run(

@@ -90,8 +90,8 @@ class Step:
     values. ``restarted`` tables number their rows, in this column, from 1 again.
     ``produces_objects``: it stages uploads, and may be run again later for them alone.
     ``settles``: its transaction first completes the uploads that a crash left pending.
-    ``looks``: it changes nothing; its module is ``read_state``. ``found`` is what ``run`` adds to
-    the result of the transaction.
+    ``looks``: it changes nothing; its module is ``read_state``, which a real run calls after the
+    commit. ``found`` is what it adds to the result of the transaction.
     """
 
     name: ClassVar[str]
@@ -267,12 +267,18 @@ def run(
 
 def read(step: Step, params: Mapping[str, Any]) -> dict[str, Any]:
     """The result of a step's module for a state that only looks: nothing is committed."""
+    found, warnings = _read(step, params)
+    return result([], warnings=warnings, **found)
+
+
+def _read(step: Step, params: Mapping[str, Any]) -> tuple[Mapping[str, Any], List[str]]:
+    """The state that a step reads, and its warnings."""
     with postgres.connect(params) as session, session.cursor() as cursor:
         tx = Transaction(cursor, params, check=True)
         tx.execute("SET LOCAL search_path = {}".format(SEARCH_PATH))
         found = step.read_state(tx)
         session.rollback()
-        return result([], warnings=tx.warnings, **found)
+        return found, tx.warnings
 
 
 def _settle(session: Connection, cursor: Cursor) -> None:
@@ -420,7 +426,19 @@ def _apply(
         answered = _commit(session, tx, number)
         if staged:
             _complete_after(session if answered else None, tx, staged, steps)
+    _look(tx, steps)
     return result([*completed, *changes], in_place=False, warnings=tx.warnings, **_found(steps))
+
+
+def _look(tx: Transaction, steps: Sequence[Step]) -> None:
+    """Have the steps that only look see what was committed; the run is not failed by one."""
+    for step in steps:
+        if step.looks:
+            try:
+                step.found, warnings = _read(step, tx.params)
+            except ModuleFailure as error:
+                warnings = ["{}: {}".format(step.name, error)]
+            tx.warnings += warnings
 
 
 def _found(steps: Sequence[Step]) -> Dict[str, Any]:

@@ -12,13 +12,18 @@ description:
   - Returns what the map of a report shows, and changes nothing. The outline and the pool come from
     their objects on S3, other cells are looked up in C(master_grid) by name, so that a large grid
     is never read as a whole.
-  - As the last step of M(labeller.runbook.pg_transaction) it returns what the steps before it have
-    made, in check mode would have made.
+  - As the last step of M(labeller.runbook.pg_transaction) it returns in check mode what the steps
+    before it would make. When applied it looks after the commit, so that no lock waits for it; if it
+    cannot, that is a warning.
 options:
   run_id:
     description: Number of the run whose sites are shown.
     type: int
     required: true
+  wanted:
+    description: Whether to look at all; the run modes ask for a map when something keeps it.
+    type: bool
+    default: true
   aoi:
     description: Key of the GeoJSON object with the outlines; without it the map shows the sites alone.
     type: str
@@ -26,7 +31,7 @@ options:
     description: The AOI, a 1-based row of the GeoJSON.
     type: int
   pool:
-    description: Key of the pool's CSV. Not used after the step P(labeller.runbook.f_pool#module).
+    description: Key of the pool's CSV; a check takes what the step M(labeller.runbook.f_pool) found.
     type: str
   training_names:
     description: Key of the run's own CSV of training names, those of them in O(pool) are shown.
@@ -68,7 +73,7 @@ diff:
   elements: dict
 map:
   description:
-    - The map, null when there is neither an outline nor a site. C(west) and C(north) are the degrees
+    - The map, null when there is neither an outline nor a site; missing when it is not wanted. C(west) and C(north) are the degrees
       of its corner, C(columns) and C(rows) its size in cells of C(cell) degrees, with a block around
       the area; columns and rows of what lies on it count from the corner.
     - C(outline) has rings of points in eighths of a cell, C(area_cells) how many cells it holds.

@@ -252,6 +252,11 @@ options:
             description: Number of the run whose sites are shown.
             type: int
             required: true
+          wanted:
+            description: Whether to look at all; the run modes ask for a map when something keeps
+              it.
+            type: bool
+            default: true
           aoi:
             description: Key of the GeoJSON object with the outlines; without it the map shows the
               sites alone.
@@ -260,7 +265,8 @@ options:
             description: The AOI, a 1-based row of the GeoJSON.
             type: int
           pool:
-            description: Key of the pool's CSV. Not used after the step P(labeller.runbook.f_pool#module).
+            description: Key of the pool's CSV; a check takes what the step M(labeller.runbook.f_pool)
+              found.
             type: str
           training_names:
             description: Key of the run's own CSV of training names, those of them in O(steps[].geography_info.pool)

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import geography, transaction
+from ansible_collections.labeller.runbook.plugins.module_utils.steps.geography_info import (
+    GeographyInfo,
+)
 
 if TYPE_CHECKING:
     from labeller_support import Labeller
@@ -32,10 +35,14 @@ def covered(found: dict[str, Any]) -> int:
 @pytest.fixture
 def applied(labeller: Labeller) -> dict[str, Any]:
     """The map of a regular run that was applied."""
-    place = {name: OBJECTS[name] for name in ("aoi", "aoi_index")}
-    predicted = support.check(labeller, *support.regular(), step(**place))["map"]
-    found = support.apply(labeller, *support.regular(), step(**place))["map"]
-    assert found == predicted
+    predicted = support.check(labeller, *support.regular(), step(**OBJECTS))["map"]
+    found = support.apply(labeller, *support.regular(), step(**OBJECTS))["map"]
+    # The pool's object has no training cells without scenes.
+    left_out = len(predicted["training"]) - len(found["training"])
+    training = {"training": found["training"], "training_cells": found["training_cells"]}
+    assert found == {**predicted, **training}
+    assert set(found["training"]) <= set(predicted["training"])
+    assert found["training_cells"] == predicted["training_cells"] - left_out
     return dict(found)
 
 
@@ -69,15 +76,31 @@ def test_it_is_what_the_tables_and_objects_hold(labeller: Labeller, applied: Any
 
 
 def test_the_module_gives_the_same_afterwards(labeller: Labeller, applied: Any) -> None:
-    found = read(labeller)
-    left_out = len(applied["training"]) - len(found["training"])  # those without scenes
-    assert {**found, "training": [], "training_cells": 0} == {
-        **applied, "training": [], "training_cells": 0,
-    }  # fmt: skip
-    assert set(found["training"]) <= set(applied["training"])
-    assert found["training_cells"] == applied["training_cells"] - left_out
+    assert read(labeller) == applied
     labeller.sql("UPDATE incoming_names SET processed = true, label = true WHERE run = 91")
     assert read(labeller)["counts"] == [{"usage": "validate", "processed": 50, "open": 0}]
+
+
+def test_a_check_that_is_not_asked_for_a_map_makes_none(labeller: Labeller) -> None:
+    unwanted = step(**OBJECTS, wanted=False)
+    assert "map" not in support.check(labeller, *support.regular(), unwanted)
+    assert "map" not in support.apply(labeller, *support.regular(), unwanted)
+
+
+def test_a_real_run_looks_after_its_commit_and_is_not_failed_by_it(
+    labeller: Labeller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def refuse(self: Any, tx: Any) -> None:
+        seen.append(labeller.sql("SELECT 1 FROM runbook.run_marker WHERE run_id = 91") == [(1,)])
+        tx.execute("SELECT 1 / 0")
+
+    monkeypatch.setattr(GeographyInfo, "read_state", refuse)
+    found = support.apply(labeller, *support.regular(), step(**OBJECTS))
+    assert seen == [True]
+    assert "map" not in found
+    assert ["division by zero" in each for each in found["warnings"]] == [True]
 
 
 def test_what_is_missing_is_a_note(labeller: Labeller, applied: Any) -> None:

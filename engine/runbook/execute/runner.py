@@ -61,6 +61,7 @@ class Request:
     planned: Mapping[str, Any] = field(default_factory=dict)  # Outcome.planned of the check run
     saved: Mapping[str, str] = field(default_factory=dict)  # id and run of a plan file
     run_id: str = ""  # of the journals; without one ansible's process makes it
+    map: bool = False  # whether to look where the sites of the run lie, for a report
 
     def arguments(self) -> list[str]:
         """The command line of ansible-playbook."""
@@ -217,6 +218,8 @@ def _runner(request: Request, watch: Watch, folder: Path) -> tuple[Any, dict[str
         given["RUNBOOK_SAVED_PLAN"] = json.dumps(dict(request.saved))
     if request.run_id:
         given["RUNBOOK_RUN"] = request.run_id
+    if request.map:
+        given["RUNBOOK_MAP"] = "yes"
     if request.ask:
         given["RUNBOOK_ANSWERS"] = str(folder / "answers")
     config.env = {name: value for name, value in given.items() if may_be_kept(name)}

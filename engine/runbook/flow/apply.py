@@ -194,7 +194,7 @@ class _Apply:
         if not options.yes:
             confirm(planned.plan, source.target.name, self._summary if _asked(options) else None)
         ask = ask_step if options.step else None
-        held = replace(request, check=False, ask=ask, planned=planned.planned)
+        held = replace(request, check=False, ask=ask, planned=planned.planned, map=True)
         self._keep(saved.bound(given, self._seen, asdict(options), held.planned, self._redactor))
         begun, self._check, self._planned = time.monotonic(), False, planned.results
         with runner.started(held, self._redactor) as ansible:
@@ -236,7 +236,7 @@ class _Apply:
             )
             return ExitCode.OK
         by = {"id": plan.sha256, "run": self._run_id}
-        held = replace(request, check=False, planned=plan.held(), saved=by)
+        held = replace(request, check=False, planned=plan.held(), saved=by, map=True)
         begun, self._check, self._planned = time.monotonic(), False, saved.results(plan)
         with runner.started(held, self._redactor) as ansible:
             given = self._load(source, passwords)
@@ -375,4 +375,5 @@ class _Apply:
             strategy=options.strategy,
             local=source.inventory.local,
             run_id=self._run_id,
+            map=bool(options.reports or options.out),
         )

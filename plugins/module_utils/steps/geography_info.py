@@ -71,6 +71,7 @@ class GeographyInfo(Step):
     looks = True
     ARGUMENTS: ClassVar[Dict[str, Any]] = {
         "run_id": {"type": "int", "required": True},
+        "wanted": {"type": "bool", "default": True},
         "aoi": {"type": "str"},
         "aoi_index": {"type": "int"},
         "pool": {"type": "str"},
@@ -79,12 +80,15 @@ class GeographyInfo(Step):
     read: Sequence[str] = ("incoming_names", "kml_data_static", "master_grid")
 
     def run(self, tx: Transaction) -> List[Change]:
-        """Describe what the steps before it have made."""
-        self.found = self.read_state(tx)
+        """Describe what the steps before it would make; what they have made, after the commit."""
+        if tx.check:
+            self.found = self.read_state(tx)
         return []
 
     def read_state(self, tx: Transaction) -> Dict[str, Any]:
         """The map, as the module returns it."""
+        if not self.params["wanted"]:
+            return {}
         notes: List[str] = []
         sites = tx.rows(_SITES, (self.params["run_id"],))
         parts = self._outline(tx, notes)
