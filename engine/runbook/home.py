@@ -48,6 +48,17 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file at once: a reader sees the old one or the new one. Raises OSError."""
+    new = path.with_name(f".{path.name[:100]}.{os.getpid()}.new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
 def is_file(path: Path) -> bool:
     """Whether ``path`` is a file; a name that the system refuses, as a too long one, is none."""
     try:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -38,6 +39,8 @@ def test_regular_production_from_its_check_to_the_run_after_it(
     before = sandbox.snapshot()
     check = sandbox.apply("--check", "--json")
     assert sandbox.snapshot() == before
+    # Without a report nothing looks where the sites would lie.
+    assert not [event for event in events(check) if event.get("map")]
     reports = [tmp_path / "report.html", tmp_path / "report.md"]
     first = sandbox.apply("-vvv", "--diff", *(f"--report={file}" for file in reports))
     assert "failed=0" in first.stdout
@@ -45,6 +48,8 @@ def test_regular_production_from_its_check_to_the_run_after_it(
     assert steps(events(check)) == steps(journal(sandbox))
     written = [file.read_text() for file in reports]
     assert all("hit_data" in text and "f_pool" in text for text in written)
+    assert "Where the sites lie" in written[0]
+    the_same_reports_can_be_had_afterwards(sandbox, tmp_path, written)
     no_secret_is_shown_or_kept(sandbox, first.stdout + first.stderr + "".join(written))
     applied = sandbox.snapshot()
     assert applied != before
@@ -53,6 +58,25 @@ def test_regular_production_from_its_check_to_the_run_after_it(
     assert sandbox.snapshot() == applied
     the_targets_journal_has_the_first_apply_alone(sandbox)
     a_new_run_resets_and_the_old_one_is_backed_up(sandbox)
+
+
+def the_same_reports_can_be_had_afterwards(
+    sandbox: Sandbox, folder: Path, written: list[str]
+) -> None:
+    for target in ((), ("-i", "sandbox")):
+        for name, text in zip(("again.html", "again.md"), written, strict=True):
+            sandbox.run("report", "newest", *target, "-o", str(folder / name))
+            assert (folder / name).read_text() == text
+    runs, plan = sandbox.home / "runs", folder / "next.plan"
+    runs.rename(sandbox.home / "kept")  # as on another machine
+    sandbox.run("report", "newest", "-i", "sandbox", "-o", str(folder / "other.md"))
+    assert "Done: 7 steps changed something." in (folder / "other.md").read_text()
+    sandbox.run("plan", "regular.yml", "-i", "sandbox", "-e", "run_id=1", "-e", "replaced_run=0",
+                "-o", str(plan))  # fmt: skip
+    sandbox.run("report", str(plan), "-o", str(folder / "plan.html"))
+    assert "Where the sites would lie" in (folder / "plan.html").read_text()
+    shutil.rmtree(runs)
+    (sandbox.home / "kept").rename(runs)
 
 
 def journal(sandbox: Sandbox) -> list[Mapping[str, Any]]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runbook.commands.history import ask
-from runbook.commands.options import SETTINGS, query_options
-from runbook.errors import ExitCode
+from runbook.commands.options import QUERY, SETTINGS, inventory, with_options
+from runbook.errors import ExitCode, RunbookError
 from runbook.events.render import interchange, text
 from runbook.events.render.report.markdown import escaped, fenced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from runbook.events.model import Event
 
 #: A run of the journal (schemas/history.schema.json).
 Run = Mapping[str, Any]
@@ -25,7 +28,9 @@ SHOWN = 60
 
 
 @click.command("report", context_settings=SETTINGS)
-@click.argument("run")
+@click.argument("run", metavar="RUN|PLAN")
+@click.option("-o", "--out", metavar="FILE", type=click.Path(path_type=Path),
+              help="Write the report that --report of apply writes: .html or .md.")  # fmt: skip
 @click.option(
     "--format",
     "form",
@@ -34,16 +39,63 @@ SHOWN = 60
     show_default=True,
     help="For people; for programs, CI or ansible-navigator replay.",
 )
-@query_options
-def report(run: str, *, form: str, **options: Any) -> int:
+@with_options([inventory(required=False)], QUERY)
+@click.pass_context
+def report(
+    context: click.Context, /, run: str, *, out: Path | None, form: str, **options: Any
+) -> int:
     """The changes of RUN on a target, step by step; `runbook history` lists the runs.
 
-    RUN may be the beginning of its id, or newest.
+    RUN may be the beginning of its id, or newest. With -o its report is a file, for which PLAN may
+    be a plan file; without -i RUN is one of this machine's journal then, a check run too.
     """
-    answers = ask(options, run=run)
-    runs = {host: answer["runs"][0] for host, answer in answers.items()}
+    if out:
+        _write(out, run, options, given=form != "text" or options["as_json"])
+        return ExitCode.OK
+    if options["target"] is None:
+        raise click.UsageError("Give -i TARGET, or -o FILE for a report as a file.", context)
+    runs = _asked(options, run)
     click.echo(_WRITTEN["json" if options["as_json"] else form](runs))
     return ExitCode.OK
+
+
+def _asked(options: Mapping[str, Any], run: str) -> dict[str, Run]:
+    """A run as the journals of a target's hosts have it."""
+    return {host: answer["runs"][0] for host, answer in ask(options, run=run).items()}
+
+
+def _write(out: Path, run: str, options: Mapping[str, Any], *, given: bool) -> None:
+    """Write the report; RunbookError when it cannot be written."""
+    from runbook.events.render.report.file import ReportFile
+
+    if given:
+        raise click.UsageError("The name of -o FILE says its format: give no other.")
+
+    def fail(message: str) -> None:
+        raise RunbookError(message)
+
+    write = ReportFile(out, fail)
+    for event in _events(run, options):
+        write(event)
+    click.echo(f"The report is in {out}.")
+
+
+def _events(run: str, options: Mapping[str, Any]) -> Sequence[Event]:
+    """The events of a plan file or a run; of one that this machine has started, as it kept them."""
+    from runbook.events import journal
+    from runbook.flow import report as reported
+    from runbook.load import plan_file
+
+    if plan_file.is_plan(run):
+        if options["target"]:
+            raise click.UsageError("A plan file names its target: give no -i.")
+        return reported.of_plan(plan_file.read(run))
+    if options["target"] is None:
+        return reported.of_kept(journal.named(run))
+    runs = _asked(options, run)
+    ids = {each["run"] for each in runs.values()}
+    kept = [each for each in journal.runs() if {each.run_id} == ids]
+    return reported.of_kept(kept[0]) if kept else reported.of_history(options["target"], runs)
 
 
 def _each(written: Callable[[str, Run], list[str]], runs: Mapping[str, Run]) -> str:

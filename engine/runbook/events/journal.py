@@ -7,7 +7,9 @@ run without it was killed. The names of folder and files are synced too.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -18,8 +20,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from runbook.errors import ExitCode, InvalidInputError
-from runbook.events.model import Event, Progress, Result
-from runbook.home import home, is_locked, own_folder, sync
+from runbook.events.model import Event, Progress, Result, from_json, now
+from runbook.home import home, is_locked, own_folder, sync, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -121,6 +123,8 @@ def prune() -> list[str]:
     return removed
 
 
+#: What stands for the id of the last run.
+NEWEST = "newest"
 _RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
 
 
@@ -140,6 +144,28 @@ class Kept:
     def ended_well(self) -> bool:
         """Whether it came to its end, with exit code 0."""
         return self.ended is not None and self.ended["exit_code"] == ExitCode.OK
+
+    def events(self) -> Iterator[Event]:
+        """Its events, up to where a killed process stopped writing, and its result."""
+        for each in _whole_lines(path(self.run_id)):
+            yield from_json(each)
+        if self.ended:
+            yield from_json(self.ended)
+
+
+def named(run: str) -> Kept:
+    """The run with an id, or the beginning of one; ``newest``. Raises InvalidInputError."""
+    found = [each for each in runs() if run == NEWEST or each.run_id.startswith(run)]
+    if found and (len(found) == 1 or run == NEWEST):
+        return found[0]
+    if found:
+        raise InvalidInputError(
+            f"several runs begin with {run}: {', '.join(each.run_id for each in found)}"
+        )
+    raise InvalidInputError(
+        f"there is no run {run} in this machine's journal, {path('')}: runbook history -i TARGET "
+        "names who ran it, where its journal is"
+    )
 
 
 def runs() -> Iterator[Kept]:
@@ -168,6 +194,25 @@ def last_as_declared(playbook: str, target: str) -> dict[str, Any] | None:
             if same and not (ended["check"] and ended["changed"]):
                 return {"run_id": folder.name, "at": ended["at"]}
     return None
+
+
+def keep_drift(target: str, found: Mapping[str, Any]) -> None:
+    """Keep what was last found to differ on a target. Raises OSError."""
+    own_folder(home() / "drift")
+    write_whole(_drift(target), json.dumps({"at": now(), **found}))
+
+
+def last_drift(target: str) -> dict[str, Any] | None:
+    """The last result of ``keep_drift``, with its time ``at``; None of a file that a crash left."""
+    with contextlib.suppress(ValueError):
+        return _read(_drift(target))
+    return None
+
+
+def _drift(target: str) -> Path:
+    """The file of a target, which may be named by a path."""
+    name = hashlib.sha256(os.fsencode(target)).hexdigest()[:32]
+    return home() / "drift" / f"{name}.json"
 
 
 def needed_backups() -> dict[str, str]:
@@ -203,18 +248,21 @@ def _read(file: Path) -> dict[str, Any] | None:
 def _backups(folder: Path) -> Iterator[tuple[tuple[str, str], str]]:
     """Playbook and target, and a backup, for every step of a real run that reports one."""
     about = None
-    try:
-        text = (folder / "events.jsonl").read_text(encoding="utf-8")
-    except FileNotFoundError:  # killed before it could write
-        return
-    for line in text.splitlines(keepends=True):
-        if not line.endswith("\n"):  # the run was killed while it wrote this
-            return
-        event = json.loads(line)
+    for event in _whole_lines(folder):
         if event["event"] == "run_started":
             about = None if event["check"] else (event["playbook"], event["target"])
         elif about and event.get("backup_id"):
             yield about, event["backup_id"]
+
+
+def _whole_lines(folder: Path) -> Iterator[dict[str, Any]]:
+    """The events of a run as JSON, up to the line that a killed process left."""
+    try:
+        text = (folder / "events.jsonl").read_text(encoding="utf-8")
+    except FileNotFoundError:  # killed before it could write
+        return
+    for line in text.split("\n")[:-1]:  # not splitlines: texts in JSON hold other ends of lines
+        yield json.loads(line)
 
 
 def keep_crash(text: str) -> Path:

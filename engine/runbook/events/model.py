@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from runbook.errors import ExitCode
+
 if TYPE_CHECKING:
-    from runbook.errors import ExitCode
     from runbook.events.redaction import Redactor
 
 
@@ -192,6 +193,20 @@ class Result(Event):
     hosts: Mapping[str, HostCounts] = field(default_factory=dict)
     plan: list[dict[str, Any]] = field(default_factory=list)
     plan_sha256: str = ""
+
+
+def from_json(given: Mapping[str, Any]) -> Event:
+    """The event that ``as_json`` made this of; what an earlier version left out has its default."""
+    kinds = {kind.kind(): kind for kind in Event.__subclasses__()}
+    kind = kinds[given["event"]]
+    names = {each.name for each in fields(kind)}
+    values = {name: value for name, value in given.items() if name in names}
+    for name, made in (("exit_code", ExitCode), ("status", Status)):
+        if name in values:
+            values[name] = made(values[name])
+    if "hosts" in values:
+        values["hosts"] = {host: HostCounts(**each) for host, each in values["hosts"].items()}
+    return kind(**values)
 
 
 Subscriber = Callable[[Event], None]

@@ -121,7 +121,7 @@ def unfinished(target: str, run: str = "", secrets: Sequence[str] = ()) -> Unfin
     for a run that is going on.
     """
     inventory = _inventory(targets.target(target))
-    found = _named(run) if run else _newest(inventory, target)
+    found = journal.named(run) if run else _newest(inventory, target)
     if found.given is None:
         return f"{found.run_id} has changed nothing: it did not come beyond its check."
     about = Unfinished(found.run_id, found.given, tuple(secrets))
@@ -138,21 +138,6 @@ def unfinished(target: str, run: str = "", secrets: Sequence[str] = ()) -> Unfin
         )
     _require_secrets(about)
     return about
-
-
-def _named(run: str) -> journal.Kept:
-    found = [each for each in journal.runs() if each.run_id.startswith(run)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InvalidInputError(
-            f"several runs begin with {run}: {', '.join(each.run_id for each in found)}"
-        )
-    raise InvalidInputError(
-        f"there is no run {run} in this machine's journal, {journal.path('')}. A run is resumed by "
-        "who started it, on the same machine: runbook history names the operator. To apply its "
-        "playbook again does what is missing, too"
-    )
 
 
 def _newest(inventory: str, target: str) -> journal.Kept:

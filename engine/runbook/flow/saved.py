@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: The module whose step binds a plan to a database, and records there that it was applied.
 LEASE = "labeller.runbook.lease"
+#: The module whose step makes the map of a run.
+TRANSACTION = "labeller.runbook.pg_transaction"
 
 #: How long a plan may be applied unless said otherwise.
 LIFETIME = timedelta(hours=24)
@@ -84,6 +86,7 @@ def content(
             list(dict.fromkeys(each for result in outcome.results for each in result.warnings))
         ),
         "unchecked": list(outcome.unchecked),
+        "maps": redactor.value({each.host: each.map for each in outcome.results if each.map}),
         "steps": [*_held(outcome, redactor), *_foreign(outcome.results, redactor)],
     }
 
@@ -191,7 +194,9 @@ def results(plan: PlanFile) -> list[TaskResult]:
             ]
             named = (step["host"], step["task"], step["module"])
             plan_of = changes if "place" in step else []
-            found.append(TaskResult(*named, Status.CHANGED, changed=True, diff=diff, plan=plan_of))
+            drawn = plan.content.get("maps", {}) if step["module"] == TRANSACTION else {}
+            found.append(TaskResult(*named, Status.CHANGED, changed=True, diff=diff, plan=plan_of,
+                                    map=drawn.get(step["host"], {})))  # fmt: skip
     return found
 
 

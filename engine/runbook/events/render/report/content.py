@@ -150,7 +150,7 @@ class Gathered:
         yield "Plan's SHA-256", result.plan_sha256
         if self.started:
             yield "Began", f"{self.started.at[:19].replace('T', ' ')} UTC"
-        if self.finished:
+        if self.finished and self.finished.seconds:
             yield "Took", f"{self.finished.seconds:.1f} s"
         code = result.exit_code
         yield "Exit code", f"{code.value} ({code.name.lower().replace('_', ' ')})"
@@ -191,8 +191,10 @@ def _conclusion(
 ) -> list[str]:
     """The verdict and what comes next."""
     said = text.conclusion(finished, results) if finished else ["Nothing was changed."]
-    if result.exit_code in (ExitCode.OK, ExitCode.CHANGES) or not result.message:
+    if not result.message:
         return said
+    if result.exit_code in (ExitCode.OK, ExitCode.CHANGES):
+        return result.message.splitlines()
     problems = [
         f"{each.get('file', '')}:{each.get('line', '')}: {each.get('message', '')}"
         for each in result.problems

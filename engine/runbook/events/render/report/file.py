@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from runbook.errors import InvalidInputError
 from runbook.events.model import Event, Result
 from runbook.events.render.report.content import Content, Gathered
+from runbook.home import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,21 +20,10 @@ def verify(path: Path) -> None:
     """Raise InvalidInputError for a name of another format, and a folder that is not there."""
     if path.suffix not in SUFFIXES:
         raise InvalidInputError(
-            f"--report {path}: the name must end in {' or '.join(SUFFIXES)}, for the format"
+            f"the report {path}: the name must end in {' or '.join(SUFFIXES)}, for the format"
         )
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise InvalidInputError(f"--report {path}: there is no folder to write this file to")
-
-
-def write(path: Path, text: str) -> None:
-    """Write a report at once: a reader sees the old file or the new one. Raises OSError."""
-    new = path.with_name(f".{path.name[:100]}.{os.getpid()}.new")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
+        raise InvalidInputError(f"the report {path}: there is no folder to write this file to")
 
 
 class ReportFile:
@@ -55,7 +44,7 @@ class ReportFile:
         if isinstance(event, Result):
             rendered = _rendered(self._gathered.content(event), self._path.suffix)
             try:
-                write(self._path, rendered)
+                write_whole(self._path, rendered)
             except OSError as error:
                 self._tell(f"the report {self._path} was not written: {error.strerror}")
 

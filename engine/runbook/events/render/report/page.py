@@ -32,7 +32,7 @@ _TONES = {Level.IDLE: "idle", Level.RUNS: "good", Level.LOOK: "changes", Level.S
 
 def page(content: Content) -> str:
     """The page of a run."""
-    longest = max((step.seconds for step in content.steps), default=0) or 1
+    longest = max((step.seconds for step in content.steps), default=0)
     return _rendered(
         "run.html.j2", content.title, content=content, longest=longest, tone=_tone(content),
         symbols=_SYMBOLS, kind=_kind,
