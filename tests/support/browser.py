@@ -10,8 +10,11 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
+import unicodedata
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +82,11 @@ class Page:
         found = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(found["data"]))
 
+    def printed(self) -> bytes:
+        """The page on paper, as a PDF."""
+        found = self.call("Page.printToPDF", preferCSSPageSize=True)
+        return base64.b64decode(found["data"])
+
     def take(self, event: dict[str, Any]) -> None:
         """Note what an event reports of requests and messages."""
         given = event.get("params", {})
@@ -91,6 +99,49 @@ class Page:
                 self.said.append(json.dumps(given))
             case _:
                 pass
+
+
+def text_of(pdf: bytes) -> str:
+    """The text of a PDF that Chromium wrote, without the blanks between words.
+
+    Its fonts are named after their objects, and each has a map of its glyphs to Unicode.
+    """
+    objects = dict(re.findall(rb"(?:^|\n)(\d+) 0 obj(.*?)endobj", pdf, re.DOTALL))
+    plain = {number: _inflated(body) for number, body in objects.items()}
+    maps = {number: re.search(rb"/ToUnicode (\d+) 0 R", body) for number, body in objects.items()}
+    glyphs = {number: _glyphs(plain[at[1]]) for number, at in maps.items() if at}
+    found = []
+    for stream in plain.values():
+        font = b""
+        for name, text in re.findall(rb"/F(\d+) [\d.]+ Tf|<([0-9A-F]+)> Tj", stream):
+            font = name or font
+            codes = re.findall(r"....", text.decode())
+            found += [glyphs[font].get(code, "") for code in codes]
+    return unicodedata.normalize("NFKC", "".join(found)).replace(" ", "")  # without ligatures
+
+
+def _inflated(body: bytes) -> bytes:
+    """The stream of an object; empty for one that has none."""
+    _, _, stream = body.partition(b"stream")
+    try:
+        return zlib.decompressobj().decompress(stream.lstrip(b"\r\n"))
+    except zlib.error:
+        return b""
+
+
+def _glyphs(map_of_font: bytes) -> dict[str, str]:
+    """By glyph, in hexadecimal digits, its text."""
+    found = {}
+    for kind, body in re.findall(
+        r"beginbf(char|range)\n(.*?)endbf", map_of_font.decode(), re.DOTALL
+    ):
+        for numbers in (re.findall(r"<(\w+)>", line) for line in body.splitlines()):
+            first, last, text = (numbers[0], *numbers) if kind == "char" else numbers
+            start = int(first, 16)
+            for code in range(start, int(last, 16) + 1):
+                shown = bytes.fromhex(text).decode("utf-16-be")
+                found[f"{code:04X}"] = shown[:-1] + chr(ord(shown[-1]) + code - start)
+    return found
 
 
 class Browser:

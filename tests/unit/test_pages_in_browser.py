@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,46 @@ def test_a_page_in_a_browser(chromium: browser.Browser, tmp_path: Path, name: st
     assert shown.value("document.querySelectorAll('details[open]').length") == folds
     assert shown.value("document.documentElement.scrollWidth") == 360
     assert (shown.requests, shown.said) == ([path.as_uri()], [])
+
+
+def in_print(found: str) -> str:
+    return f"getComputedStyle(document.querySelector('{found}'))"
+
+
+@pytest.mark.parametrize("name", ["planned", "map", "loop", "fleet"])
+def test_a_page_on_paper(chromium: browser.Browser, tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.html"
+    path.write_text(PAGES[name](), encoding="utf-8")
+    shown = chromium.page()
+    shown.open(path, width=1280, dark=True)
+    # What each closed fold holds is in print, whole.
+    folds = shown.value(
+        "[...document.querySelectorAll('details:not([open])')].map(fold => {"
+        "const found = fold.cloneNode(true);"
+        "found.querySelectorAll('summary, svg').forEach(each => each.remove());"
+        "return found.textContent })"
+    )
+    pdf = shown.printed()
+    text = browser.text_of(pdf)
+    assert len(folds) >= 1
+    for fold in folds:
+        for word in re.findall(r"[A-Za-z0-9.]{3,40}", fold):
+            assert word in text, word
+    # Light, whatever the screen is, and nothing in a box that scrolls: no page break divides it.
+    shown.call(
+        "Emulation.setEmulatedMedia", media="print",
+        features=[{"name": "prefers-color-scheme", "value": "dark"}],
+    )  # fmt: skip
+    assert shown.value(f"{in_print('body')}.backgroundColor") == "rgb(255, 255, 255)"
+    assert shown.value(f"{in_print('body')}.color") == "rgb(28, 32, 36)"
+    assert shown.value(f"{in_print(':root')}.colorScheme") == "light"
+    scrolling = "each => getComputedStyle(each).overflowX != 'visible'"
+    assert (
+        shown.value(
+            f"[...document.querySelectorAll('main *')].filter({scrolling}).filter(each => each.localName != 'svg').length"
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize("dark", [False, True])
