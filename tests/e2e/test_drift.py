@@ -80,6 +80,9 @@ def test_what_was_changed_by_hand(sandbox: Sandbox, tmp_path: Path) -> None:
     (inconsistency,) = host["inconsistencies"]
     assert "OS scenes" in inconsistency
     assert "Install the crontab" in report.read_text()
+    shown = json.loads(sandbox.run("status", "-i", "sandbox", "--json").stdout)["hosts"]["sandbox"]
+    schemas.validator("status").validate({"hosts": {"sandbox": shown}, "failed": {}})
+    assert set(shown["drift"]["differences"]) == {*named, inconsistency}
     # It changes nothing, and is no run of the journal.
     assert sandbox.snapshot() == before
     assert sorted(path.name for path in (sandbox.home / "runs").iterdir()) == runs

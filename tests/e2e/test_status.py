@@ -108,7 +108,7 @@ def test_a_watched_page_has_the_hosts_that_answer_and_those_that_do_not(
 def test_a_page_that_cannot_be_written_is_an_error(shared_sandbox: Sandbox, tmp_path: Path) -> None:
     none = tmp_path / "none/page.html"
     done = shared_sandbox.run("status", "-i", "sandbox", "--report", str(none), exit_code=3)
-    assert f"--report {none}: there is no folder to write this file to" in done.stderr
+    assert f"the report {none}: there is no folder to write this file to" in done.stderr
 
 
 def the_next_iteration_begins(sandbox: Sandbox) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runbook.errors import ExitCode
-from runbook.events.model import Result, RunFinished, Status, TaskResult
-from runbook.flow.drift import SHOWN, Drift
+from runbook.events import journal
+from runbook.events.model import Result, RunFinished, RunStarted, Status, TaskResult
+from runbook.flow.drift import SHOWN, Drift, recorded
 
 OURS = "labeller.runbook."
 
@@ -88,3 +90,32 @@ def test_a_long_difference_is_cut_unless_all_is_wanted() -> None:
     long = step("m", **change("".join(f"{n}\n" for n in range(SHOWN + 3)), ""))
     assert list(drift(long).lines())[-1] == "    3 more lines (--diff)"
     assert len(list(drift(long).lines(whole=True))) > SHOWN + 3
+
+
+def test_the_last_answer_is_kept_for_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
+    assert recorded("t", "here") is None
+    drift(MARKER, CRONTAB, step(f"{OURS}database_consistent", warnings=["w"])).keep()
+    first = recorded("t", "here")
+    assert first
+    assert first["differences"] == ["Install the crontab", "w"]
+    assert first["playbook"] == "p.yml"
+    assert (recorded("t", "there"), recorded("u", "here")) == (None, None)
+    drift(REFUSED, code=ExitCode.REFUSED).keep()
+    refused = recorded("t", "here")
+    assert refused
+    assert refused["differences"] == ["an apply would be refused: tables disagree"]
+    # A later run of the playbook ends it, one of another does not.
+    for name, number, differences in (("q.yml", 1, refused["differences"]), ("p.yml", 2, [])):
+        run = f"20990101T00000{number}-abcdef"
+        kept = journal.Journal(run)
+        kept(RunStarted(run, name, "t", check=False))
+        kept(Result(ExitCode.OK, run, name, "t"))
+        found = recorded("t", "here")
+        assert found
+        assert found["differences"] == differences
+    (file,) = (tmp_path / "drift").iterdir()
+    file.write_text("")  # as after a crash of the machine
+    assert recorded("t", "here") is None

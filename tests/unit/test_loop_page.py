@@ -6,6 +6,7 @@ import json
 import math
 import re
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from test_status_text import ANSWERS, BACKUP, RUN, SKIPPED, answer, metrics, tur
 
 from runbook.commands import status
 from runbook.errors import ExitCode, InvalidInputError, RunbookError
+from runbook.events.render import text
 from runbook.events.render.report import file, loop, markdown, page, plots
 from runbook.flow import query
+from runbook.home import write_whole
 from runbook.load import schemas
 
 AT = "2026-01-02 03:04:05 UTC"
@@ -54,6 +57,41 @@ def test_every_renderer_shows_every_fact(name: str) -> None:
     for _, said in [*instance.facts, *(("", reason) for reason in instance.reasons)]:
         for line in said.splitlines():
             assert all(line in text for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("drift", "fact", "reasons"),
+    [
+        (None, "not known on this machine: runbook drift PLAYBOOK looks for it", []),
+        ([], "none from r.yml, as of 2026-01-01 21:04 UTC, 6 h ago", []),
+        (
+            ["Install the crontab", "x", "y"],
+            "not as r.yml says: Install the crontab and 2 more, as of 2026-01-01 21:04 UTC, 6 h ago",
+            ["not as r.yml says: Install the crontab and 2 more"],
+        ),
+    ],
+)
+def test_the_last_look_for_drift_is_shown_with_its_age(
+    drift: list[str] | None, fact: str, reasons: list[str]
+) -> None:
+    at = {"at": "2026-01-01T21:04:05.678+00:00", "playbook": "r.yml"}
+    given = None if drift is None else {**at, "differences": drift}
+    found = {**of_turn(), "drift": given}
+    schemas.validator("status").validate({"hosts": {"h": found}, "failed": {}})
+    (instance,) = content({"h": found}).instances
+    assert (instance.fact("drift"), instance.reasons) == (fact, reasons)
+    assert instance.level == (loop.Level.LOOK if reasons else loop.Level.RUNS)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(59, ""), (60, ", 1 min ago"), (5400, ", 2 h ago"), (172_799, ", 48 h ago"),
+     (172_800, ", 2 days ago"), (-60, "")],
+)  # fmt: skip
+def test_an_age_in_words(seconds: int, said: str) -> None:
+    until = datetime(2026, 1, 2, tzinfo=UTC)
+    since = (until - timedelta(seconds=seconds)).isoformat()
+    assert text.age(since, f"{until:%Y-%m-%d %H:%M:%S} UTC") == said
 
 
 def test_the_worst_is_first_and_has_its_row() -> None:
@@ -218,13 +256,13 @@ def test_a_report_is_replaced_at_once(tmp_path: Path) -> None:
     path = tmp_path / "r.html"
     path.write_text("old")
     with path.open() as reader:
-        file.write(path, "new")
+        write_whole(path, "new")
         assert reader.read() == "old"
     assert path.read_text() == "new"
     path.unlink()
     path.mkdir()
     with pytest.raises(IsADirectoryError):
-        file.write(path, "new")
+        write_whole(path, "new")
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(InvalidInputError, match="no folder"):
         file.verify(tmp_path / "none" / "r.md")
@@ -262,8 +300,8 @@ def test_a_watch_goes_on_over_what_fails(
         status._watch({"targets": ("t",)}, (report, folder), 60)
     assert slept == [60] * 4
     parts = ("1,166 sites", "cannot connect", "cannot connect", "takes in what")
-    for text, part in zip(pages, parts, strict=True):
-        assert part in text
+    for shown, part in zip(pages, parts, strict=True):
+        assert part in shown
     assert "refresh" not in report.read_text()
     said = capsys.readouterr().err
     assert said.count(f"{folder} was not written: Is a directory") == 3

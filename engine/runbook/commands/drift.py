@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runbook.commands.options import SETTINGS, complete_playbooks, query_options
-from runbook.errors import ExitCode
+from runbook.errors import ExitCode, RunbookError
 
 if TYPE_CHECKING:
     from runbook.events.model import Event
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
               help="Write a report: .html to look at, .md for a pull request.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when nothing has drifted.")
 def drift(*, playbook: str, as_json: bool, quiet: bool, **options: Any) -> int:
-    """Report what on a target is not as PLAYBOOK says. Changes nothing, is kept in no journal.
+    """Report what on a target is not as PLAYBOOK says. Changes nothing, and is no run of a journal.
 
+    What differs is kept on this machine for runbook status, which shows it with its age.
     The exit code is 0, or 2 when something has drifted; 6 while a run is changing the target; 3 and
     4 as of apply.
     """
@@ -48,12 +49,21 @@ def drift(*, playbook: str, as_json: bool, quiet: bool, **options: Any) -> int:
         apply.apply(wanted, show)
     code = found.exit_code
     if code in (ExitCode.OK, ExitCode.CHANGES):
+        _keep(found)
         _print(found, as_json=as_json, whole=options["diff"], quiet=quiet and not code)
     elif code == ExitCode.LOCKED:
         click.echo(f"Cannot tell: {found.holder}. Ask again when it has ended.", err=True)
     elif found.end:
         click.echo(found.end.message, err=True)
     return code
+
+
+def _keep(found: Drift) -> None:
+    """Keep the answer for ``status``; that it cannot be kept changes nothing of it."""
+    try:
+        found.keep()
+    except (OSError, RunbookError) as error:
+        click.echo(f"status will not show this: it cannot be kept: {error}", err=True)
 
 
 def _print(found: Drift, *, as_json: bool, whole: bool, quiet: bool) -> None:

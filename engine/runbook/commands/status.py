@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from runbook.commands.options import QUERY, SETTINGS, TARGETS, with_options
 from runbook.errors import ExitCode, RunbookError
 from runbook.events.render.report import loop
 from runbook.flow import query
+from runbook.flow.drift import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +86,11 @@ def _ask(options: Mapping[str, Any], reports: tuple[Path, ...]) -> query.Answers
     for name in names:
         try:
             asked = {**options, "target": name}
-            answers[name] = query.survey("status", asked, {"status": {"map": drawn}})
+            found = query.survey("status", asked, {"status": {"map": drawn}})
+            known = {
+                host: {**each, "drift": recorded(name, host)} for host, each in found.found.items()
+            }
+            answers[name] = replace(found, found=known)
         except RunbookError as error:
             if len(names) == 1:
                 raise
@@ -135,13 +141,14 @@ def _watch(options: Mapping[str, Any], reports: tuple[Path, ...], every: int) ->
 
 def _write(content: Loop, reports: tuple[Path, ...]) -> list[str]:
     """Write the reports; gives the problems of those that cannot be written."""
-    from runbook.events.render.report import file, markdown, page
+    from runbook.events.render.report import markdown, page
+    from runbook.home import write_whole
 
     problems = []
     for path in reports:
         rendered = page.loop_page if path.suffix == ".html" else markdown.loop_markdown
         try:
-            file.write(path, rendered(content))
+            write_whole(path, rendered(content))
         except OSError as error:
             problems.append(f"the report {path} was not written: {error.strerror}")
     return problems

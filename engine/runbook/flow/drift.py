@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from runbook.errors import ExitCode
+from runbook.events import journal
 from runbook.events.model import Event, Result, RunFinished, Status, TaskResult
 from runbook.events.render import text
 
@@ -98,6 +100,13 @@ class Drift:
             "refused": "; ".join(each.message for each in found if each.error_kind == "refused"),
         }
 
+    def keep(self) -> None:
+        """Keep what differs, by host, for ``recorded``. Raises OSError."""
+        found = self.as_json()
+        differences = {host: _differences(each) for host, each in found["hosts"].items()}
+        playbook = PurePath(found["playbook"]).name
+        journal.keep_drift(found["target"], {"playbook": playbook, "hosts": differences})
+
     def lines(self, *, whole: bool = False) -> Iterator[str]:
         """The answer for people; ``whole``: every line of every difference."""
         said = self.as_json()
@@ -120,6 +129,31 @@ class Drift:
         if self.since is None:
             return "; no run that left it as the playbook says is in this journal"
         return f" since run {self.since['run_id']}, which ended {self.since['at']}"
+
+
+def recorded(target: str, host: str) -> dict[str, Any] | None:
+    """The differences of a host that this machine knows of: ``at``, ``playbook``, ``differences``.
+
+    From the last look for drift, or the last run of its playbook, after which nothing does. None
+    when there was no look here.
+    """
+    kept = journal.last_drift(target)
+    if not kept or host not in kept["hosts"]:
+        return None
+    found = {"at": kept["at"], "playbook": kept["playbook"], "differences": kept["hosts"][host]}
+    since = journal.last_as_declared(kept["playbook"], target)
+    return (
+        found
+        if not since or since["at"] < kept["at"]
+        else {**found, "at": since["at"], "differences": []}
+    )
+
+
+def _differences(found: Mapping[str, Any]) -> list[str]:
+    """The steps that would change something, and what is wrong besides."""
+    refused = [f"an apply would be refused: {found['refused']}"] if found["refused"] else []
+    steps = dict.fromkeys(change["task"] for change in found["changes"])
+    return [*refused, *steps, *found["inconsistencies"]]
 
 
 def _changes(result: TaskResult) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,19 @@ def moment(at: str) -> str:
 def minute(at: str) -> str:
     """The same without the zone, ``2026-01-02 03:04``."""
     return at[:16].replace("T", " ")
+
+
+def age(since: str, until: str) -> str:
+    """``, 6 h ago``; empty for less than a minute, or when ``until`` is not known."""
+    if not until:
+        return ""
+    end = datetime.fromisoformat(until.replace(" UTC", "Z"))
+    seconds = (end - datetime.fromisoformat(since)).total_seconds()
+    units = ((2 * 86_400, 86_400, "days"), (3600, 3600, "h"), (60, 60, "min"))
+    return next(
+        (f", {seconds / unit:.0f} {name} ago" for least, unit, name in units if seconds >= least),
+        "",
+    )
 
 
 def item(entry: Mapping[str, Any]) -> str:

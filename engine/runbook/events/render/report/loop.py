@@ -118,7 +118,7 @@ def content(
     ``geographies``: by host, what geography_info returned there.
     """
     geographies = geographies or {}
-    found = [instance(host, each, geographies.get(host)) for host, each in states.items()]
+    found = [instance(host, each, geographies.get(host), at) for host, each in states.items()]
     found += [_silent(host, message) for host, message in failed.items()]
     found.sort(key=lambda each: (-each.level, each.host))
     return Loop(visible(target), at, list(_within(found)), every)
@@ -145,9 +145,9 @@ def ended(content: Loop) -> Loop:
 
 
 def instance(
-    host: str, found: Mapping[str, Any], geography: Mapping[str, Any] | None = None
+    host: str, found: Mapping[str, Any], geography: Mapping[str, Any] | None = None, at: str = ""
 ) -> Instance:
-    """One host's loop; ``geography`` is what geography_info returned."""
+    """One host's loop as of ``at``; ``geography`` is what geography_info returned."""
     geography = geography or {}
     described = geography.get("map")
     level, reasons = _judged(found)
@@ -156,7 +156,9 @@ def instance(
         host=visible(host),
         level=level,
         reasons=[visible(reason, CHARACTERS) for reason in reasons],
-        facts=[(label, _lines(said)) for label, said in [*_facts(found), *_unmapped(geography)]],
+        facts=[
+            (label, _lines(said)) for label, said in [*_facts(found, at), *_unmapped(geography)]
+        ],
         done=(found["processed"], found["total"]) if found["run"] else None,
         chart=[
             (row["iteration"], row["accuracy"], row["tss"])
@@ -191,6 +193,7 @@ def state(answer: Mapping[str, Any]) -> dict[str, Any]:
         "inconsistencies": list(marker["inconsistencies"]),
         "lease": answer["lease"],
         "backup": newest_backup(answer["backup"]),
+        "drift": answer.get("drift"),
     }
     if run is None:
         waits_for = "a run: apply a run mode first"
@@ -270,12 +273,14 @@ def _reasons(found: Mapping[str, Any]) -> Iterator[tuple[Level, str]]:
         damaged = f"the newest backup, {backup['backup_id']}, is damaged"
         said = damaged if backup["backup_id"] else "no backup"
         yield Level.LOOK, f"{said}: {backup['problems'][0]}"
+    if found["drift"] and found["drift"]["differences"]:
+        yield Level.LOOK, _differences(found["drift"])
     if found.get("failed_labels"):
         count = found["failed_labels"]
         yield Level.LOOK, f"{text.number(count, 'site')} without a label, see docs/loop.md"
 
 
-def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _facts(found: Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
     """Label and text of all but the metrics; a text may have several lines."""
     run = found["run"]
     if run:
@@ -292,8 +297,24 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if found.get("criteria"):
         yield "loop ends", _ends(found["criteria"])
     yield "backup", proof(found["backup"])
+    yield "drift", _drift(found["drift"], at)
     yield "lock", text.holder(found["lease"])
     yield "waits for", found["waits_for"]
+
+
+def _drift(drift: Mapping[str, Any] | None, at: str) -> str:
+    """The last look for drift in a line, with its time."""
+    if drift is None:
+        return "not known on this machine: runbook drift PLAYBOOK looks for it"
+    said = _differences(drift) if drift["differences"] else f"none from {drift['playbook']}"
+    return f"{said}, as of {text.moment(drift['at'])}{text.age(drift['at'], at)}"
+
+
+def _differences(drift: Mapping[str, Any]) -> str:
+    """The first difference, and how many there are."""
+    first, *more = drift["differences"]
+    others = f" and {len(more)} more" if more else ""
+    return f"not as {drift['playbook']} says: {text.one_line(first)}{others}"
 
 
 def _sites(found: Mapping[str, Any]) -> str:
