@@ -1,6 +1,7 @@
 """Kill -9 of the engine, of ansible, of a module or of all, at any event and at random moments.
 
-Then an apply or a resume ends in the state of an undisturbed run: tables, objects, crontab and files.
+Then an apply or a resume ends in the state of an undisturbed run, and an undo in the state before it:
+tables, objects, crontab and files. An undo that was killed is completed by the same command.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from killed import begun, history, kill, wait_for_end
 from runbook.errors import ExitCode
 from runbook.sandbox import postgres
 
-#: Rounds of the campaign, 3 kills and 30 s of CPU each; RUNBOOK_ROUNDS raises it.
-ROUNDS = int(os.environ.get("RUNBOOK_ROUNDS", "4"))
+#: Rounds of the campaign, 4 kills and a minute of CPU each; RUNBOOK_ROUNDS raises it.
+ROUNDS = int(os.environ.get("RUNBOOK_ROUNDS", "3"))
 #: What a round does one after another; each begins where the one before it ended.
 RUNS = (
     ("regular.yml",),
@@ -31,6 +32,7 @@ RUNS = (
     ("restore.yml",),
 )
 VICTIMS = ("engine", "ansible", "module", "all")
+WAYS = ("apply", "resume", "undo")
 #: Seconds in which the lease of a run that died elsewhere than it was taken can be had.
 PATIENCE = 90
 
@@ -51,13 +53,15 @@ def state(target: sequences.Target) -> dict[str, Any]:
         capture_output=True,
     )  # fmt: skip
     assert dump.returncode == 0, dump.stderr.decode()
+    marked = target.query("SELECT to_regclass('runbook.run_marker') IS NOT NULL") == [(True,)]
+    marker = (
+        "SELECT mode, aoi_name, aoi_index, run_id, pending_uploads FROM runbook.run_marker"
+        " ORDER BY id DESC LIMIT 1"
+    )
     objects = [key for key in target.objects() if not key.startswith("backups/")]
     return {
         "database": sorted(_OTHER.sub(b"", dump.stdout).splitlines()),
-        "marker": target.query(
-            "SELECT mode, aoi_name, aoi_index, run_id, pending_uploads FROM runbook.run_marker"
-            " ORDER BY id DESC LIMIT 1"
-        ),
+        "marker": marked and target.query(marker),
         "objects": {key: _OTHER.sub(b"", target.body(key)) for key in objects},
         "crontab": target.crontab.read_bytes(),
         "configuration": _OTHER.sub(b"", target.configuration.read_bytes()),
@@ -91,9 +95,8 @@ def new(sandbox: Sandbox) -> sequences.Target:
     return sequences.Target(sandbox.home)
 
 
-def finish(target: Sandbox, arguments: tuple[str, ...], run_id: str) -> None:
-    """Apply again, or resume the run if it is named, as soon as its lease can be had."""
-    command = ["resume", run_id] if run_id else ["apply", *arguments]
+def finish(target: Sandbox, *command: str) -> None:
+    """Give a command as soon as the lease of the run that was killed can be had."""
     deadline = time.monotonic() + PATIENCE
     while True:
         done = target.run(*command, "-i", "sandbox", "--yes", exit_code=None)
@@ -101,6 +104,34 @@ def finish(target: Sandbox, arguments: tuple[str, ...], run_id: str) -> None:
             assert done.returncode == 0, done.stdout + done.stderr
             return
         time.sleep(1)
+
+
+def kill_somewhere(
+    target: sequences.Target,
+    arguments: tuple[str, ...],
+    victim: str,
+    dice: random.Random,
+    expected: Undisturbed,
+) -> str:
+    """Begin a run and kill ``victim`` of it at an event or a moment; the run's id."""
+    event = dice.randint(1, expected.events)
+    later = dice.uniform(0, expected.seconds) if dice.random() < 0.5 else 0.0
+    print(f"{arguments[0]}: {victim} at {later or event}")
+    with begun(target, arguments) as run:
+        run.wait(1 if later else event)
+        if later:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                run.process.wait(later)
+        family = [] if run.process.poll() is not None else kill(victim, run.process.pid)
+        if victim not in ("engine", "all"):
+            run.process.wait(180)
+    wait_for_end(family)
+    return run.run_id
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """What two states have not in common."""
+    return [what for what, value in one.items() if other[what] != value]
 
 
 @pytest.mark.campaign
@@ -112,26 +143,35 @@ def test_what_is_killed_anywhere_ends_as_if_undisturbed(
     target = new(shared_sandbox)
     model = sequences.Model(target)
     for place, (arguments, expected) in enumerate(zip(RUNS, undisturbed, strict=True)):
+        before = state(target)
         victim = VICTIMS[(number + place) % len(VICTIMS)]
-        event = dice.randint(1, expected.events)
-        later = dice.uniform(0, expected.seconds) if dice.random() < 0.5 else 0.0
-        resumed = dice.random() < 0.5
-        print(
-            f"{arguments[0]}: {victim} at {later or event}, then {'resume' if resumed else 'apply'}"
-        )
-        with begun(target, arguments) as run:
-            run.wait(1 if later else event)
-            if later:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    run.process.wait(later)
-            family = [] if run.process.poll() is not None else kill(victim, run.process.pid)
-            if victim not in ("engine", "all"):
-                run.process.wait(180)
-        wait_for_end(family)
+        run_id = kill_somewhere(target, arguments, victim, dice, expected)
         model.nothing_is_lost()
-        finish(target, arguments, run.run_id if resumed else "")
+        way = WAYS[(number + place) % len(WAYS)]
+        print(f"then {way}")
+        if way == "undo" and run_id in [run["run"] for run in history(target)]:
+            finish(target, "undo", run_id)
+            # No marker says that there was no run before the first one.
+            assert set(differing(before, state(target))) <= ({"marker"} if place == 0 else set())
+        if way == "resume":
+            finish(target, "resume", run_id)
+        else:
+            finish(target, "apply", *arguments)
         model.nothing_is_lost()
-        found = state(target)
-        assert [what for what, value in expected.state.items() if found[what] != value] == []
+        assert differing(expected.state, state(target)) == []
         newest = history(target)[0]  # the killed one, if it had nothing left to change
-        assert newest["outcome"] == "done" or newest["run"] == run.run_id
+        assert newest["outcome"] == "done" or newest["run"] == run_id
+    undo_somewhere(target, VICTIMS[(number + len(RUNS)) % len(VICTIMS)], dice, expected)
+    model.nothing_is_lost()
+
+
+def undo_somewhere(
+    target: sequences.Target, victim: str, dice: random.Random, expected: Undisturbed
+) -> None:
+    """A run that is left alone is undone; the undo is killed, and given again."""
+    before = state(target)
+    target.run("apply", *RUNS[1], "-i", "sandbox", "--yes")
+    run_id = history(target)[0]["run"]
+    kill_somewhere(target, ("undo.yml", "-e", f"undo_run={run_id}"), victim, dice, expected)
+    finish(target, "undo", run_id)
+    assert differing(before, state(target)) == []
