@@ -1,4 +1,4 @@
-"""What holding a run to its plan, the target's journal and the lease cost together.
+"""The cost of holding a run to its plan, of the target's journal and of the lease, together.
 
 ``apply regular.yml --yes`` of this project beside the same of a copy that has none of the three, in
 turn, on a sandbox that is made new before each: locally, and over ssh on loopback where an sshd can

@@ -130,7 +130,7 @@ def kill_somewhere(
 
 
 def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """What two states have not in common."""
+    """The parts in which two states differ."""
     return [what for what, value in one.items() if other[what] != value]
 
 
