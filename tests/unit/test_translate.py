@@ -52,6 +52,12 @@ def test_what_mitogen_tells_its_developers_is_no_warning() -> None:
     [notice] = translate.events({"event": "warning", "stdout": text.replace(" W ", " E ")})
     assert isinstance(notice, Notice)
     assert notice.level == "warning"
+    old = (
+        "[mux  9413] 03:28:22.2 E mitogen.[ssh.h]: while importing u'ansible'\nSyntaxError: future"
+    )
+    [notice] = translate.events({"event": "error", "stdout": old})
+    assert isinstance(notice, Notice)
+    assert notice.level == "verbose"
 
 
 @pytest.mark.parametrize(

@@ -97,3 +97,37 @@ def test_a_host_of_which_no_more_is_known_is_named() -> None:
     [result] = translate.events(raw)
     assert isinstance(result, TaskResult)
     assert result.message == f"h cannot be reached: {REFUSED}. {unreachable._ANY}"
+
+
+CRASHED = "Module result deserialization failed: No start of json char found\n"
+INVALID = "        ^\nSyntaxError: invalid syntax"
+IMPORTED = """\
+Task failed: builtins.SyntaxError: invalid syntax (__init__.py, line 50)
+  File "<stdin>", line 4001, in _dispatch_one
+  File "master:/v/ansible_mitogen/target.py", line 60, in <module>
+"""
+PAYLOAD = '  File "/tmp/a/own.zip/ansible/'
+
+
+@pytest.mark.parametrize(
+    ("text", "fails"),
+    [
+        ("The module interpreter '/opt/none/bin/python' was not found.", True),
+        (IMPORTED, True),
+        (f'{CRASHED}  File "<stdin>", line 40\n    zip_data: str,\n{INVALID}', True),
+        (f'{CRASHED}{PAYLOAD}module_utils/a/b.py", line 5\n    def f(a, /):\n{INVALID}', True),
+        (f'{CRASHED}{PAYLOAD}modules/own.py", line 5\n    x = = 1\n{INVALID}', False),
+        ("psycopg2 is missing on this host", False),
+    ],
+)
+def test_a_python_that_cannot_run_modules_is_told_from_a_module_that_fails(
+    text: str, fails: bool
+) -> None:
+    raw = {
+        "event": "runner_on_failed",
+        "event_data": {"host": "h", "res": {"failed": True, "msg": text}},
+    }
+    [result] = translate.events(raw)
+    assert isinstance(result, TaskResult)
+    assert result.error_kind == ("unreachable" if fails else "")
+    assert result.message == (unreachable.PYTHON if fails else text)

@@ -31,8 +31,12 @@ _LEVELS = {
     "warning": "warning",
 }
 
-#: A warning of Mitogen's to its developers, about its own processes.
-_MITOGEN = re.compile(r"(\[WARNING\]: *)?\[\w+ +\d+\] [\d:.]+ W (ansible_)?mitogen\b")
+#: A message of Mitogen's to its developers, about its own processes; or that the Python of a host
+#: is too old for ansible-core, which the failure of the step says too (``unreachable.PYTHON``).
+_MITOGEN = re.compile(
+    r"(\[(WARNING|ERROR)\]: *)?\[\w+ +\d+\] [\d:.]+ "
+    r"(W (ansible_)?mitogen\b|E mitogen\b.*: while importing [\s\S]*SyntaxError: )"
+)
 
 #: A warning of ansible-core 2.21 about the collection inside it, when Mitogen lists collections.
 _OWN_COLLECTION = re.compile(r"Collection at '.*/ansible/_protomatter' does not have a MANIFEST")
@@ -104,7 +108,11 @@ def _module(data: Raw) -> str:
 def _finished(status: Status) -> Callable[[Raw], Event]:
     def translate(data: Raw) -> Event:
         result: Raw = data.get("res") or {}
-        message = _message(result)
+        message, output, kind = _message(result), _output(result), _error_kind(result)
+        if status == Status.UNREACHABLE:
+            message = unreachable.message(str(data.get("host", "")), message, data["reached"])
+        elif status == Status.FAILED and unreachable.python_fails(f"{message}\n{output}"):
+            message, output, kind = unreachable.PYTHON, "", "unreachable"
         changed = result.get("changed") is True
         ended = _status(status, data, changed=changed)
         return TaskResult(
@@ -115,11 +123,9 @@ def _finished(status: Status) -> Callable[[Raw], Event]:
             changed=changed and ended in (Status.CHANGED, Status.IGNORED),
             diff=_gathered(result, "diff"),
             plan=_gathered(result, "plan"),
-            message=unreachable.message(str(data.get("host", "")), message, data["reached"])
-            if status == Status.UNREACHABLE
-            else message,
-            error_kind=_error_kind(result),
-            output=_output(result) if status == Status.FAILED else "",
+            message=message,
+            error_kind=kind,
+            output=output if status == Status.FAILED else "",
             seconds=round(float(data.get("duration") or 0), 3),
             warnings=_warnings(result),
             backup_id=next((str(i["backup_id"]) for i in _items(result) if "backup_id" in i), ""),
@@ -192,7 +198,7 @@ def _warnings(result: Raw) -> list[str]:
     """The texts of a result's warnings that an operator can act on."""
     entries = result.get("warnings") or []
     texts = [str(each.get("msg", each) if isinstance(each, Mapping) else each) for each in entries]
-    return [text for text in texts if not _OWN_COLLECTION.match(text)]
+    return [text for text in texts if not (_OWN_COLLECTION.match(text) or _MITOGEN.match(text))]
 
 
 def _recap(data: Raw) -> Event:

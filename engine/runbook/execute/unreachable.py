@@ -21,6 +21,20 @@ _IN_THE_MIDDLE = re.compile(
     r"((Shared )?[Cc]onnection to \S+ closed|client_loop: |Timeout, server |$)"
 )
 
+#: Said of a Python that cannot run modules. Ansible reports it as a failure of the module.
+PYTHON = (
+    "the Python that ansible_python_interpreter names there cannot run modules: it is missing, or "
+    "older than Python 3.8 (with ansible-core 2.20 and later, 3.9). Set ansible_python_interpreter "
+    "to the one of the virtual environment for modules"
+)
+
+#: The words of it: no such program, or ansible-core's own code is no Python to it.
+_NO_PYTHON = re.compile(
+    r"The module interpreter '.*' was not found"
+    r"|^Task failed: \w+\.SyntaxError: [\s\S]*/ansible_mitogen/target\.py"
+    r'|File "(<stdin>|[^"]*/ansible/module_utils/[^"]+)", line \d+\n([ \t].*\n)*\s*SyntaxError: '
+)
+
 #: What Ansible and Mitogen put before the words of ssh.
 _BEFORE = re.compile(
     r"^(Task failed: )?(EOF on stream; last \d+ lines received:\s*"
@@ -58,6 +72,11 @@ _ADVICE = {
     ),
 }
 _ANY = "Check ansible_host, ansible_port, ansible_user and the key in the inventory"
+
+
+def python_fails(text: str) -> bool:
+    """Whether a module, which said ``text``, failed because the host's Python can run none."""
+    return bool(_NO_PYTHON.search(text))
 
 
 def message(host: str, text: str, reached: Mapping[str, Any]) -> str:
