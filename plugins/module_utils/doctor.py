@@ -204,16 +204,8 @@ def _httpd(params: Params) -> Findings:
     service = params["httpd_service"]
     if not service:
         return
-    user = pwd.getpwuid(os.geteuid()).pw_name
     if not httpd.allowed(service):
-        yield Finding(
-            "httpd",
-            WARNING,
-            "{} needs a password for sudo, which restarts {}".format(user, service),
-            "give -K, or as root: echo '{}' >/etc/sudoers.d/{}".format(
-                httpd.rule(user, service), user
-            ),
-        )
+        yield Finding("httpd", WARNING, *httpd.advice(service))
     systemd = shutil.which("systemctl")
     program = httpd.found("service") or "service"
     asked = ("systemctl", "is-active", service) if systemd else (program, service, "status")

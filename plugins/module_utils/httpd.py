@@ -8,6 +8,7 @@ Ansible's ``become`` runs a shell as root: a rule of sudo for the restart alone 
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -39,11 +40,15 @@ def allowed(service: str) -> bool:
     return os.geteuid() == 0 or _done("sudo", "-n", "-l", *restart(service))[0] == 0
 
 
-def rule(user: str, service: str) -> str:
-    """The rule of sudo that allows it."""
+def advice(service: str) -> Tuple[str, str]:
+    """The right that this user lacks where the restart is not ``allowed``, and how to give it."""
+    user = pwd.getpwuid(os.geteuid()).pw_name
     program, *rest = restart(service)
-    command = " ".join([found(program) or program, *rest])
-    return "{} ALL=(root) NOPASSWD: {}".format(user, command)
+    rule = "{} ALL=(root) NOPASSWD: {}".format(user, " ".join([found(program) or program, *rest]))
+    return (
+        "{} needs a password for sudo, which restarts {}".format(user, service),
+        "give -K, or as root: echo '{}' >/etc/sudoers.d/{}".format(rule, user),
+    )
 
 
 def _done(*command: str) -> Tuple[int, str]:
@@ -78,8 +83,9 @@ def observe(params: Params) -> bool:
 def plan(permitted: bool, params: Params) -> Plan:
     """The restart, unless it needs a password."""
     name = params["name"]
-    change = Change("service {}".format(name), "restart", "", "restarted\n" if permitted else "")
-    return Plan([change], {"needs_password": not permitted})
+    after, warnings = ("restarted\n", []) if permitted else ("", ["; ".join(advice(name))])
+    change = Change("service {}".format(name), "restart", "", after, {"restarts": 1})
+    return Plan([change], {"needs_password": not permitted}, warnings)
 
 
 def apply(decided: Plan, params: Params) -> None:
