@@ -325,6 +325,15 @@ def test_a_summary_fits_its_width_and_a_screen(width: int) -> None:
     assert "\N{NO-BREAK SPACE}" not in "".join(lines)
 
 
+def test_daemons_that_a_restart_of_the_host_ended_leave_pid_files() -> None:
+    summary = Summary()
+    files = {"resource": "daemons of /home/labeller", "action": "stop", "counts": {"processes": 0}}
+    for event in run(True, *changes("Stop the daemons", files)):
+        summary(event)
+    lines = [line.text.strip() for line in summary.lines(80)]
+    assert "daemons of /home/labeller: pid files of ended processes removed" in lines
+
+
 def test_warnings_are_shown_when_no_run_has_finished() -> None:
     stream = io.StringIO()
     plain = Plain(Detail(), stream)

@@ -190,7 +190,9 @@ def _losses(
                 rows[label][what] += number
             removed, added = text.removed_and_added(_diff(result, entry))
             if entry["action"] == "stop":
-                others.append(f"{what}: {text.counts(entry.get('counts') or {})} stopped")
+                said = text.counts(entry.get("counts") or {})
+                ended = f"{said} stopped" if said else "pid files of ended processes removed"
+                others.append(f"{what}: {ended}")
             elif _ends(entry) and not lost:
                 said = text.counts(entry.get("counts") or {})
                 others.append(f"{what}: {entry['action']}{said and f' ({said})'}")
