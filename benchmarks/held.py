@@ -48,7 +48,7 @@ def main() -> None:
     """Print a line for each figure."""
     with tempfile.TemporaryDirectory() as folder:
         without = _copy(Path(folder) / "without")
-        for name, bound, target in (("locally", 1.05, _local), ("over ssh", 1.08, _over_ssh)):
+        for name, bound, target in (("locally", 1.05, _local), ("over ssh", 1.08, over_ssh)):
             with target(Path(folder)) as box:
                 if box:
                     _print(name, bound, box, without)
@@ -148,8 +148,11 @@ def _local(folder: Path) -> Iterator[Box]:
 
 
 @contextlib.contextmanager
-def _over_ssh(folder: Path) -> Iterator[Box | None]:
-    """The sandbox's services, and a user of this machine behind an sshd."""
+def over_ssh(folder: Path) -> Iterator[Box | None]:
+    """A sandbox and a target that uses its services: a user of this machine, behind an sshd.
+
+    None where this machine cannot have one.
+    """
     sys.path.insert(0, str(PROJECT / "tests" / "support"))
     import sshd  # type: ignore[import-not-found]  # of the tests
 

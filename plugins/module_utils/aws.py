@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Iterator, Mapping, Optional
 
 from .errors import InvalidInput, ModuleFailure, Unreachable, missing
 
-try:
-    import boto3
-    from botocore.config import Config
+with suppress(ImportError):  # client says what to install
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
@@ -23,10 +21,6 @@ try:
     from botocore.exceptions import (
         ConnectionError as BotoConnectionError,
     )
-
-    BOTO3_ERROR = ""
-except ImportError as _error:
-    BOTO3_ERROR = str(_error)
 
 AWS_ARGUMENTS: dict[str, Any] = {
     "access_key": {"type": "str", "no_log": False},
@@ -56,8 +50,11 @@ def client(service: str, params: Mapping[str, Any], attempts: int = ATTEMPTS) ->
     Without keys boto3's own chain (profile, instance role) is used. A call that must not be made
     twice wants one attempt.
     """
-    if BOTO3_ERROR:
-        raise missing("boto3", BOTO3_ERROR)
+    try:  # only here: a seventh of a second that most steps do not need
+        import boto3
+        from botocore.config import Config
+    except ImportError as error:
+        raise missing("boto3", str(error)) from error
     options: dict[str, Any] = {
         "retries": {"mode": "standard", "total_max_attempts": attempts},
         "connect_timeout": min(10, _timeout(attempts)),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -34,3 +36,10 @@ def test_a_server_that_sends_nothing_is_said(monkeypatch: pytest.MonkeyPatch) ->
         ):
             client.head_bucket(Bucket="b")
         assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("module", ["crontab_profile", "daemons", "lease", "configuration"])
+def test_a_step_that_calls_no_aws_does_not_import_boto3(module: str) -> None:
+    name = f"ansible_collections.labeller.runbook.plugins.modules.{module}"
+    code = f"import sys; sys.path = {sys.path!r}; import {name}; sys.exit('boto3' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
