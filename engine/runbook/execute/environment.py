@@ -26,7 +26,7 @@ from runbook.load import schemas
 KEPT = re.compile(
     r"ANSIBLE_(PRIVATE_KEY_FILE|REMOTE_(USER|PORT|TEMP)|TIMEOUT|HOST_KEY_CHECKING|SSH_\w+"
     r"|VAULT_(PASSWORD_FILE|IDENTITY|IDENTITY_LIST)|BECOME_(METHOD|USER|EXE|PASSWORD_FILE)"
-    r"|COLLECTIONS_PATH|ROLES_PATH)"
+    r"|COLLECTIONS_PATH|ROLES_PATH|OPENTELEMETRY_\w+)"
 )
 
 #: Settings that do not survive, unless chosen here or ``KEPT``.
@@ -136,6 +136,22 @@ def settings(plugin: str, folder: Path) -> dict[str, str]:
         program.chmod(0o700)
         chosen["ANSIBLE_SSH_EXECUTABLE"] = str(program)
     return chosen
+
+
+def callbacks() -> dict[str, str]:
+    """The settings of a run for the callbacks that the operator enables by name; often none.
+
+    Ansible itself loads only the one that hands redacted events on to them.
+    """
+    given = os.environ.get("ANSIBLE_CALLBACKS_ENABLED", "").split(",")
+    names = [name.strip() for name in given if name.strip()]
+    if not names:
+        return {}
+    return {
+        "ANSIBLE_CALLBACKS_ENABLED": "runbook_forward",
+        "RUNBOOK_CALLBACKS": json.dumps(names),
+        "RUNBOOK_CALLBACK_PLUGINS": os.environ.get("ANSIBLE_CALLBACK_PLUGINS", ""),
+    }
 
 
 #: Of several values of an option ssh takes the first. Mitogen gives StrictHostKeyChecking ahead of

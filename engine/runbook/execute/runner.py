@@ -22,7 +22,7 @@ from runbook import processes
 from runbook.errors import EXIT_OF_KIND, ExitCode, RunbookError
 from runbook.events.model import Event, HostCounts, Status, TaskResult
 from runbook.execute.child import patches
-from runbook.execute.environment import environment, may_be_kept, settings, strategy
+from runbook.execute.environment import callbacks, environment, may_be_kept, settings, strategy
 from runbook.execute.private import private_folder
 from runbook.execute.watch import POLL, Channel, Seen, Watch
 from runbook.home import expanded
@@ -198,7 +198,7 @@ def _runner(request: Request, watch: Watch, folder: Path) -> tuple[Any, dict[str
     from ansible_runner import Runner, RunnerConfig
 
     plugin = strategy(request.strategy, local=request.local)
-    chosen = settings(plugin, folder)
+    chosen = {**settings(plugin, folder), **(callbacks() if request.run_id else {})}
     config = RunnerConfig(
         private_data_dir=str(folder),
         ident="run",

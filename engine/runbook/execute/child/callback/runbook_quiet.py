@@ -16,7 +16,6 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ansible import constants
@@ -24,10 +23,10 @@ from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible.inventory.host import Host
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.callback import CallbackBase
-from ansible.plugins.loader import connection_loader
+from ansible.plugins.loader import callback_loader, connection_loader
 from ansible.template import Templar
 
-from runbook.execute.child import patches
+from runbook.execute.child import channel, patches
 
 DOCUMENTATION = """
 name: runbook_quiet
@@ -74,6 +73,20 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if events is not None:
             patches.events_or_end(events.cache, _lost)
 
+    def v2_playbook_on_start(self, playbook: Any) -> None:  # noqa: ARG002 - Ansible's
+        """End a run with a callback beside its playbook that Ansible loads without being asked.
+
+        It would see results with secrets; enabled by name it gets them masked.
+        """
+        for plugin in callback_loader.all(class_only=True):
+            enabled = getattr(plugin, "CALLBACK_NEEDS_WHITELIST", False)
+            if getattr(plugin, "CALLBACK_TYPE", "") != "stdout" and not getattr(
+                plugin, "CALLBACK_NEEDS_ENABLED", enabled
+            ):
+                file = sys.modules[plugin.__module__].__file__
+                channel.tell({"invalid": [f"{file}: {_UNASKED}"]})
+                sys.exit(1)
+
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Hand over the secrets of all hosts, and the parameters, before the play's first task.
 
@@ -83,7 +96,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._hand_over(play)
         except Exception as error:  # noqa: BLE001 - whatever it is; its text may hold a secret
             failed = f"the secret variables cannot be read ({type(error).__name__})"
-            _tell({"invalid": [f"{failed}; nothing was done"]})
+            channel.tell({"invalid": [f"{failed}; nothing was done"]})
             sys.exit(1)
 
     def _hand_over(self, play: Any) -> None:
@@ -119,21 +132,24 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 seen[host.name] = _seen(
                     templar, {name: variables[name] for name in public & set(variables)}
                 )
+        channel.SECRETS.extend(values)
         register_secrets(texts(values))
-        _tell({"secrets": values, "parameters": seen})
+        channel.tell({"secrets": values, "parameters": seen})
         if problems:
-            _tell({"invalid": [needed[name]["is"] + said for name, said in problems.items()]})
+            channel.tell(
+                {"invalid": [needed[name]["is"] + said for name, said in problems.items()]}
+            )
             sys.exit(1)  # before the play begins: no host is contacted
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Say which steps report that a check sees no further, as one that waits for a cluster."""
         found = getattr(result, "result", None) or result._result  # noqa: SLF001
         if found.get("unchecked"):
-            _tell({"unchecked": str(getattr(result, "task_name", ""))})
+            channel.tell({"unchecked": str(getattr(result, "task_name", ""))})
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """Say how the host was to be reached; the engine hears it before it hears the event."""
-        _tell({"reached": {"host": result.host.get_name(), **self._reached(result)}})
+        channel.tell({"reached": {"host": result.host.get_name(), **self._reached(result)}})
 
     def _reached(self, result: Any) -> dict[str, Any]:
         """The options of the connection plugin, and become, as Ansible evaluated them."""
@@ -174,7 +190,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         """Say which steps a check could only skip: the real run will do them."""
         found = getattr(result, "result", None) or result._result  # noqa: SLF001
         if "skip_reason" not in found and "results" not in found:
-            _tell({"unchecked": str(getattr(result, "task_name", ""))})
+            channel.tell({"unchecked": str(getattr(result, "task_name", ""))})
 
     def v2_runner_item_on_skipped(self, result: Any) -> None:
         """As ``v2_runner_on_skipped``, for an item of a loop."""
@@ -183,19 +199,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
 def _lost(error: OSError) -> None:
     """Have the engine end the run, which it cannot follow any longer."""
-    _tell({"broken": str(error.strerror)})
+    channel.tell({"broken": str(error.strerror)})
 
 
+_UNASKED = (
+    "a callback plugin that Ansible loads without being asked, and that would see secrets. Set "
+    "CALLBACK_NEEDS_ENABLED = True in it, and name it in ANSIBLE_CALLBACKS_ENABLED"
+)
 #: Magic variables that hold all others once more.
 _AGGREGATES = frozenset({"hostvars", "vars", "environment"})
-
-
-def _tell(message: dict[str, Any]) -> None:
-    """One line to the engine."""
-    channel = os.environ.get("RUNBOOK_CHANNEL")
-    if channel:
-        with Path(channel).open("w", encoding="utf-8") as pipe:
-            pipe.write(json.dumps(message, default=str) + "\n")
 
 
 def _evaluated(templar: Any, value: Any) -> Any:
