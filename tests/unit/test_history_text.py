@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import packages
+import pexpect
 import pytest
 from ansible_collections.labeller.runbook.plugins.module_utils import journal, journal_read
 from ansible_collections.labeller.runbook.plugins.module_utils.change import Change
@@ -132,3 +136,38 @@ def test_the_artifact_has_what_ansible_navigator_reads(folder: Path) -> None:
     assert [task["__result"] for task in play["tasks"]] == ["Ok", "Ok", "Failed", "Failed"]
     assert play["tasks"][1]["res"]["backup_id"] == "b1"
     assert play["tasks"][2]["res"]["msg"] == "a row | is not\nin the backup"
+
+
+@pytest.mark.campaign
+def test_ansible_navigator_replays_it(folder: Path, tmp_path: Path) -> None:
+    python = packages.venv(tmp_path / "venv", "ansible-navigator==26.10.0")
+    artifact = tmp_path / "run.json"
+    run = journal_read.report(str(folder), RUN)
+    artifact.write_text(interchange.navigator({"labeller3": run}, ["a line of output"]))
+    environment = {
+        **os.environ, "HOME": str(tmp_path), "TERM": "xterm",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+
+    def replay(mode: str) -> Any:
+        options = ["--mode", mode, "--ee", "false", "--log-file", str(tmp_path / "log")]
+        return pexpect.spawn(
+            str(python), ["-m", "ansible_navigator", "replay", str(artifact), *options],
+            env=environment, cwd=str(tmp_path), dimensions=(40, 160), encoding="utf-8", timeout=120,
+        )  # fmt: skip
+
+    def ended(child: Any) -> int:
+        child.expect(pexpect.EOF)
+        child.close()
+        return int(child.exitstatus)
+
+    printed = replay("stdout")
+    printed.expect("a line of output")
+    assert ended(printed) == 0
+    shown = replay("interactive")
+    # The play, its tasks, and what one of them changed.
+    for key, expected in (("", "regular.yml on labeller3"), ("0", "Reset"), ("1", "rows_deleted")):
+        shown.send(key)
+        shown.expect(expected)
+    shown.send(":q!\r")
+    assert ended(shown) == 0
