@@ -67,8 +67,9 @@ def test_regular_over_ssh(sandbox: Sandbox, remote: sshd.Target, inventory: Path
     told = sandbox.run("history", "-i", str(inventory)).stdout
     assert f"labeller9: journal {journal}\n" in told
     assert "regular.yml  done" in told
-    second = sandbox.run("apply", "regular.yml", "-i", str(inventory), "--yes")
+    second = sandbox.run("apply", "regular.yml", "-i", str(inventory), "--yes", "-v")
     assert "changed=0" in second.stdout
+    assert "Strategy mitogen_linear: Mitogen " in second.stdout
     assert remote.run("crontab", "-l") == crontab
 
 

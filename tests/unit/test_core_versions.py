@@ -42,34 +42,6 @@ def test_mitogen_is_an_extra() -> None:
 
 
 @pytest.mark.parametrize(
-    ("core", "mitogen", "chosen"),
-    [
-        ("2.19.14", "0.3.54", "mitogen_linear"),
-        ("2.19.14", "", "linear"),
-        ("2.21.5", "0.3.54", "mitogen_linear"),
-        ("2.21.5", "0.3.40", "linear"),
-        ("2.22.0rc1", "0.3.54", "mitogen_linear"),
-        ("2.23.0", "0.3.54", "linear"),
-    ],
-)
-def test_the_strategy_falls_back_to_ansibles_own(
-    monkeypatch: pytest.MonkeyPatch, core: str, mitogen: str, chosen: str
-) -> None:
-    def version(package: str) -> str:
-        found = {"ansible-core": core, "mitogen": mitogen}[package]
-        if not found:
-            raise metadata.PackageNotFoundError(package)
-        return found
-
-    monkeypatch.setattr(metadata, "version", version)
-    monkeypatch.delenv("RUNBOOK_STRATEGY", raising=False)
-    assert environment.strategy() == chosen
-    assert environment.strategy(local=True) == "linear"
-    monkeypatch.setenv("RUNBOOK_FAST", "0")
-    assert environment.strategy() == "linear"
-
-
-@pytest.mark.parametrize(
     ("core", "length", "refused"),
     [("2.22.0rc1", 76, True), ("2.22.0rc1", 75, False), ("2.21.5", 76, False)],
 )

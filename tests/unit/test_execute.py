@@ -15,7 +15,7 @@ from runbook import processes
 from runbook.events import model
 from runbook.events.redaction import Redactor
 from runbook.execute import runner
-from runbook.execute.environment import environment, settings, strategy
+from runbook.execute.environment import environment, settings, transport
 from runbook.execute.private import private_folder
 from runbook.execute.watch import Channel, Watch
 
@@ -69,17 +69,20 @@ def test_a_connection_that_is_gone_is_noticed(
 
 
 @pytest.mark.parametrize(
-    ("core", "mitogen", "expected"),
+    ("core", "mitogen", "expected", "reason"),
     [
-        ("2.19.14", "0.3.54", "mitogen_linear"),
-        ("2.19.0rc1", "0.3.29", "mitogen_linear"),
-        ("2.19.14", "0.3.7", "linear"),
-        ("2.99.0", "0.3.54", "linear"),
-        ("2.19.14", None, "linear"),
+        ("2.19.14", "0.3.54", "mitogen_linear", "Mitogen 0.3.54 and ansible-core 2.19.14 work"),
+        ("2.19.0rc1", "0.3.29", "mitogen_linear", "work together"),
+        ("2.21.5", "0.3.54", "mitogen_linear", "work together"),
+        ("2.22.0rc1", "0.3.54", "mitogen_linear", "work together"),
+        ("2.19.14", "0.3.7", "linear", "not known to work together, which takes 0.3.29 or later"),
+        ("2.21.5", "0.3.40", "linear", "which takes 0.3.49 or later"),
+        ("2.99.0", "0.3.54", "linear", "ansible-core 2.99.0 are not known to work together"),
+        ("2.19.14", None, "linear", "not installed"),
     ],
 )
-def test_strategy_is_mitogen_only_for_pairs_that_work(
-    core: str, mitogen: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+def test_mitogen_is_taken_only_in_pairs_that_work(
+    core: str, mitogen: str | None, expected: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def version(package: str) -> str:
         found = {"ansible-core": core, "mitogen": mitogen}[package]
@@ -89,10 +92,14 @@ def test_strategy_is_mitogen_only_for_pairs_that_work(
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.delenv("RUNBOOK_STRATEGY", raising=False)
-    assert strategy() == expected
+    assert transport().strategy == expected
+    assert reason in transport().reason
+    assert transport(local=True).strategy == "linear"
+    monkeypatch.setenv("RUNBOOK_FAST", "0")
+    assert transport() == ("linear", "RUNBOOK_FAST is 0")
     monkeypatch.setenv("RUNBOOK_STRATEGY", "free")
-    assert strategy() == "free"
-    assert strategy("mitogen") == "mitogen_linear"
+    assert transport() == ("free", "RUNBOOK_STRATEGY says so")
+    assert transport("mitogen") == ("mitogen_linear", "--strategy says so")
 
 
 def test_arguments_are_ansibles() -> None:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from runbook import collection, processes
 from runbook.errors import RunbookError
@@ -52,26 +53,43 @@ ALIVE_INTERVAL, ALIVE_COUNT = 10, 3
 SOCKET_ROOM = 75
 
 
-def strategy(chosen: str = "", *, local: bool = False) -> str:
-    """The strategy plugin of a run: ``chosen``, else ``RUNBOOK_STRATEGY``, else what works best.
+class Transport(NamedTuple):
+    """How modules get to their hosts: the strategy plugin of a run, and why it is this one."""
+
+    strategy: str
+    reason: str
+
+
+def transport(chosen: str = "", *, local: bool = False) -> Transport:
+    """The strategy ``chosen``, else ``RUNBOOK_STRATEGY``, else what works best.
 
     On ``local`` hosts Ansible's own, whose workers run our modules themselves. Elsewhere Mitogen's,
     which keeps one interpreter a host, so that modules and their imports are paid for once; it is
     used when it is installed and known to work with this ansible-core.
     """
-    name = chosen or os.environ.get("RUNBOOK_STRATEGY", "")
-    if name:
-        return {"mitogen": "mitogen_linear"}.get(name, name)
-    if local or not patches.fast():
-        return "linear"
+    if name := chosen or os.environ.get("RUNBOOK_STRATEGY", ""):
+        source = "--strategy" if chosen else "RUNBOOK_STRATEGY"
+        return Transport({"mitogen": "mitogen_linear"}.get(name, name), f"{source} says so")
+    if not patches.fast():
+        return Transport("linear", "RUNBOOK_FAST is 0")
+    if local:
+        return Transport("linear", "all hosts are local: modules run in Ansible's own workers")
     from importlib import metadata
 
     try:
         core, mitogen = (_version(package) for package in ("ansible-core", "mitogen"))
     except metadata.PackageNotFoundError:
-        return "linear"
+        return Transport("linear", "Mitogen, which is faster over ssh, is not installed")
     oldest = MITOGEN.get((core[0], core[1]))
-    return "mitogen_linear" if oldest and mitogen >= oldest else "linear"
+    both = f"Mitogen {_dotted(mitogen)} and ansible-core {_dotted(core)}"
+    if oldest and mitogen >= oldest:
+        return Transport("mitogen_linear", f"{both} work together")
+    needed = f", which takes {_dotted(oldest)} or later" if oldest else ""
+    return Transport("linear", f"{both} are not known to work together{needed}")
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def _version(package: str) -> tuple[int, ...]:

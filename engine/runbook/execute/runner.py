@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from runbook import processes
 from runbook.errors import EXIT_OF_KIND, ExitCode, RunbookError
-from runbook.events.model import Event, HostCounts, Status, TaskResult
+from runbook.events.model import Event, HostCounts, Notice, Status, TaskResult
 from runbook.execute.child import patches
-from runbook.execute.environment import callbacks, environment, may_be_kept, settings, strategy
+from runbook.execute.environment import callbacks, environment, may_be_kept, settings, transport
 from runbook.execute.private import private_folder
 from runbook.execute.watch import POLL, Channel, Seen, Watch
 from runbook.home import expanded
@@ -132,7 +132,8 @@ class Ansible:
         self._request = request
         self._channel = Channel(folder)
         self._watch = Watch(redactor, self._channel, request.ask)
-        self._runner, given = _runner(request, self._watch, folder)
+        self._transport = transport(request.strategy, local=request.local)
+        self._runner, given = _runner(request, self._transport.strategy, self._watch, folder)
         self._channel.launch(given)
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="ansible-runner")
@@ -154,7 +155,13 @@ class Ansible:
         interruption (SIGINT, SIGTERM, SIGHUP) ends ansible, and the outcome says so.
         """
         self._channel.launch({"arguments": self._request.arguments(), "needed": dict(needed or {})})
-        self._watch.follow(publish, begun)
+
+        def begin(seen: Seen) -> None:
+            begun(seen)
+            if self._request.verbosity:
+                publish(Notice("verbose", "Strategy {}: {}".format(*self._transport)))
+
+        self._watch.follow(publish, begin)
         self._thread.join()
         if self._failure:
             raise self._failure
@@ -193,11 +200,12 @@ def started(request: Request, redactor: Redactor) -> Iterator[Ansible]:
             ansible.end()
 
 
-def _runner(request: Request, watch: Watch, folder: Path) -> tuple[Any, dict[str, str]]:
+def _runner(
+    request: Request, plugin: str, watch: Watch, folder: Path
+) -> tuple[Any, dict[str, str]]:
     """ansible-runner's runner, and the whole environment for ansible's process."""
     from ansible_runner import Runner, RunnerConfig
 
-    plugin = strategy(request.strategy, local=request.local)
     chosen = {**settings(plugin, folder), **(callbacks() if request.run_id else {})}
     config = RunnerConfig(
         private_data_dir=str(folder),
