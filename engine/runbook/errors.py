@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class ExitCode(IntEnum):
@@ -29,6 +33,26 @@ EXIT_OF_KIND = {
     "locked": ExitCode.LOCKED,
     "refused": ExitCode.REFUSED,
 }
+
+
+#: Where hosts end differently, the first of these is the exit code: first what may have left a host
+#: half done, last what passes by itself.
+WORST = (
+    ExitCode.INTERRUPTED,
+    ExitCode.FAILED,
+    ExitCode.UNREACHABLE,
+    ExitCode.STALE,
+    ExitCode.REFUSED,
+    ExitCode.INVALID,
+    ExitCode.CHANGES,
+    ExitCode.LOCKED,
+    ExitCode.OK,
+)
+
+
+def worst(codes: Iterable[ExitCode]) -> ExitCode:
+    """The exit code of several hosts or targets; OK of none."""
+    return min(codes, key=WORST.index, default=ExitCode.OK)
 
 
 class RunbookError(Exception):

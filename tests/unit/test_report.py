@@ -15,7 +15,16 @@ from hypothesis import strategies as some
 from test_render import AT, LOSSES, PLANNED, RUNS
 
 from runbook.errors import ExitCode, InvalidInputError
-from runbook.events.model import Event, Notice, Result, RunStarted, Status, TaskResult
+from runbook.events.model import (
+    Event,
+    HostCounts,
+    Notice,
+    Recap,
+    Result,
+    RunStarted,
+    Status,
+    TaskResult,
+)
 from runbook.events.render.report import content, file, markdown, page
 
 NASTY = "<script>alert(1)</script>'\"&`|\N{RIGHT-TO-LEFT OVERRIDE}\x1b[31m @team #12"
@@ -97,8 +106,25 @@ def test_numbers_of_several_hosts_are_added_up() -> None:
         "steps with changes": 5, "rows deleted": 2, "rows replaced": 3, "other losses": 2, "warnings": 0,
     }  # fmt: skip
     text = markdown.markdown(found)
-    assert "### Deleted, replaced or stopped on one" in text
-    assert "### Made or changed on three, four" in text
+    assert (
+        "| host | rows deleted | rows replaced | other losses |\n| --- | --: | --: | --: |" in text
+    )
+    assert "| one | 2 | 3 | 0 |\n| two | 0 | 0 | 2 |\n| total | 2 | 3 | 2 |" in text
+    assert "### Deleted, replaced or stopped on one, two" in text
+    assert "### Made or changed on four, one, three" in text
+    assert [(row.name, row.host) for row in found.rows] == [
+        ("Restore", "one"), ("Prune", "two"), ("Write", "four, three"), ("End", "two"),
+    ]  # fmt: skip
+    assert "- Write: /f: new, 1 line \\[four, three\\]" in text
+
+
+def test_what_a_host_changed_before_it_failed_is_in_the_report_of_a_real_run() -> None:
+    begun, *steps, _ = LOSSES
+    counts = {"one": HostCounts(failed=1), **dict.fromkeys(("two", "three", "four"), HostCounts())}
+    for check, rows in ((True, {}), (False, {"rows deleted": 2, "rows replaced": 3})):
+        run = [replace(begun, check=check), *steps, Recap(counts)]
+        found = reported(run, ExitCode.FAILED).counts
+        assert {name: n for name, n in found.items() if "rows " in name and n} == rows
 
 
 def test_a_failure_says_what_was_wrong_first() -> None:

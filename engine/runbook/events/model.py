@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from runbook.errors import ExitCode
+from runbook.errors import EXIT_OF_KIND, ExitCode
 
 if TYPE_CHECKING:
     from runbook.events.redaction import Redactor
@@ -53,13 +53,17 @@ class Event:
 
 @dataclass(frozen=True)
 class RunStarted(Event):
-    """A check or a real run begins; ``parameters`` are those that differ from their defaults."""
+    """A check or a real run begins; ``parameters`` are those that differ from their defaults.
+
+    ``limit``: the option of this name.
+    """
 
     run_id: str
     playbook: str
     target: str
     check: bool
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    limit: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,15 @@ class TaskResult(Event):
     headline: str = ""
     map: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code that the step's end means for its host."""
+        if self.status == Status.UNREACHABLE:
+            return ExitCode.UNREACHABLE
+        if self.status == Status.FAILED:
+            return EXIT_OF_KIND.get(self.error_kind, ExitCode.FAILED)
+        return ExitCode.OK
+
 
 @dataclass(frozen=True)
 class Progress(Event):
@@ -149,6 +162,11 @@ class HostCounts:
     rescued: int = 0
     ignored: int = 0
 
+    @property
+    def bad(self) -> bool:
+        """Whether the host failed or could not be reached."""
+        return bool(self.failed or self.unreachable)
+
 
 @dataclass(frozen=True)
 class Recap(Event):
@@ -162,8 +180,9 @@ class RunFinished(Event):
     """A check run or a real run ended.
 
     ``unfinished`` is the step that an interruption cut off, ``unchecked`` are the steps that the
-    check could only skip, as foreign commands. ``unplanned`` is what a real run that ended well did
-    otherwise than planned (``score``).
+    check could only skip, as foreign commands. ``unplanned`` is what a real run did otherwise than
+    planned on hosts where it ended well; ``left``, by host, the planned steps that it did not come
+    to, or failed at (``score``).
     """
 
     check: bool
@@ -173,6 +192,7 @@ class RunFinished(Event):
     unfinished: str = ""
     unchecked: list[str] = field(default_factory=list)
     unplanned: list[str] = field(default_factory=list)
+    left: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from runbook.events.model import Status
 from runbook.events.render import text
 
 if TYPE_CHECKING:
@@ -25,6 +26,20 @@ def unplanned(planned: Iterable[TaskResult], done: Iterable[TaskResult]) -> list
         for task, host in dict.fromkeys([*wanted, *found])
         if wanted[task, host] != found[task, host]
     ]
+
+
+def left(planned: Iterable[TaskResult], done: Iterable[TaskResult]) -> dict[str, list[str]]:
+    """By host the planned steps that did not end there, or failed."""
+    ended = {
+        (result.host, result.task)
+        for result in done
+        if result.status not in (Status.FAILED, Status.UNREACHABLE)
+    }
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for result in planned:
+        if result.changed and (result.host, result.task) not in ended:
+            found[result.host].append(result.task)
+    return dict(found)
 
 
 def _changes(results: Iterable[TaskResult]) -> defaultdict[tuple[str, str], list[str]]:

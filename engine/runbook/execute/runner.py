@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook import processes
-from runbook.errors import EXIT_OF_KIND, ExitCode, RunbookError
+from runbook.errors import ExitCode, RunbookError, worst
 from runbook.events.model import Event, HostCounts, Notice, Status, TaskResult
 from runbook.execute.child import patches
 from runbook.execute.environment import callbacks, environment, may_be_kept, settings, transport
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from runbook.events.redaction import Redactor
+
+
+_FAILED = (Status.FAILED, Status.UNREACHABLE)
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,11 @@ class Outcome:
     def changed(self) -> bool:
         """Whether a step changed, or in a check would change, something."""
         return any(result.changed for result in self.results)
+
+    @property
+    def failed(self) -> set[str]:
+        """The hosts that failed or could not be reached."""
+        return {host for host, counts in self.hosts.items() if counts.bad}
 
     @property
     def plan(self) -> list[dict[str, Any]]:
@@ -296,20 +304,22 @@ def _exit_code(watch: Watch, code: int | None) -> ExitCode:
         return ExitCode.OK
     if watch.asked:
         return ExitCode.INTERRUPTED
-    bad = {name for name, counts in watch.hosts.items() if counts.failed or counts.unreachable}
-    for result in reversed(watch.results):
-        if result.host in bad and result.status == Status.UNREACHABLE:
-            return ExitCode.UNREACHABLE
-        if result.host in bad and result.status == Status.FAILED:
-            return EXIT_OF_KIND.get(result.error_kind, ExitCode.FAILED)
-    return ExitCode.FAILED
+    codes = [result.exit_code for result in _ends(watch)]
+    return worst(codes) if codes else ExitCode.FAILED
+
+
+def _ends(watch: Watch) -> list[TaskResult]:
+    """How each host that failed, or was lost, ended; of one whose failure was rescued nothing."""
+    bad = {name for name, counts in watch.hosts.items() if counts.bad}
+    failed = (r for r in watch.results if r.status in _FAILED)
+    return list({result.host: result for result in failed if result.host in bad}.values())
 
 
 def _message(watch: Watch, exit_code: ExitCode) -> str:
-    """The message of the step that failed, or of ansible itself."""
+    """The messages of the steps that failed, of several hosts each with its name; or ansible's."""
     if exit_code in (ExitCode.OK, ExitCode.INTERRUPTED):
         return ""
-    failed = [r for r in watch.results if r.status in (Status.FAILED, Status.UNREACHABLE)]
-    if failed:
-        return f"{failed[-1].task}: {failed[-1].message}"
-    return "\n".join(watch.errors)
+    failed = _ends(watch) or [r for r in watch.results if r.status in _FAILED][-1:]
+    several = len(watch.hosts) > 1
+    said = [f"{f'{r.host}: ' if several else ''}{r.task}: {r.message}" for r in failed]
+    return "\n".join(said or watch.errors)

@@ -23,6 +23,7 @@ from runbook.events.model import (
     TaskResult,
 )
 from runbook.events.redaction import Redactor
+from runbook.events.render import fleet
 from runbook.events.render.people import Detail
 from runbook.events.render.summary import Summary
 from runbook.execute import runner
@@ -35,7 +36,7 @@ from runbook.load.run_input import RunInput, load
 from runbook.load.source import Selection, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from runbook.execute.watch import Seen
     from runbook.flow.resume import Unfinished
@@ -187,12 +188,14 @@ class _Apply:
         # Also with --yes: what can be known to fail must fail before anything is touched.
         planned, given = self._checked(request, source, passwords)
         if planned.exit_code != ExitCode.OK or not (planned.changed or planned.unchecked):
+            self._advise(planned)
             return planned.exit_code
         if options.check:
             pending = options.detailed_exitcode and planned.changed
             return ExitCode.CHANGES if pending else ExitCode.OK
         if not options.yes:
-            confirm(planned.plan, source.target.name, self._summary if _asked(options) else None)
+            shown = self._summary if _asked(options) else None
+            confirm(planned.plan, source.target.name, shown, self._changed_hosts(planned))
         ask = ask_step if options.step else None
         held = replace(request, check=False, ask=ask, planned=planned.planned, map=True)
         self._keep(saved.bound(given, self._seen, asdict(options), held.planned, self._redactor))
@@ -325,11 +328,13 @@ class _Apply:
             if not started:
                 self._seen, parameters = seen, given.differing(seen) if seen else {}
                 name, target = given.name, given.source.target.name
-                self._publisher.publish(RunStarted(self._run_id, name, target, check, parameters))
+                about = (self._run_id, name, target, check, parameters, self._options.limit)
+                self._publisher.publish(RunStarted(*about))
             started = True
 
         outcome = self._outcome = ansible.run(self._publisher.publish, start, given.secrets)
         start({})  # ansible ended before it knew which values are secret
+        left = {} if check or outcome.exit_code == ExitCode.OK else self._left(outcome)
         self._publisher.publish(
             RunFinished(
                 check,
@@ -338,16 +343,33 @@ class _Apply:
                 round(time.monotonic() - begun, 3),
                 outcome.unfinished,
                 list(outcome.unchecked) if check else [],
-                self._unplanned(outcome),
+                [] if check else self._unplanned(outcome, {*left, *outcome.failed}),
+                left,
             )
         )
         return outcome
 
-    def _unplanned(self, outcome: runner.Outcome) -> list[str]:
-        """The differences between the plan and a real run that ended well."""
-        if self._check or outcome.exit_code != ExitCode.OK:
-            return []
-        return score.unplanned(self._planned, outcome.results)
+    def _changed_hosts(self, planned: runner.Outcome) -> str:
+        """The hosts that a plan changes, in words; empty if they are the whole target, one host."""
+        changed = {result.host for result in planned.results if result.changed}
+        several = len(planned.hosts) > 1 or self._options.limit
+        return fleet.named(changed, planned.hosts) if several else ""
+
+    def _advise(self, planned: runner.Outcome) -> None:
+        """After a check that failed on some of several hosts, say how to leave those out."""
+        bad = planned.failed
+        if bad and {*planned.hosts} - bad:
+            limit = ":".join([self._options.limit or "all", *(f"!{host}" for host in sorted(bad))])
+            say(f"To go on without {', '.join(sorted(bad))}: --limit '{limit}'")
+
+    def _left(self, outcome: runner.Outcome) -> dict[str, list[str]]:
+        """The planned steps that a real run did not come to, or failed at."""
+        return score.left(self._planned, outcome.results)
+
+    def _unplanned(self, outcome: runner.Outcome, but: Collection[str]) -> list[str]:
+        """The differences between the plan and a real run, on the hosts where it ended well."""
+        plan = [result for result in self._planned if result.host not in but]
+        return score.unplanned(plan, [r for r in outcome.results if r.host not in but])
 
     def _request(self, source: Source, passwords: Passwords) -> runner.Request:
         """The check run, as ansible-playbook takes it."""

@@ -15,23 +15,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-def confirm(plan: Sequence[Mapping[str, Any]], target: str, summary: Summary | None) -> None:
+def confirm(
+    plan: Sequence[Mapping[str, Any]], target: str, summary: Summary | None, hosts: str = ""
+) -> None:
     """Ask whether to go on; RefusedError unless the answer is the right one.
 
     What takes something away needs the target's name typed; the rest needs ``y``. ``summary``: said
-    first, where the check's own does not stand on the same terminal.
+    first, where the check's own does not stand on the same terminal. ``hosts``: of a target that
+    has several, those that are changed.
     """
     if summary:
         say("\n".join(line.text for line in summary.lines()))
     if any(map(destructive, text.real(plan))):
-        require_name(target)
-    elif ask(f"Make these changes on {target}? (y/N)").strip().lower() not in ("y", "yes"):
+        require_name(target, hosts)
+        return
+    where = f"{target}, {hosts}" if hosts else target
+    if ask(f"Make these changes on {where}? (y/N)").strip().lower() not in ("y", "yes"):
         raise RefusedError("Not confirmed: nothing was changed.")
 
 
-def require_name(target: str) -> None:
+def require_name(target: str, hosts: str = "") -> None:
     """Have the target's name typed; RefusedError for anything else."""
-    if ask(f"Type the target's name ({target}) to go on").strip() != target:
+    where = f" with {hosts}" if hosts else ""
+    if ask(f"Type the target's name ({target}) to go on{where}").strip() != target:
         raise RefusedError("Not confirmed: nothing was changed.")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runbook import __version__
 from runbook.errors import InvalidInputError
 from runbook.events.model import Status, TaskResult
-from runbook.events.render import text
+from runbook.events.render import fleet
 from runbook.load import plan_file, schemas
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def content(
         },
         "expires_at": (now + lifetime).isoformat(),
         **bound(given, seen, selection, outcome.planned, redactor),
-        "headlines": redactor.value(text.headlines(outcome.results)),
+        "headlines": redactor.value(fleet.headlines(outcome.results)),
         "warnings": redactor.value(
             list(dict.fromkeys(each for result in outcome.results for each in result.warnings))
         ),

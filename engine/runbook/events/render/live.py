@@ -13,7 +13,7 @@ from runbook.events.model import (
     TaskResult,
     TaskStarted,
 )
-from runbook.events.render import text
+from runbook.events.render import fleet, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ class Live:
             self._wait(self._running)
 
     def _tables(self) -> Iterator[Any]:
-        """A line for each table that the running step works on."""
+        """A line for each table that the running step works on; of several hosts one for each."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -91,11 +91,13 @@ class Live:
         open_.sort(key=text.waits)
         if not open_:
             return
-        hosts = self._hosts | {seen.host for seen in open_}
+        several = len(self._hosts | {seen.host for seen in open_}) > 1
+        if several:
+            first = {seen.host: seen for seen in reversed(open_)}
+            open_ = [first[host] for host in fleet.ordered(first)]
         grid = Table.grid(padding=(0, 2))
         for seen in open_[:TABLES]:
-            name = seen.table + (f" [{seen.host}]" if len(hosts) > 1 else "")
-            cells: list[Any] = [Text(name)]
+            cells: list[Any] = [Text(seen.table + (f" [{seen.host}]" if several else ""))]
             if self._console.width >= WIDE:
                 part = text.fraction(seen)
                 cells.append(ProgressBar(total=1.0, completed=part or 0.0, width=BAR))
@@ -103,4 +105,4 @@ class Live:
             grid.add_row(*cells, Text(seen.message, style="dim"))
         yield grid
         if len(open_) > TABLES:
-            yield Text(f"and {len(open_) - TABLES} more", style="dim")
+            yield Text(f"and {len(open_) - TABLES} more{' hosts' if several else ''}", style="dim")

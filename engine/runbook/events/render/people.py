@@ -6,13 +6,14 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from runbook.errors import ExitCode
 from runbook.events.model import (
     Event,
+    HostCounts,
     Notice,
     PlayStarted,
     Progress,
@@ -24,7 +25,7 @@ from runbook.events.model import (
     TaskResult,
     TaskStarted,
 )
-from runbook.events.render import text
+from runbook.events.render import fleet, text
 from runbook.events.render.live import Live
 from runbook.events.render.summary import WIDTH, Line, Summary
 
@@ -43,7 +44,8 @@ class Detail:
 
     def summary(self) -> Summary:
         """A new summary of a check, as detailed."""
-        return Summary(full=self.verbosity > 0, diff=self.lines, asked=self.asked)
+        verbose = self.verbosity > 0
+        return Summary(full=verbose, each=verbose, diff=self.lines, asked=self.asked)
 
     @property
     def lines(self) -> bool:
@@ -116,11 +118,11 @@ class _Steps(ABC):
         yield from above
         if not event.check:
             yield Line("")
-        for host, counts in self._recap.hosts.items():
-            bad = counts.failed or counts.unreachable
-            style = "bold red" if bad else "yellow" if counts.changed else "green"
+        hosts = self._recap.hosts if self._detail.verbosity or len(self._recap.hosts) == 1 else {}
+        for host, counts in hosts.items():
+            style = "bold red" if counts.bad else "yellow" if counts.changed else "green"
             yield Line(text.recap(host, counts), style)
-        first, *others = text.conclusion(event, self._found.results)
+        first, *others = fleet.conclusion(event, self._found.results, self._recap.hosts)
         yield Line(first, "bold")
         yield from map(Line, others)
         yield from below
@@ -218,6 +220,7 @@ class Brief:
         self._only_check = only_check
         self._stream = stream or sys.stdout
         self._results: list[TaskResult] = []
+        self._counts: Mapping[str, HostCounts] = {}
 
     def __call__(self, event: Event) -> None:
         """Take in one event; what is to be said is said at the end of its run."""
@@ -226,13 +229,15 @@ class Brief:
                 self._results = []
             case TaskResult():
                 self._results.append(event)
+            case Recap():
+                self._counts = event.hosts
             case RunFinished() if not event.check or self._only_check or not self._goes_on(event):
                 changed = any(result.changed for result in self._results)
-                said = text.headlines(self._results) if event.check or not changed else []
+                said = fleet.headlines(self._results) if event.check or not changed else []
                 said += [line for result in self._results for line in _brief(result)]
                 held = event.exit_code == ExitCode.LOCKED or text.is_held(self._results)
                 if not (held and len(said) == 1):
-                    said += text.conclusion(event, self._results)
+                    said += fleet.conclusion(event, self._results, self._counts)
                 for line in said:
                     print(f"{event.at} {line}", file=self._stream, flush=True)
             case _:
@@ -284,6 +289,7 @@ class Terminal(_Steps):
         super().__init__(detail)
         self._live = Live(self._console) if live else None
         self._hosts: set[str] = set()
+        self._ended: list[TaskResult] = []
 
     @property
     def _width(self) -> int:
@@ -295,6 +301,8 @@ class Terminal(_Steps):
             self._live(event)
         if isinstance(event, TaskResult):
             self._hosts.add(event.host)
+        elif not isinstance(event, Progress | Notice):
+            self._show_ended()
         super().__call__(event)
 
     def _print(self, *lines: Line, indent: int = 0) -> None:
@@ -316,32 +324,52 @@ class Terminal(_Steps):
 
         title = Text.assemble(
             ("Check ", "bold cyan") if event.check else ("Apply ", "bold magenta"),
-            (event.playbook, "bold"), " → ", (event.target, "bold"),
+            (event.playbook, "bold"), " → ", (text.where(event), "bold"),
             ("   nothing is changed" if event.check else "", "dim"),
         )  # fmt: skip
         self._console.print()
         self._console.print(title)
 
     def _result(self, result: TaskResult) -> None:
+        """Show a step at once if it has more than a line, else with those of other hosts."""
+        if _failure(result) or result.warnings or self._detail.lines:
+            self._show([result.host], [result], text.summary(result))
+        else:
+            self._ended.append(result)
+
+    def _show_ended(self) -> None:
+        """Show the step that has ended on every host, hosts where it came to the same together."""
+        ended, self._ended = self._ended, []
+        for status in dict.fromkeys(result.status for result in ended):
+            of_status = {result.host: result for result in ended if result.status == status}
+            said = {host: text.whole_summary(result) for host, result in of_status.items()}
+            for hosts, line in fleet.folded(said):
+                self._show(hosts, [of_status[host] for host in hosts], text.one_line(line))
+
+    def _show(self, hosts: Sequence[str], results: Sequence[TaskResult], said: str) -> None:
+        """Show a step of ``hosts``, of which ``said`` is the summary."""
+        result = results[0]
         lines = [Line(line, _tone(result)) for line in _failure(result)]
-        if said := text.summary(result):
+        if said:
             lines.append(Line(said, "yellow" if result.changed else "dim"))
         if not self._check:
             lines += [Line(f"warning: {warning}", "yellow") for warning in result.warnings]
         for diff in result.diff if result.changed and self._detail.lines else []:
             lines += [Line(line, _diff_style(line)) for line in text.diff_lines(diff)]
-        self._console.print(self._title(result))
+        self._console.print(self._title(hosts, results))
         self._print(*lines, indent=6)
 
-    def _title(self, result: TaskResult) -> Any:
-        """Symbol and name at the left, time at the right."""
+    def _title(self, hosts: Sequence[str], results: Sequence[TaskResult]) -> Any:
+        """Symbol and name at the left, time at the right: of several hosts the longest."""
         from rich.text import Text
 
+        result = results[0]
         symbol, style = _SYMBOLS[result.status]
-        name = result.task + (f"  [{result.host}]" if len(self._hosts) > 1 else "")
+        several = len(self._hosts) > 1
+        name = result.task + (f"  [{fleet.named(hosts, self._hosts)}]" if several else "")
         if result.status in (Status.SKIPPED, Status.IGNORED, Status.UNREACHABLE):
             name += f"  {result.status}"
-        took = f"{result.seconds:.1f} s"
+        took = f"{max(each.seconds for each in results):.1f} s"
         room = max(min(self._console.width, 100) - len(name) - len(took) - 5, 1)
         quiet = "dim" if result.status == Status.SKIPPED else ""
         return Text.assemble("  ", (symbol, style), " ", (name, quiet), " " * room, (took, "dim"))

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runbook.errors import ExitCode
-from runbook.events.model import Event, Notice, RunFinished, RunStarted, TaskResult
+from runbook.events.model import (
+    Event,
+    HostCounts,
+    Notice,
+    Recap,
+    RunFinished,
+    RunStarted,
+    TaskResult,
+)
 from runbook.events.redaction import MASK
-from runbook.events.render import text
+from runbook.events.render import fleet, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 #: Actions of planned changes that take something away; so does any change that deletes rows.
 DESTRUCTIVE = frozenset({"clear", "delete", "drop", "remove", "replace", "restore", "terminate"})
@@ -42,6 +50,10 @@ _LOST = {"rows_vanish": "rows deleted", "rows_differ": "rows replaced"}
 _MADE = {"rows_appear": "rows_inserted"}
 
 
+#: A parameter that is not the same on every host (``load.parameters.differing``).
+_OF_HOST = re.compile(r"(\w+) \[.*\]")
+
+
 class Line(NamedTuple):
     """A line of a summary and rich's style of it."""
 
@@ -51,10 +63,11 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """The losses and the other changes on hosts where they are the same.
+    """The losses and the other changes on hosts where they are the same, or on several together.
 
-    ``rows``: lost rows by table, most first, below the words for the loss; ``others``: what else
-    is lost; ``made``: a line for each task, or for each step of a transaction.
+    ``rows``: lost rows by table, most first, below the words for the loss, of several hosts their
+    sum; ``others``: what else is lost; ``made``: a line for each task, or for each step of a
+    transaction.
     """
 
     hosts: tuple[str, ...]
@@ -71,19 +84,54 @@ class Found:
         yield from self.others
 
 
+def together(found: Sequence[Found], every: Collection[str]) -> Found:
+    """The changes on several hosts: rows added up, lines that are alike folded."""
+    if len(found) == 1:
+        return found[0]
+    by_host = {host: each for each in found for host in each.hosts}
+    rows: dict[str, Counter[str]] = defaultdict(Counter)
+    for each in by_host.values():
+        for label, by_table in each.rows.items():
+            rows[label].update(by_table)
+    return Found(
+        tuple(by_host),
+        {label: dict(by_table.most_common()) for label, by_table in rows.items()},
+        tuple(_folded({host: each.others for host, each in by_host.items()}, every)),
+        tuple(_folded({host: each.made for host, each in by_host.items()}, every)),
+    )
+
+
+def _folded(by_host: Mapping[str, Sequence[str]], every: Collection[str]) -> Iterator[str]:
+    """The lines of all hosts, each with its hosts unless they are all; steps below their tasks."""
+    tasks: dict[str, dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
+    for host, lines in by_host.items():
+        task = ""
+        for line in lines:
+            name = fleet.outline(line.partition(": ")[0], host)
+            task = task if line.startswith(" ") else name
+            tasks[task][name][host] = line
+    for steps in tasks.values():
+        for lines_of in steps.values():
+            yield from (said + fleet.where(hosts, every) for hosts, said in fleet.folded(lines_of))
+
+
 @dataclass
 class Summary:
     """The summary of a check run's events.
 
-    ``full``: no value is shortened. ``diff``: what changes is shown elsewhere, line by line.
-    ``asked``: the question that follows shows it, so that the run's own end does not.
+    ``full``: no value is shortened. ``each``: hosts are shown each by itself, not together.
+    ``diff``: what changes is shown elsewhere, line by line. ``asked``: the question that follows
+    shows it, so that the run's own end does not.
     """
 
     full: bool = False
+    each: bool = False
     diff: bool = False
     asked: bool = False
+    check: bool = True
     parameters: Mapping[str, Any] = field(default_factory=dict)
     results: list[TaskResult] = field(default_factory=list)
+    counts: Mapping[str, HostCounts] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
     def __call__(self, event: Event) -> None:
@@ -91,8 +139,11 @@ class Summary:
         match event:
             case RunStarted():
                 self.parameters, self.results = event.parameters, []
+                self.check, self.counts = event.check, {}
             case TaskResult():
                 self.results.append(event)
+            case Recap():
+                self.counts = event.hosts
             case Notice(level="warning"):
                 self.notices.append(event.text)
             case _:
@@ -101,14 +152,15 @@ class Summary:
     def around(self, finished: RunFinished, width: int = WIDTH) -> tuple[list[Line], list[Line]]:
         """The lines above and below a run's conclusion: a check's summary, if it found changes.
 
-        Of a check that found none, or failed, the warnings; of a real run none.
+        Of a check that found none, or failed on every host, the warnings; of a real run none.
         """
         if not finished.check:
             return [], []
-        found = finished.exit_code == ExitCode.OK and (finished.changed or finished.unchecked)
-        if not found:
+        failed = finished.exit_code not in (ExitCode.OK, ExitCode.CHANGES)
+        if not (self.by_host() if failed else finished.changed or finished.unchecked):
             return self.warnings(), []
-        return ([], []) if self.asked else (self._beginning(width), self._ending(width))
+        asked = self.asked and not failed
+        return ([], []) if asked else (self._beginning(width), self._ending(width))
 
     def lines(self, width: int = WIDTH) -> list[Line]:
         """The summary, lists folded at ``width`` columns; a sentence is one line, to be found."""
@@ -119,40 +171,66 @@ class Summary:
         said = [*self.notices, *(each for result in self.results for each in result.warnings)]
         return [Line(f"warning: {' '.join(x.split())}", "yellow") for x in dict.fromkeys(said)]
 
+    def by_host(self) -> dict[str, Found]:
+        """The changes on each host; not where a check failed, for there more would follow."""
+        changed: dict[str, list[TaskResult]] = defaultdict(list)
+        for result in self.results:
+            bad = self.check and self.counts.get(result.host, HostCounts()).bad
+            if result.changed and not bad:
+                changed[result.host].append(result)
+        return {
+            host: Found(
+                (host,), *_losses(changed[host]), tuple(_made(changed[host], full=self.full))
+            )
+            for host in fleet.ordered(changed)
+        }
+
     def found(self) -> list[Found]:
-        """The changes so far, hosts with the same ones together."""
-        changed = [result for result in self.results if result.changed]
+        """The changes, hosts with the same ones together."""
         alike: dict[str, Found] = {}
-        for host in dict.fromkeys(result.host for result in changed):
-            of_host = [result for result in changed if result.host == host]
-            rows, others = _losses(of_host)
-            made = tuple(_made(of_host, full=self.full))
-            key = repr((rows, others, made))
-            hosts = alike[key].hosts if key in alike else ()
-            alike[key] = Found((*hosts, host), rows, others, made)
+        for found in self.by_host().values():
+            same = replace(found, hosts=())
+            hosts = alike[repr(same)].hosts if repr(same) in alike else ()
+            alike[repr(same)] = replace(found, hosts=(*hosts, *found.hosts))
         return list(alike.values())
 
+    @property
+    def hosts(self) -> list[str]:
+        """Every host of the run."""
+        return fleet.ordered([*self.counts, *(result.host for result in self.results)])
+
+    def losses(self) -> list[Found]:
+        """The changes that take something away, of several hosts together unless ``each``."""
+        return self._shown([found for found in self.found() if found.rows or found.others])
+
+    def made(self) -> list[Found]:
+        """The other changes, in the same way."""
+        return self._shown([found for found in self.found() if found.made])
+
+    def _shown(self, found: Sequence[Found]) -> list[Found]:
+        if self.each or not found:
+            return [*found]
+        return [together(found, [host for each in found for host in each.hosts])]
+
     def on(self, found: Found) -> str:
-        """`` on HOST, ...`` where not all hosts are meant."""
-        several = len({result.host for result in self.results}) > 1
-        return f" on {', '.join(found.hosts)}" if several else ""
+        """`` on HOST, ...`` where there are several hosts."""
+        every = self.hosts
+        return f" on {fleet.named(found.hosts, every)}" if len(every) > 1 else ""
 
     def _beginning(self, width: int) -> list[Line]:
         lines = list(_parameters(self.parameters, width, full=self.full))
         hint = "" if self.diff else " (--diff shows each line)"
-        for each in self.found():
-            if each.made:
-                lines.append(Line(f"Made or changed{self.on(each)}{hint}:", "bold green"))
-                lines += (Line(line) for line in self._wrapped(each.made, width, 2))
+        for each in self.made():
+            lines.append(Line(f"Made or changed{self.on(each)}{hint}:", "bold green"))
+            lines += (Line(line) for line in self._wrapped(each.made, width, 2))
         return lines + self.warnings()
 
     def _ending(self, width: int) -> list[Line]:
-        lines = [Line(line, "bold yellow") for line in text.headlines(self.results)]
-        for each in self.found():
-            if losses := list(each.losses()):
-                lines.append(Line(f"Deleted, replaced or stopped{self.on(each)}:", "bold red"))
-                lines += (Line(line, "red") for line in self._wrapped(losses, width, 2))
-        return lines
+        lines = [Line(line, "bold yellow") for line in fleet.headlines(self.results)]
+        for each in self.losses():
+            lines.append(Line(f"Deleted, replaced or stopped{self.on(each)}:", "bold red"))
+            lines += (Line(line, "red") for line in self._wrapped(each.losses(), width, 2))
+        return lines + [Line(line, "red") for line in _aligned(losses_by_host(self.by_host()))]
 
     @staticmethod
     def _wrapped(lines: Iterable[str], width: int, indent: int = 0) -> Iterator[str]:
@@ -163,6 +241,32 @@ class Summary:
                 subsequent_indent=" " * (deep + 2), break_long_words=False, break_on_hyphens=False,
             )  # fmt: skip
             yield from (each.replace(_FIRM, " ") for each in folded)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows as lines, names at the left and numbers at the right of their columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *numbers in rows:
+        cells = (cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))
+        yield "  " + "  ".join([name.ljust(widths[0]), *cells])
+
+
+def losses_by_host(by_host: Mapping[str, Found]) -> list[list[str]]:
+    """A table of what is lost where, its head first, then most rows first, the sums last.
+
+    Empty unless several hosts lose something.
+    """
+    losing = {host: each for host, each in by_host.items() if each.rows or each.others}
+    if len(losing) < 2:
+        return []
+    labels = list(dict.fromkeys(label for each in losing.values() for label in each.rows))
+    numbers = {
+        host: [*(sum(each.rows.get(label, {}).values()) for label in labels), len(each.others)]
+        for host, each in losing.items()
+    }
+    rows = sorted(numbers.items(), key=lambda row: [-number for number in row[1]])
+    rows.append(("total", [sum(column) for column in zip(*numbers.values(), strict=True)]))
+    return [["host", *labels, "other losses"], *([h, *(f"{n:,}" for n in row)] for h, row in rows)]
 
 
 def destructive(item: Mapping[str, Any]) -> bool:
@@ -314,19 +418,26 @@ def _parameters(values: Mapping[str, Any], width: int, *, full: bool) -> Iterato
     if not values:
         return
     secret = [name for name, value in values.items() if value == MASK]
-    shown = [
-        f"{name}={_value(value, full=full)}" for name, value in values.items() if value != MASK
-    ]
+    plain = {name: value for name, value in values.items() if value != MASK}
+    shared = {name: value for name, value in plain.items() if full or not _OF_HOST.fullmatch(name)}
+    shown = [f"{name}={_value(value, full=full)}" for name, value in shared.items()]
     yield Line("Parameters that differ from their defaults:", "bold")
     if full:
         yield from (Line(f"  {each}", "dim") for each in shown)
     else:
         yield from (Line(line, "dim") for line in _packed(shown, width))
-    if secret:
+    by_host = [found[1] for name in plain if (found := _OF_HOST.fullmatch(name)) and not full]
+    yield from _listed("by host (-v shows each)", list(dict.fromkeys(by_host)), width)
+    yield from _listed("secret", secret, width)
+
+
+def _listed(what: str, names: Sequence[str], width: int) -> Iterator[Line]:
+    """Names of parameters after a word for them."""
+    if names:
         yield from (
             Line(line, "dim")
             for line in wrap(
-                f"secret: {', '.join(secret)}", width, initial_indent="  ", subsequent_indent="    "
+                f"{what}: {', '.join(names)}", width, initial_indent="  ", subsequent_indent="    "
             )
         )
 

@@ -84,13 +84,16 @@ def real(plan: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def summary(result: TaskResult) -> str:
     """The changes of a step, or why it changed nothing, in one line."""
+    return one_line(whole_summary(result))
+
+
+def whole_summary(result: TaskResult) -> str:
+    """The same, however long."""
     if result.status not in (Status.OK, Status.CHANGED):
         return ""
-    if result.changed:
-        changes = [item(entry) for entry in real(result.plan)]
-        more = [f"and {len(changes) - NAMED} more"] if len(changes) > NAMED else []
-        return one_line("; ".join(changes[:NAMED] + more) or result.message)
-    return one_line(result.message)
+    changes = [item(entry) for entry in real(result.plan)] if result.changed else []
+    more = [f"and {len(changes) - NAMED} more"] if len(changes) > NAMED else []
+    return "; ".join(changes[:NAMED] + more) or result.message
 
 
 def fraction(progress: Progress) -> float | None:
@@ -146,7 +149,13 @@ def _as_lines(side: object) -> list[str]:
 
 def title(started: RunStarted) -> str:
     """The playbook of a run and its target, in one line."""
-    return f"{'Check' if started.check else 'Apply'} {started.playbook} on {started.target}"
+    verb = "Check" if started.check else "Apply"
+    return f"{verb} {started.playbook} on {where(started)}"
+
+
+def where(started: RunStarted) -> str:
+    """The target of a run, and the hosts that it is limited to."""
+    return started.target + (f", --limit {started.limit}" if started.limit else "")
 
 
 def recap(host: str, found: HostCounts) -> str:
@@ -158,20 +167,18 @@ def recap(host: str, found: HostCounts) -> str:
     ).rstrip()
 
 
-def headlines(results: Iterable[TaskResult]) -> list[str]:
-    """The most important lines about a run, each with its host."""
-    return [f"{result.headline} [{result.host}]" for result in results if result.headline]
-
-
 def is_held(results: Iterable[TaskResult]) -> bool:
     """Whether a run ended because another one, or a person, holds the target."""
     return any(result.headline and result.module.endswith(".lease") for result in results)
 
 
-def conclusion(finished: RunFinished, results: Sequence[TaskResult]) -> list[str]:
-    """The last lines of a run: what it came to and what to do next."""
+def conclusion(finished: RunFinished, results: Sequence[TaskResult], where: str = "") -> list[str]:
+    """The last lines of a run: what it came to and what to do next.
+
+    ``where``: the hosts of the steps, when there are several.
+    """
     changed = [result.task for result in results if result.changed]
-    steps = number(len(changed), "step")
+    steps = number(len(changed), "step") + where
     if finished.exit_code == ExitCode.INTERRUPTED:
         return _interrupted(finished, results, changed)
     if finished.exit_code not in (ExitCode.OK, ExitCode.CHANGES):
@@ -190,7 +197,7 @@ def conclusion(finished: RunFinished, results: Sequence[TaskResult]) -> list[str
             "Nothing was changed: this was a check.",
         ]
     if finished.unplanned:
-        return [f"Done: {steps} changed something.", _otherwise(finished.unplanned)]
+        return [f"Done: {steps} changed something.", otherwise(finished.unplanned)]
     if not changed:
         if is_held(results):
             return ["Nothing was done: the target is held."]
@@ -200,8 +207,17 @@ def conclusion(finished: RunFinished, results: Sequence[TaskResult]) -> list[str
     return [f"Done, as planned: {steps} changed something."]
 
 
-def _otherwise(unplanned: Sequence[str]) -> str:
+def otherwise(unplanned: Sequence[str]) -> str:
+    """A sentence about the differences from the plan."""
     return f"Not as planned: {'; '.join(unplanned)}."
+
+
+def cut_off(step: str) -> str:
+    """A sentence about the step that an interruption cut off."""
+    return (
+        f"Cut off: {step}. A database transaction is rolled back when cut off; "
+        "if it had just been committed, the next run finds its marker and does not repeat it."
+    )
 
 
 def _interrupted(
@@ -214,8 +230,5 @@ def _interrupted(
     lines.append(f"Ended before that: {', '.join(done) if done else 'no step'}.")
     lines.append(f"Of these changed something: {', '.join(changed) if changed else 'none'}.")
     if finished.unfinished:
-        lines.append(
-            f"Cut off: {finished.unfinished}. A database transaction is rolled back when cut off; "
-            "if it had just been committed, the next run finds its marker and does not repeat it."
-        )
+        lines.append(cut_off(finished.unfinished))
     return [*lines, "Run the same command again, or runbook resume, to finish."]

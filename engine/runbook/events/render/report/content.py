@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import json
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +20,13 @@ from runbook.events.model import (
     Status,
     TaskResult,
 )
-from runbook.events.render import text
+from runbook.events.render import fleet, text
 from runbook.events.render.report import maps
 from runbook.events.render.report.texts import LINES, visible
-from runbook.events.render.summary import Found, Summary
+from runbook.events.render.summary import Found, Summary, losses_by_host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from runbook.events.render.report.maps import Map
 
@@ -56,9 +58,11 @@ class Content:
     """The content of a report; its texts are plain, without line ends or control characters.
 
     ``check``: nothing was changed. ``counts`` are the numbers that a reader looks for first, by
-    name; ``kept`` the backups of the run, each with its step. ``steps_left`` are not in ``steps``,
+    name; ``kept`` the backups of the run, each with its step. ``rows`` are the steps, with hosts
+    together where a step came to the same. ``steps_left`` are not in ``steps``,
     ``maps_left`` not in ``maps``.
-    ``several``: there is more than one host. ``plan_sha256`` is empty without a plan file.
+    ``several``: there is more than one host; ``by_host`` then is a table of what is lost where.
+    ``plan_sha256`` is empty without a plan file.
     """
 
     title: str
@@ -71,10 +75,13 @@ class Content:
     facts: Sequence[tuple[str, str]]
     headlines: Sequence[str]
     counts: Mapping[str, int]
-    found: Sequence[Found]
+    losses: Sequence[Found]
+    by_host: Sequence[Sequence[str]]
+    made: Sequence[Found]
     kept: Sequence[tuple[str, str]]
     warnings: Sequence[str]
     steps: Sequence[Step]
+    rows: Sequence[Step]
     steps_left: int
     plan_sha256: str
     parameters: Sequence[tuple[str, str]]
@@ -113,9 +120,9 @@ class Gathered:
         playbook = self.started.playbook if self.started else PurePath(result.playbook).name
         target = self.started.target if self.started else result.target
         shown = _notable(results)
-        first, *following = _conclusion(self.finished, result, results)
-        found = [_shown(each) for each in self.summary.found()]
+        first, *following = _conclusion(self.finished, result, self.summary)
         drawn, left = _maps(results)
+        steps = list(_steps(shown, SHOWN - sum(each.characters for each in drawn)))
         warnings = [line.text.removeprefix("warning: ") for line in self.summary.warnings()]
         return Content(
             title=visible(text.title(self.started) if self.started else playbook),
@@ -126,12 +133,15 @@ class Gathered:
             verdict=visible(first),
             following=[visible(line) for line in following],
             facts=[(name, visible(value)) for name, value in self._facts(result) if value],
-            headlines=[visible(line) for line in text.headlines(results)],
-            counts=_counts(results, found, warnings),
-            found=found,
+            headlines=[visible(line) for line in fleet.headlines(results)],
+            counts=_counts(self.summary, warnings),
+            losses=[_shown(each, self.summary) for each in self.summary.losses()],
+            by_host=[list(map(visible, row)) for row in losses_by_host(self.summary.by_host())],
+            made=[_shown(each, self.summary) for each in self.summary.made()],
             kept=list(_kept(results)),
             warnings=_list(warnings),
-            steps=list(_steps(shown, SHOWN - sum(each.characters for each in drawn))),
+            steps=steps,
+            rows=list(_together(steps, self.summary.hosts)),
             steps_left=len(results) - len(shown),
             plan_sha256=result.plan_sha256,
             parameters=[
@@ -145,6 +155,7 @@ class Gathered:
 
     def _facts(self, result: Result) -> Iterator[tuple[str, str]]:
         yield "Target", result.target
+        yield "Limited to", self.started.limit if self.started else ""
         yield "Playbook", result.playbook
         yield "Run", result.run_id
         yield "Plan's SHA-256", result.plan_sha256
@@ -172,11 +183,11 @@ def _list(lines: Iterable[str]) -> list[str]:
     return [visible(line) for line in lines[:LINES]] + more
 
 
-def _shown(found: Found) -> Found:
-    """Changes with texts that can be shown."""
+def _shown(found: Found, summary: Summary) -> Found:
+    """Changes with texts that can be shown, and the hosts in words."""
     rows = {label: dict(list(by_table.items())[:LINES]) for label, by_table in found.rows.items()}
     return Found(
-        tuple(map(visible, found.hosts)),
+        (visible(fleet.named(found.hosts, summary.hosts)),),
         {
             label: {visible(name): number for name, number in by_table.items()}
             for label, by_table in rows.items()
@@ -186,11 +197,11 @@ def _shown(found: Found) -> Found:
     )
 
 
-def _conclusion(
-    finished: RunFinished | None, result: Result, results: Sequence[TaskResult]
-) -> list[str]:
+def _conclusion(finished: RunFinished | None, result: Result, summary: Summary) -> list[str]:
     """The verdict and what comes next."""
-    said = text.conclusion(finished, results) if finished else ["Nothing was changed."]
+    said = ["Nothing was changed."]
+    if finished:
+        said = fleet.conclusion(finished, summary.results, summary.counts)
     if not result.message:
         return said
     if result.exit_code in (ExitCode.OK, ExitCode.CHANGES):
@@ -202,17 +213,15 @@ def _conclusion(
     return [*result.message.splitlines(), *problems, *said]
 
 
-def _counts(
-    results: Sequence[TaskResult], found: Sequence[Found], warnings: Sequence[str]
-) -> dict[str, int]:
-    rows: dict[str, int] = {}
-    for each in found:
-        for label, by_table in each.rows.items():
-            rows[label] = rows.get(label, 0) + sum(by_table.values()) * len(each.hosts)
+def _counts(summary: Summary, warnings: Sequence[str]) -> dict[str, int]:
+    rows: Counter[str] = Counter()
+    by_host = summary.by_host().values()
+    for each in by_host:
+        rows.update({label: sum(by_table.values()) for label, by_table in each.rows.items()})
     return {
-        "steps with changes": sum(result.changed for result in results),
+        "steps with changes": sum(result.changed for result in summary.results),
         **(rows or {"rows lost": 0}),
-        "other losses": sum(len(each.others) * len(each.hosts) for each in found),
+        "other losses": sum(len(each.others) for each in by_host),
         "warnings": len(warnings),
     }
 
@@ -260,6 +269,19 @@ def _steps(results: Iterable[TaskResult], characters: int) -> Iterator[Step]:
             shown,
             len(lines) - len(shown),
         )
+
+
+def _together(steps: Iterable[Step], every: Collection[str]) -> Iterator[Step]:
+    """The steps, those that came to the same on several hosts as one with the longest time."""
+    for _, group in groupby(steps, lambda step: (step.name, step.module)):
+        alike: dict[Any, dict[str, Step]] = defaultdict(dict)
+        for step in group:
+            alike[step.status, tuple(step.failure)][step.host] = step
+        for by_host in alike.values():
+            for hosts, said in fleet.folded({host: step.said for host, step in by_host.items()}):
+                seconds = max(by_host[host].seconds for host in hosts)
+                where = visible(fleet.named(hosts, every))
+                yield replace(by_host[hosts[0]], host=where, said=said, seconds=seconds)
 
 
 def _value(value: Any) -> str:

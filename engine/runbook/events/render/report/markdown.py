@@ -90,26 +90,25 @@ def _map(drawn: Map) -> str:
     return _folded(f"{escaped(drawn.title)}: {escaped(drawn.description)}", body)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], others: str = "---") -> str:
+    lines = [header, ["---", *[others] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(map(escaped, row))} |" for row in lines)
 
 
 def _sections(content: Content) -> Iterator[str]:
-    for found in content.found:
-        on = f" on {', '.join(map(escaped, found.hosts))}" if content.several else ""
-        if found.rows or found.others:
-            yield f"### Deleted, replaced or stopped{on}\n\n{_losses(found)}"
+    if content.by_host:
+        head, *rows = content.by_host
+        yield f"### What is lost where\n\n{_table(head, rows, '--:')}"
+    for found in content.losses:
+        yield f"### Deleted, replaced or stopped{_on(found, content)}\n\n{_losses(found)}"
     if content.kept:
         kept = "\n".join(
             f"- backup `{_code(backup)}` ({escaped(task)})" for backup, task in content.kept
         )
         yield f"### Where it is kept\n\n{kept}"
-    for found in content.found:
-        on = f" on {', '.join(map(escaped, found.hosts))}" if content.several else ""
-        if found.made:
-            made = "\n".join(_bullet(line) for line in found.made)
-            yield f"### Made or changed{on}\n\n{made}"
+    for found in content.made:
+        made = "\n".join(_bullet(line) for line in found.made)
+        yield f"### Made or changed{_on(found, content)}\n\n{made}"
     yield from (_map(drawn) for drawn in content.maps)
     if content.warnings:
         lines = "\n".join(f"- {escaped(line)}" for line in content.warnings)
@@ -118,6 +117,10 @@ def _sections(content: Content) -> Iterator[str]:
         pairs = [f"| `{_code(name)}` | `{_code(value)}` |" for name, value in content.parameters]
         table = "\n".join(["| name | value |", "|---|---|", *pairs])
         yield _folded("Parameters that differ from their defaults", table)
+
+
+def _on(found: Found, content: Content) -> str:
+    return f" on {escaped(found.hosts[0])}" if content.several else ""
 
 
 def _counts(content: Content) -> str:
