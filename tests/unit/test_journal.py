@@ -12,7 +12,7 @@ import pytest
 
 from runbook.errors import ExitCode, InvalidInputError
 from runbook.events import journal
-from runbook.events.model import Result, RunStarted, Status, TaskResult
+from runbook.events.model import HostCounts, Result, RunStarted, Status, TaskResult
 
 Run = Callable[..., None]
 
@@ -24,6 +24,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     def write(
         run_id: str, *backups: str, exit_code: ExitCode | None = None,
         playbook: str = "reset.yml", check: bool = False, changed: bool = True,
+        hosts: tuple[str, ...] = ("h",),
     ) -> None:  # fmt: skip
         """A run as apply keeps it: a check, then it; without an exit code it was killed."""
         kept = journal.Journal(run_id)
@@ -35,7 +36,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
                 kept(TaskResult("h", "Back up", "m", Status.CHANGED, backup_id=backup_id))
             kept(TaskResult("h", "Clear", "m", Status.FAILED))
         if exit_code is not None:
-            kept(Result(exit_code, run_id, playbook, "labeller3", check=check, changed=changed))
+            about = (exit_code, run_id, playbook, "labeller3", check, changed)
+            kept(Result(*about, hosts={host: HostCounts() for host in hosts}))
 
     return write
 
@@ -55,6 +57,14 @@ def test_killed_and_failed_runs_point_to_theirs_until_the_playbook_ends_well(run
     assert journal.needed_backups() == {"A": "1", "B": "2", "C": "2", "D": "3"}
     run("5", "E", exit_code=ExitCode.OK)
     assert journal.needed_backups() == {"D": "3"}
+
+
+def test_a_run_on_some_hosts_says_nothing_of_the_others(run: Run) -> None:
+    run("20260101T000000-000000", "A", exit_code=ExitCode.FAILED)
+    run("20260101T000001-000001", exit_code=ExitCode.OK, hosts=("other",))
+    assert journal.needed_backups() == {"A": "20260101T000000-000000"}
+    assert journal.last_as_declared("reset", "labeller3", ["h", "other"]) is None
+    assert journal.last_as_declared("reset", "labeller3", ["other"]) is not None
 
 
 def test_the_last_run_that_left_a_target_as_its_playbook_says(run: Run) -> None:
@@ -131,7 +141,8 @@ def test_old_runs_are_removed_except_those_whose_backups_are_needed(
     assert journal.prune() == gone
     assert names(tmp_path) == everything - set(gone)
     assert journal.needed_backups() == needed == {"C": old(7), "D": old(6)}
-    still(Result(ExitCode.OK, old(4), "reset.yml", "labeller3", check=False))
+    ended = Result(ExitCode.OK, old(4), "reset.yml", "labeller3", hosts={"h": HostCounts()})
+    still(ended)
     assert journal.prune() == [old(7), old(4)]  # C is needed no longer, and old(4) has ended
     monkeypatch.setenv("RUNBOOK_KEEP_RUNS", "9")
     monkeypatch.setenv("RUNBOOK_KEEP_DAYS", "1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from runbook import __version__
 from runbook.cli import cli, run
 from runbook.errors import ExitCode, InvalidInputError, LockedError, StaleError
 from runbook.events.journal import Journal
-from runbook.events.model import Result, Status, TaskResult
+from runbook.events.model import Event, HostCounts, Recap, Result, RunFinished, Status, TaskResult
 from runbook.events.redaction import Redactor
 from runbook.execute.runner import Outcome
 from runbook.flow import query, resume, saved
@@ -55,23 +56,26 @@ def examined_with(*extra: str) -> RunInput:
     return examined(Source.named("p", "t", extra))
 
 
-def planned(**database: Any) -> dict[str, Any]:
-    step = json.dumps(["one", f"{Path.cwd()}/playbooks/p.yml:1"])
+def planned(*hosts: str, **database: Any) -> dict[str, Any]:
     taken = {"task": "Take", "module": saved.LEASE, "plan": [DATABASE | database], "diff": []}
-    return {step: [taken]}
+    place = f"{Path.cwd()}/playbooks/p.yml:1"
+    return {json.dumps([host, place]): [taken] for host in hosts or ("one",)}
 
 
 def started(
     number: int, *, exit_code: ExitCode | None = None, playbook: str = "p", target: str = "t",
     resumes: resume.Unfinished | None = None, changed: bool = True, extra: tuple[str, ...] = EXTRA,
+    hosts: tuple[str, ...] = ("one",), events: tuple[Event, ...] = (),
 ) -> str:  # fmt: skip
     """A run in the journal of this machine; without an exit code it was killed."""
     run_id = f"20260114T09301{number}-3f9a1c"
     options = {**SELECTION, "playbook": playbook, "target": target}
     redactor = Redactor(["canary-4711"])
-    bound = saved.bound(examined_with(*extra), {"one": {}}, options, planned(), redactor)
+    bound = saved.bound(examined_with(*extra), {"one": {}}, options, planned(*hosts), redactor)
     journal = Journal(run_id)
     journal.keep_input(resume.given(bound, redactor, "", resumes))
+    for event in events:
+        journal(event)
     if exit_code is not None:
         journal(Result(exit_code, run_id, playbook, target, changed=changed))
     else:
@@ -115,6 +119,50 @@ def test_the_newest_that_did_not_end_and_was_not_made_up_for() -> None:
         found()
     assert found("20260114T093011").run_id == first
     assert found(first, "./inventories/t").run_id == first
+
+
+CHECKED = RunFinished(check=True, exit_code=ExitCode.OK, changed=True, seconds=1)
+FLEET = ("one", "two", "three", "four")
+
+
+def ended(bad: tuple[str, ...] = (), left: tuple[str, ...] = (), *, unchecked: bool = False) -> Any:
+    """The events of a run on the fleet that failed on the hosts ``bad``, and left steps on others."""
+    counts = {host: HostCounts(failed=host in bad, changed=1) for host in FLEET}
+    failed = RunFinished(
+        check=False, exit_code=ExitCode.FAILED, changed=True, seconds=1,
+        left={host: ["Reset"] for host in left},
+    )  # fmt: skip
+    check = replace(CHECKED, unchecked=["Run a command"]) if unchecked else CHECKED
+    return {
+        "hosts": FLEET, "exit_code": ExitCode.FAILED,
+        "events": (Recap(dict.fromkeys(FLEET, HostCounts())), check, Recap(counts), failed),
+    }  # fmt: skip
+
+
+def test_a_run_is_resumed_where_it_did_not_end() -> None:
+    started(1, **ended(bad=("two",), left=("two", "four")))
+    assert (found().hosts, found().options()["limit"]) == (("four", "two"), "four,two")
+    started(2, exit_code=ExitCode.OK, hosts=("four",))
+    assert found().hosts == ("two",)
+    started(3, exit_code=ExitCode.OK, hosts=("two",))
+    with pytest.raises(InvalidInputError, match="is unfinished"):
+        found()
+    # Everywhere, if it failed everywhere, was killed, or did more than a check can see.
+    started(4, **ended(bad=FLEET))
+    assert found().options()["limit"] == ""
+    started(5, hosts=FLEET, events=(CHECKED,))
+    assert found().options()["limit"] == ""
+    started(6, **ended(bad=("two",), unchecked=True))
+    assert found().options()["limit"] == ""
+
+
+def test_parameters_of_the_hosts_that_are_resumed_are_compared() -> None:
+    before = {"same": 1, "own [one]": 1, "own [two]": 2, "gone [one]": 3}
+    changed = resume._changed_parameters
+    assert changed(before, {"same": 1, "own": 2}, ["two"]) == []
+    assert changed(before, {"same": 2, "own": 2}, ["two"]) == ["same is 2, and was 1"]
+    assert changed(before, {"same": 1, "own": 3}, ["two"]) == ["own is 3, and was 2"]
+    assert changed(before, before, []) == []
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,12 @@ def complete_runs(_ctx: click.Context, _param: click.Parameter, begun: str) -> l
 def resume(*, run: str, target: str, extra_vars: Sequence[str], **options: Any) -> int:
     """Finish RUN, which was killed, interrupted or failed; the newest such run unless it is named.
 
-    With its playbook, target and parameters, which must be as they were; -e gives once more the
+    With its playbook, target and parameters, which must be as they were, on the hosts where it did
+    not come to its end; -e gives once more the
     secrets that were on its command line. What it has done must be as it left it. The plan of what
     is left is shown and confirmed as by apply.
     """
+    from runbook.events.render import fleet
     from runbook.flow import apply as flow
     from runbook.flow.resume import unfinished
 
@@ -51,5 +53,7 @@ def resume(*, run: str, target: str, extra_vars: Sequence[str], **options: Any) 
     if isinstance(found, str):
         click.echo(found)
         return ExitCode.OK
-    click.echo(f"Resuming {found.named}, begun {found.given['made']['at'][:19]} UTC", err=True)
+    where = f", on {fleet.named(found.hosts, found.given['hosts'])}" if found.hosts else ""
+    begun = found.given["made"]["at"][:19]
+    click.echo(f"Resuming {found.named}, begun {begun} UTC{where}", err=True)
     return flow.apply(flow.Options(**{**options, **found.options()}, resumes=found))

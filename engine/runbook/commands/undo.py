@@ -20,6 +20,7 @@ from runbook.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import timedelta
 
 #: The parts that ``--force-step`` names (plugins/module_utils/undo/record.py).
@@ -43,13 +44,43 @@ def undo(
 
     RUN is an id that runbook history lists, or the beginning of one; newest is the last run that
     is no undo. What was changed since is named and refused. An undo is a run too, and can be
-    undone.
+    undone. Of several hosts those where RUN changed something.
     """
     from runbook.flow import apply as flow
 
+    if run != "newest":
+        options["limit"] = _where(run, options)
     given = json.dumps({"undo_run": run, "undo_force": list(force)})
     options["extra_vars"] = (*options["extra_vars"], given)
     wanted = flow.Options(
         "undo.yml", check=check or bool(out), out=out, lifetime=lifetime, **options
     )
     return flow.apply(wanted)
+
+
+def _where(run: str, options: Mapping[str, Any]) -> str:
+    """The option ``--limit`` without the hosts where a run changed nothing; said if there are any.
+
+    As it is, if the target has one host, or if the run is not in the journals of all that answer.
+    """
+    from runbook.commands.history import ask
+    from runbook.events.render import fleet
+    from runbook.flow.confirm import say
+    from runbook.load.source import Source
+
+    limit: str = options["limit"]
+    source = Source.named("undo.yml", options["target"], options["extra_vars"])
+    assert source.inventory is not None
+    if source.inventory.static and len(source.inventory.match(limit or "all")) == 1:
+        return limit
+    answers, _ = ask(options)
+    known = {
+        host
+        for host, answer in answers.items()
+        if any(row["run"].startswith(run) and host in row["hosts"] for row in answer["runs"])
+    }
+    without = answers.keys() - known
+    if not (known and without):
+        return limit
+    say(f"Run {run} changed nothing on {fleet.named(without, answers)}.")
+    return ":".join([limit or "all", *(f"!{host}" for host in fleet.ordered(without))])

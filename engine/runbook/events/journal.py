@@ -20,11 +20,11 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from runbook.errors import ExitCode, InvalidInputError
-from runbook.events.model import Event, Progress, Result, from_json, now
+from runbook.events.model import Event, Progress, Recap, Result, RunFinished, from_json, now
 from runbook.home import home, is_locked, own_folder, sync, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
 
@@ -152,6 +152,23 @@ class Kept:
         if self.ended:
             yield from_json(self.ended)
 
+    @property
+    def unfinished(self) -> frozenset[str]:
+        """The hosts where a real run left something to do; empty where that is not known.
+
+        It is not of a run that was killed, or whose check could not see all of what it does.
+        """
+        bad: set[str] = set()
+        found: set[str] = set()
+        for event in self.events():
+            if isinstance(event, Recap):
+                bad = {host for host, counts in event.hosts.items() if counts.bad}
+            elif isinstance(event, RunFinished):
+                if event.unchecked:
+                    return frozenset()
+                found = set() if event.check else bad | event.left.keys()
+        return frozenset(found)
+
 
 def named(run: str) -> Kept:
     """The run with an id, or the beginning of one; ``newest``. Raises InvalidInputError."""
@@ -182,15 +199,18 @@ def _running(folder: Path) -> bool:
         return False
 
 
-def last_as_declared(playbook: str, target: str) -> dict[str, Any] | None:
-    """The newest run after which the target was as the playbook says: ``run_id`` and ``at``.
+def last_as_declared(
+    playbook: str, target: str, hosts: Collection[str] = ()
+) -> dict[str, Any] | None:
+    """The newest run after which ``hosts`` were as the playbook says: ``run_id`` and ``at``.
 
-    It ended well, or found nothing to change. None when no such run is kept.
+    It ended well on all of them, or found nothing to change. None when no such run is kept.
     """
     for folder in sorted((home() / "runs").glob("*/"), reverse=True):
         ended = _ended(folder) if _RUN_ID.fullmatch(folder.name) else None
         if ended and ended["exit_code"] == ExitCode.OK and ended["target"] == target:
             same = PurePath(ended["playbook"]).stem == PurePath(playbook).stem
+            same = same and {*hosts} <= ended["hosts"].keys()
             if same and not (ended["check"] and ended["changed"]):
                 return {"run_id": folder.name, "at": ended["at"]}
     return None
@@ -218,15 +238,16 @@ def _drift(target: str) -> Path:
 def needed_backups() -> dict[str, str]:
     """The backups of runs that were killed or failed, each with the run that points to it.
 
-    Only until the same playbook has ended well on the same target.
+    Only until the same playbook has ended well on the same host of the target.
     """
-    needed: dict[tuple[str, str], dict[str, str]] = {}
+    needed: dict[tuple[str, str, str], dict[str, str]] = {}
     for folder in sorted((home() / "runs").glob("*/")):
         ended = _ended(folder)
         if ended and ended["check"]:
             continue
         if ended and ended["exit_code"] == ExitCode.OK:
-            needed.pop((ended["playbook"], ended["target"]), None)
+            for host in ended["hosts"]:
+                needed.pop((ended["playbook"], ended["target"], host), None)
             continue
         for about, backup_id in _backups(folder):
             needed.setdefault(about, {})[backup_id] = folder.name
@@ -245,14 +266,14 @@ def _read(file: Path) -> dict[str, Any] | None:
     return found
 
 
-def _backups(folder: Path) -> Iterator[tuple[tuple[str, str], str]]:
-    """Playbook and target, and a backup, for every step of a real run that reports one."""
+def _backups(folder: Path) -> Iterator[tuple[tuple[str, str, str], str]]:
+    """Playbook, target and host, and a backup, for every step of a real run that reports one."""
     about = None
     for event in _whole_lines(folder):
         if event["event"] == "run_started":
             about = None if event["check"] else (event["playbook"], event["target"])
         elif about and event.get("backup_id"):
-            yield about, event["backup_id"]
+            yield (*about, event["host"]), event["backup_id"]
 
 
 def _whole_lines(folder: Path) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -20,13 +21,14 @@ from runbook import __version__
 from runbook.errors import InvalidInputError, LockedError, RunbookError, StaleError
 from runbook.events import journal
 from runbook.events.model import now
-from runbook.events.render import text
+from runbook.events.render import fleet, text
 from runbook.flow import query, saved
 from runbook.load import plan_file, schemas, targets
 from runbook.load.extra_vars import parse_extra_vars
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from runbook.events.model import TaskResult
     from runbook.events.redaction import Redactor
@@ -47,12 +49,14 @@ _SECRET = re.compile(r"pass|pwd|secret|token|(^|_)key($|_)", re.IGNORECASE)
 class Unfinished:
     """A run that did not come to its end, and what it was given.
 
-    ``secrets``: the options ``-e`` that give its secrets once more.
+    ``secrets``: the options ``-e`` that give its secrets once more. ``hosts``: where it is to be
+    resumed, where that is not everywhere.
     """
 
     run_id: str
     given: Mapping[str, Any]
     secrets: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
     @property
     def runs(self) -> list[str]:
@@ -65,9 +69,10 @@ class Unfinished:
         return f"{self.run_id} ({self.given['playbook']} on {self.given['target']})"
 
     def options(self) -> dict[str, Any]:
-        """The options of ``apply`` that do the same."""
+        """The options of ``apply`` that do the same, on the hosts where it did not end."""
         found = plan_file.options(self.given)
-        return {**found, "extra_vars": (*found["extra_vars"], *self.secrets)}
+        limit = ",".join(self.hosts) or found["limit"]
+        return {**found, "limit": limit, "extra_vars": (*found["extra_vars"], *self.secrets)}
 
 
 def given(
@@ -121,10 +126,15 @@ def unfinished(target: str, run: str = "", secrets: Sequence[str] = ()) -> Unfin
     for a run that is going on.
     """
     inventory = _inventory(targets.target(target))
-    found = journal.named(run) if run else _newest(inventory, target)
+    if run:
+        found = journal.named(run)
+        left: AbstractSet[str] = found.unfinished
+    else:
+        found, left = _newest(inventory, target)
     if found.given is None:
         return f"{found.run_id} has changed nothing: it did not come beyond its check."
-    about = Unfinished(found.run_id, found.given, tuple(secrets))
+    some = fleet.ordered(left) if left != {*found.given["hosts"]} else ()
+    about = Unfinished(found.run_id, found.given, tuple(secrets), tuple(some))
     if about.given["inventory"] != inventory:
         raise InvalidInputError(f"{about.named} was not a run on {target}")
     if found.running:
@@ -140,19 +150,23 @@ def unfinished(target: str, run: str = "", secrets: Sequence[str] = ()) -> Unfin
     return about
 
 
-def _newest(inventory: str, target: str) -> journal.Kept:
-    """The newest run that did not end, unless a later one of its playbook did.
+def _newest(inventory: str, target: str) -> tuple[journal.Kept, AbstractSet[str]]:
+    """The newest run that did not end, unless later ones of its playbook did, and where.
 
     One that was refused or failed before it changed anything has left nothing to finish.
     """
-    done = set()
+    done: defaultdict[str, set[str]] = defaultdict(set)
     for each in journal.runs():
         if each.given and each.given["inventory"] == inventory:
-            playbook = PurePath(each.given["playbook"]).stem
+            finished = done[PurePath(each.given["playbook"]).stem]
+            hosts = {*each.given["hosts"]} or {""}
             if each.ended_well:
-                done.add(playbook)
-            elif playbook not in done and (each.ended is None or each.ended["changed"]):
-                return each
+                finished |= hosts
+                continue
+            left = each.unfinished or hosts
+            if left - finished and (each.ended is None or each.ended["changed"]):
+                return each, left - finished - {""}
+            finished |= hosts - left
     raise InvalidInputError(
         f"no run on {target} in this machine's journal, {journal.path('')}, is unfinished; "
         f"runbook history -i {target} lists those of all operators"
@@ -197,7 +211,9 @@ def require_unmoved(
     ``parameters``: those that differ from their defaults now, as JSON. Raises InvalidInputError for
     others than those of the run; StaleError for another database, or a step whose state has moved.
     """
-    _refuse(InvalidInputError, run, _changed_parameters(run.given["parameters"], parameters))
+    _refuse(
+        InvalidInputError, run, _changed_parameters(run.given["parameters"], parameters, run.hosts)
+    )
     found = saved.databases(checked.planned)
     _refuse(
         StaleError,
@@ -205,7 +221,7 @@ def require_unmoved(
         [
             f"{host}: the database is {found.get(host, 'none')}, and was {bound['database']}"
             for host, bound in run.given["hosts"].items()
-            if found.get(host) != bound["database"]
+            if found.get(host) != bound["database"] and host in (run.hosts or run.given["hosts"])
         ],
     )
     done = finished(_journaled(run, options, passwords))
@@ -222,12 +238,25 @@ def _refuse(kind: type[RunbookError], run: Unfinished, problems: list[str]) -> N
         )
 
 
-def _changed_parameters(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name} is {json.dumps(after.get(name))}, and was {json.dumps(before.get(name))}"
-        for name in sorted({*before, *after})
-        if before.get(name) != after.get(name)
-    ]
+def _changed_parameters(
+    before: Mapping[str, Any], after: Mapping[str, Any], hosts: Collection[str]
+) -> list[str]:
+    """The parameters that differ; of ``hosts``, if there are any, a name has ``[HOST]`` or none."""
+
+    def of(values: Mapping[str, Any], name: str, host: str) -> str:
+        return json.dumps(values.get(f"{name} [{host}]", values.get(name)))
+
+    names = sorted({*before, *after})
+    if hosts:
+        names = sorted({name.partition(" [")[0] for name in names})
+    return list(
+        dict.fromkeys(
+            f"{name} is {of(after, name, host)}, and was {of(before, name, host)}"
+            for host in hosts or [""]
+            for name in names
+            if of(before, name, host) != of(after, name, host)
+        )
+    )
 
 
 def _journaled(
