@@ -283,7 +283,7 @@ def test_what_is_wrong_on_one_target_names_it(operations: Path) -> None:
 
 
 @pytest.mark.parametrize("path", targets.playbooks(targets.collection.root()), ids=lambda p: p.stem)
-@pytest.mark.parametrize("name", ["labeller3", "sandbox"])
+@pytest.mark.parametrize("name", ["ghana", "labeller3", "sandbox"])
 def test_packaged_playbooks_are_valid_for_packaged_targets(path: Path, name: str) -> None:
     assert [
         str(problem) for problem in examined(Source.of(path, targets.target(name))).problems
