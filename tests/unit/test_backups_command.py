@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from runbook.commands import backups
-from runbook.errors import InvalidInputError, RefusedError, RunbookError
+from runbook.errors import ExitCode, InvalidInputError, RefusedError, RunbookError
 
 ROW = {
     "backup_id": "20260114T093012123Z-3f9a1c-07ab", "finished": True, "created": "2026-01-14T09:30:12Z", "database": "Africa",
@@ -43,9 +43,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any
         "kept": {"NEW": "the newest good backup"},
     }
 
-    def ask(_options: Any, **question: Any) -> dict[str, Any]:
+    def ask(_options: Any, **question: Any) -> tuple[dict[str, Any], ExitCode]:
         questions.append(question)
-        return {"host1": answer}
+        return {"host1": answer}, ExitCode.OK
 
     monkeypatch.setattr(backups, "_ask", ask)
     return questions
@@ -90,7 +90,7 @@ def test_a_narrow_terminal_gets_no_time_beside_the_id(
 
 def test_list_names_hosts_without_a_backup(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"host1": {"backups": [ROW], "location": "s3://b/1/"}, "host2": {"backups": [], "location": "s3://b/2/"}}  # fmt: skip
-    monkeypatch.setattr(backups, "_ask", lambda _options, **_: answers)
+    monkeypatch.setattr(backups, "_ask", lambda _options, **_: (answers, ExitCode.OK))
     assert call("list")[1].splitlines()[-1] == "host2: no backup below s3://b/2/"
 
 
@@ -111,9 +111,10 @@ def test_verify_fails_on_damage_only(
 def test_verify_fails_when_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for found in ([], [UNFINISHED]):
         answer = {"backups": found, "location": "s3://b/p/"}
-        monkeypatch.setattr(backups, "_ask", lambda _options, **_: {"host1": answer})  # noqa: B023
-        with pytest.raises(InvalidInputError, match="host1: there is no backup below s3://b/p/"):
-            call("verify", "--all")
+        monkeypatch.setattr(backups, "_ask", lambda _options, **_: ({"host1": answer}, ExitCode.OK))  # noqa: B023
+        code, output = call("verify", "--all")
+        assert code == ExitCode.INVALID
+        assert output.splitlines()[-1] == "host1: there is no backup below s3://b/p/"
 
 
 def test_show(asked: list[dict[str, Any]]) -> None:
@@ -176,11 +177,11 @@ def test_options_stand_before_the_command_or_behind_it(
 ) -> None:
     given: list[dict[str, Any]] = []
 
-    def ask(_playbook: Any, options: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+    def ask(_playbook: Any, options: dict[str, Any], *_: Any, **__: Any) -> tuple[Any, ExitCode]:
         given.append(options)
-        return {"host1": {"backups": [ROW], "location": "s3://b/p/"}}
+        return {"host1": {"backups": [ROW], "location": "s3://b/p/"}}, ExitCode.OK
 
-    monkeypatch.setattr("runbook.flow.query.ask", ask)
+    monkeypatch.setattr("runbook.flow.query.ask_each", ask)
     result = CliRunner().invoke(backups.group, arguments)
     assert result.exit_code == 0, result.output
     assert (given[0]["target"], given[0]["as_json"]) == ("t", True)
@@ -201,10 +202,10 @@ def test_prune_of_an_unknown_backup_names_the_one_that_was_meant(
 ) -> None:
     asked = []
 
-    def ask(_options: Any, **question: Any) -> dict[str, Any]:
+    def ask(_options: Any, **question: Any) -> tuple[dict[str, Any], ExitCode]:
         asked.append(question)
         answer = {"removed": [], "kept": {ROW["backup_id"]: "not named"}, "location": "s3://b/p/"}
-        return {"host1": answer}
+        return {"host1": answer}, ExitCode.OK
 
     monkeypatch.setattr(backups, "_ask", ask)
     typed = ROW["backup_id"].replace("a1c", "alc")
@@ -219,7 +220,7 @@ def test_prune_of_an_unknown_backup_names_the_one_that_was_meant(
 
 def test_prune_says_when_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = {"removed": [], "kept": {}, "location": "s3://b/p/"}
-    monkeypatch.setattr(backups, "_ask", lambda _options, **_: {"host1": answer})
+    monkeypatch.setattr(backups, "_ask", lambda _options, **_: ({"host1": answer}, ExitCode.OK))
     assert call("prune", "--keep", "2") == (0, "host1: no backup below s3://b/p/\n")
 
 
@@ -247,14 +248,14 @@ def test_folders_of_the_old_scripts_are_listed_and_shown(
         "backups": [old], "location": "s3://b/labeller0/", "old_location": "",
         "manifest": {**manifest, "tables": {"hit_data": table}},
     }  # fmt: skip
-    monkeypatch.setattr(backups, "_ask", lambda _options, **_: {"host1": answer})
+    monkeypatch.setattr(backups, "_ask", lambda _options, **_: ({"host1": answer}, ExitCode.OK))
     listed = call("list")[1].splitlines()
     assert listed[2].split() == ["2023-07-20", "2026-01-14T09:30:12Z", "2", "1.2", "kB"]
     assert call("show")[1].splitlines()[:2] == [
         "host1: s3://b/labeller0/2023-07-20/", "  then, TABLE.sql files of the old scripts"
     ]  # fmt: skip
     nothing = {"backups": [], "location": "s3://b/x/", "old_location": "s3://b/labeller0"}
-    monkeypatch.setattr(backups, "_ask", lambda _options, **_: {"host1": nothing})
+    monkeypatch.setattr(backups, "_ask", lambda _options, **_: ({"host1": nothing}, ExitCode.OK))
     assert call("list")[1].splitlines()[1] == (
         "  files of the old scripts are below s3://b/labeller0: -e restore_from=s3://b/labeller0"
     )

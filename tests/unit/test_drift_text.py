@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,17 @@ import pytest
 
 from runbook.errors import ExitCode
 from runbook.events import journal
-from runbook.events.model import Result, RunFinished, RunStarted, Status, TaskResult
+from runbook.events.model import (
+    HostCounts,
+    Recap,
+    Result,
+    RunFinished,
+    RunStarted,
+    Status,
+    TaskResult,
+)
 from runbook.flow.drift import SHOWN, Drift, recorded
+from runbook.load import schemas
 
 OURS = "labeller.runbook."
 
@@ -27,7 +37,7 @@ def change(before: str, after: str) -> dict[str, Any]:
     return {"plan": plan, "diff": [diff]}
 
 
-def drift(*results: TaskResult, code: ExitCode = ExitCode.OK, **more: Any) -> Drift:
+def drift(*results: TaskResult | Recap, code: ExitCode = ExitCode.OK, **more: Any) -> Drift:
     found = Drift(**more)
     for event in (
         *results,
@@ -86,6 +96,28 @@ def test_text() -> None:
     )
 
 
+def on(host: str, result: TaskResult) -> TaskResult:
+    return replace(result, host=host)
+
+
+def test_a_host_that_fails_hides_no_other() -> None:
+    lost = replace(on("c", MARKER), status=Status.UNREACHABLE, message="timed out", task="Read")
+    results = [on("a", MARKER), on("b", CRONTAB), lost]
+    counts = {"a": HostCounts(ok=1), "b": HostCounts(ok=1), "c": HostCounts(unreachable=1)}
+    found = drift(Recap(counts), *results, code=ExitCode.UNREACHABLE)
+    assert found.exit_code == ExitCode.UNREACHABLE
+    said = list(found.lines())
+    assert said[0].startswith("p.yml on t: drifted on b; no run")
+    assert said[2:] == [
+        "  Install the crontab [b]: crontab: 1 line added", "    -b", "  cannot tell [c]: Read: timed out",
+    ]  # fmt: skip
+    schemas.validator("drift").validate(found.as_json())
+    assert found.as_json()["failed"] == {"c": "Read: timed out"}
+    held = drift(on("a", HOLDER), on("b", CRONTAB))
+    assert held.exit_code == ExitCode.CHANGES
+    assert held.as_json()["failed"] == {"a": "olli@laptop is changing the target"}
+
+
 def test_a_long_difference_is_cut_unless_all_is_wanted() -> None:
     long = step("m", **change("".join(f"{n}\n" for n in range(SHOWN + 3)), ""))
     assert list(drift(long).lines())[-1] == "    3 more lines (--diff)"
@@ -112,7 +144,7 @@ def test_the_last_answer_is_kept_for_status(
         run = f"20990101T00000{number}-abcdef"
         kept = journal.Journal(run)
         kept(RunStarted(run, name, "t", check=False))
-        kept(Result(ExitCode.OK, run, name, "t"))
+        kept(Result(ExitCode.OK, run, name, "t", hosts={"here": HostCounts()}))
         found = recorded("t", "here")
         assert found
         assert found["differences"] == differences

@@ -297,7 +297,7 @@ def test_a_watch_goes_on_over_what_fails(
     )
     folder.mkdir()
     with pytest.raises(KeyboardInterrupt):
-        status._watch({"targets": ("t",)}, (report, folder), 60)
+        status._watch({"targets": ("t",), "verbose": False}, (report, folder), 60)
     assert slept == [60] * 4
     parts = ("1,166 sites", "cannot connect", "cannot connect", "takes in what")
     for shown, part in zip(pages, parts, strict=True):
@@ -309,7 +309,7 @@ def test_a_watch_goes_on_over_what_fails(
     # What cannot be asked at all from the start is an error.
     monkeypatch.setattr(query, "survey", _Targets("invalid").survey)
     with pytest.raises(InvalidInputError):
-        status._watch({"targets": ("t",)}, (report,), 60)
+        status._watch({"targets": ("t",), "verbose": False}, (report,), 60)
 
 
 def test_what_cannot_be_written_fails_once(
@@ -317,7 +317,7 @@ def test_what_cannot_be_written_fails_once(
 ) -> None:
     monkeypatch.setattr(query, "survey", _Targets("mapping", "gone").survey)
     with pytest.raises(RunbookError, match="was not written: Is a directory"):
-        status._once({"targets": ("t",), "as_json": False}, (tmp_path,))
+        status._once({"targets": ("t",), "as_json": False, "verbose": False}, (tmp_path,))
     assert "34 of 1,200 done" in capsys.readouterr().out
     assert status._once({"targets": ("t",), "as_json": True}, ()) == ExitCode.UNREACHABLE
     found = json.loads(capsys.readouterr().out)
@@ -340,15 +340,19 @@ def test_several_targets_are_one_page(
         return answers[options["target"]]
 
     monkeypatch.setattr(query, "survey", survey)
-    options = {"targets": ("one", "two", "three", "four", "one"), "as_json": False}
+    options = {
+        "targets": ("one", "two", "three", "four", "one"),
+        "as_json": False,
+        "verbose": False,
+    }
     assert status._once(options, ()) == ExitCode.UNREACHABLE
-    shown = [line for line in capsys.readouterr().out.splitlines() if line[0] != " "]
-    assert shown == [
-        "four: needs a person", "j: needs a person", "one: h: look at it", "i: runs",
-        "two: h: no loop runs",
+    shown = [line.split("  ") for line in capsys.readouterr().out.splitlines() if line[0] != " "]
+    assert [(line[0], next(filter(None, line[1:])).strip()) for line in shown] == [
+        ("host", "state"), ("four", "needs a person"), ("j", "needs a person"),
+        ("one: h", "look at it"), ("i", "runs"), ("two: h", "no loop runs"),
     ]  # fmt: skip
     with pytest.raises(InvalidInputError):
-        status._once({"targets": ("four",), "as_json": False}, ())
+        status._once({"targets": ("four",), "as_json": False, "verbose": False}, ())
 
 
 @pytest.mark.parametrize("given", ["-J", "--vault-id=a@prompt", "--json"])

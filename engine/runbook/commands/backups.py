@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runbook.commands.options import SETTINGS, YES, query_options
-from runbook.errors import ExitCode, InvalidInputError, RefusedError
+from runbook.errors import ExitCode, InvalidInputError, RefusedError, worst
 from runbook.events import journal
 from runbook.flow import query
 from runbook.load import targets
@@ -59,8 +59,9 @@ for _parameter in group.params:
 @query_options
 def list_(**options: Any) -> int:
     """All backups, the newest first."""
-    _show(options, _ask(options), verified=False)
-    return ExitCode.OK
+    answers, code = _ask(options)
+    _show(options, answers, verified=False)
+    return code
 
 
 @group.command(context_settings=SETTINGS)
@@ -76,20 +77,18 @@ def verify(backup_id: str | None, *, deep: bool, all_: bool, **options: Any) -> 
     if backup_id and all_:
         raise click.UsageError("Give a backup or --all, not both.")
     wanted = "" if all_ else backup_id or "newest"
-    answers = _ask(options, backup_id=wanted, verify="deep" if deep else "head")
+    answers, code = _ask(options, backup_id=wanted, verify="deep" if deep else "head")
     _show(options, answers, verified=True)
     rows = {
         host: [row for row in answer["backups"] if row["finished"]]
         for host, answer in answers.items()
     }
     if any(row["problems"] for found in rows.values() for row in found):
-        return ExitCode.FAILED
-    if lacking := [host for host, found in rows.items() if not found]:
-        lines = [
-            f"{host}: there is no backup below {answers[host]['location']}" for host in lacking
-        ]
-        raise InvalidInputError("\n".join(lines))
-    return ExitCode.OK
+        return worst([code, ExitCode.FAILED])
+    lacking = [host for host, found in rows.items() if not found]
+    for host in lacking:
+        click.echo(f"{host}: there is no backup below {answers[host]['location']}", err=True)
+    return worst([code, ExitCode.INVALID if lacking else ExitCode.OK])
 
 
 @group.command(context_settings=SETTINGS)
@@ -97,11 +96,11 @@ def verify(backup_id: str | None, *, deep: bool, all_: bool, **options: Any) -> 
 @query_options
 def show(backup_id: str, **options: Any) -> int:
     """The tables of BACKUP_ID (the newest), from its manifest."""
-    answers = _ask(options, backup_id=backup_id)
+    answers, code = _ask(options, backup_id=backup_id)
     manifests = {host: answer["manifest"] for host, answer in answers.items()}
     if options["as_json"]:
         click.echo(json.dumps(manifests))
-        return ExitCode.OK
+        return code
     for host, manifest in manifests.items():
         click.echo(f"{host}: s3://{manifest['bucket']}/{manifest['prefix']}")
         if manifest.get("label"):
@@ -115,7 +114,7 @@ def show(backup_id: str, **options: Any) -> int:
             click.echo(f"  {manifest['created']}, TABLE.sql files of the old scripts")
         for line in _contents(manifest["tables"]):
             click.echo(f"  {line}")
-    return ExitCode.OK
+    return code
 
 
 @group.command(context_settings=SETTINGS)
@@ -152,7 +151,7 @@ def prune(
     needed = {name: NEEDED.format(run) for name, run in journal.needed_backups().items()}
     if backup_id in needed:
         raise RefusedError(f"Backup {backup_id} is not removed: {needed[backup_id]}.")
-    answers = _prune(options, wanted, needed, {}, check=True)
+    answers, code = _prune(options, wanted, needed, {}, check=True)
     if backup_id and not any(answer["removed"] for answer in answers.values()):
         raise InvalidInputError(_unknown(backup_id, answers))
     if not check and any(answer["removed"] for answer in answers.values()):
@@ -160,16 +159,16 @@ def prune(
             _confirm(targets.target(options["target"]).name, answers)
         # A backup made meanwhile must not cause the removal of one that was not confirmed.
         planned = {host: answer["kept"] for host, answer in answers.items()}
-        answers = _prune(options, wanted, needed, planned, check=False)
+        answers, code = _prune(options, wanted, needed, planned, check=False)
     if options["as_json"]:
         keys = ("removed", "kept")
         click.echo(json.dumps({h: {k: a[k] for k in keys} for h, a in answers.items()}))
-        return ExitCode.OK
+        return code
     for host, answer in answers.items():
         for name in answer["removed"]:
             click.echo(f"{host}: {name} {'would be removed' if check else 'removed'}")
         _print_kept(host, answer, named=bool(backup_id))
-    return ExitCode.OK
+    return code
 
 
 def _prune(
@@ -179,14 +178,17 @@ def _prune(
     planned: Mapping[str, Mapping[str, str]],
     *,
     check: bool,
-) -> dict[str, Any]:
-    """The module's answers; it keeps what is ``needed`` and what a host's plan kept."""
+) -> tuple[dict[str, Any], ExitCode]:
+    """The module's answers; it keeps what is ``needed`` and what a host's plan kept.
+
+    A check that fails on any host is raised, so that nothing is removed.
+    """
     protect = {"needed": list(needed), "planned": {host: list(planned[host]) for host in planned}}
-    answers = _ask(options, check=check, prune={**wanted, **protect})
+    answers, code = _ask(options, check=check, prune={**wanted, **protect})
     for host, answer in answers.items():
         known = {**planned.get(host, {}), **needed}
         answer["kept"] = {name: known.get(name, why) for name, why in answer["kept"].items()}
-    return answers
+    return answers, code
 
 
 def _print_kept(host: str, answer: Mapping[str, Any], *, named: bool) -> None:
@@ -312,12 +314,14 @@ def _ask(
     verify: str = "none",
     prune: Mapping[str, Any] | None = None,
     check: bool = False,
-) -> dict[str, Any]:
-    """The module's answer on each host. Its failures are raised with its exit code."""
+) -> tuple[dict[str, Any], ExitCode]:
+    """The module's answer on each host, and the worst exit code of those that have none."""
     asked = {
         "backup_id": backup_id,
         "verify": verify,
         "prune": prune is not None,
         **(prune or {}),
     }
-    return query.ask("backups", options, {"backups": asked}, check=check)
+    if check:
+        return query.ask("backups", options, {"backups": asked}, check=True), ExitCode.OK
+    return query.ask_each("backups", options, {"backups": asked})

@@ -31,14 +31,14 @@ def drift(*, playbook: str, as_json: bool, quiet: bool, **options: Any) -> int:
     """Report what on a target is not as PLAYBOOK says. Changes nothing, and is no run of a journal.
 
     What differs is kept on this machine for runbook status, which shows it with its age.
-    The exit code is 0, or 2 when something has drifted; 6 while a run is changing the target; 3 and
-    4 as of apply.
+    The exit code is 0, or 2 when something has drifted; 6 while a run is changing the target; 1, 3
+    and 4 as of apply. Of several hosts the worst counts.
     """
     from runbook.events import journal
     from runbook.flow import apply, query
     from runbook.flow.drift import Drift
 
-    found = Drift(journal.last_as_declared(playbook, options["target"]))
+    found = Drift()
     wanted = apply.Options(playbook, check=True, journaled=False, **options)
     with query.shown() as live:
 
@@ -48,11 +48,13 @@ def drift(*, playbook: str, as_json: bool, quiet: bool, **options: Any) -> int:
 
         apply.apply(wanted, show)
     code = found.exit_code
-    if code in (ExitCode.OK, ExitCode.CHANGES):
+    if found.compared:
+        found.since = journal.last_as_declared(playbook, options["target"], found.hosts)
         _keep(found)
         _print(found, as_json=as_json, whole=options["diff"], quiet=quiet and not code)
-    elif code == ExitCode.LOCKED:
-        click.echo(f"Cannot tell: {found.holder}. Ask again when it has ended.", err=True)
+    elif code == ExitCode.LOCKED and found.hosts:
+        held = found.holder(found.hosts[0])
+        click.echo(f"Cannot tell: {held}. Ask again when it has ended.", err=True)
     elif found.end:
         click.echo(found.end.message, err=True)
     return code

@@ -6,14 +6,14 @@ Read only. The rows are the module ``journal_info``'s, so they are the same on e
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runbook.commands.options import SETTINGS, query_options
 from runbook.errors import ExitCode
-from runbook.events.render import text
+from runbook.events.render import fleet, text
 from runbook.flow import query
 
 if TYPE_CHECKING:
@@ -38,22 +38,58 @@ WIDTH = 100
               help="At most so many runs; 0 is all.")  # fmt: skip
 @query_options
 def history(**options: Any) -> int:
-    """Which runs changed a target, from the target's own journal: the newest first."""
+    """Which runs changed a target, from the target's own journal: the newest first.
+
+    Of several hosts how each run ended on them; --limit HOST says more of one.
+    """
     filters = {name: options[name] for name in ("since", "operator", "playbook")}
-    answers = ask(options, limit=options["last"], **filters)
+    answers, code = ask(options, limit=options["last"], **filters)
+    hosts = {host: answer["runs"] for host, answer in answers.items()}
     if options["as_json"]:
-        hosts = {host: answer["runs"] for host, answer in answers.items()}
         click.echo(json.dumps({"hosts": hosts}))
-        return ExitCode.OK
-    for host, answer in answers.items():
-        click.echo("\n".join(lines(host, answer)))
-    return ExitCode.OK
+    elif len(answers) > 1:
+        click.echo("\n".join(by_run(hosts)))
+    else:
+        for host, answer in answers.items():
+            click.echo("\n".join(lines(host, answer)))
+    return code
 
 
-def ask(options: Mapping[str, Any], **filters: Any) -> dict[str, Any]:
+def ask(options: Mapping[str, Any], **filters: Any) -> tuple[dict[str, Any], ExitCode]:
     """The runs of each host's journal that the filters of ``journal_info`` leave."""
     given = {"run": "", "since": "", "operator": "", "playbook": "", "limit": 0, **filters}
-    return query.ask("history", options, {"history": given})
+    return query.ask_each("history", options, {"history": given})
+
+
+def by_run(hosts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The runs of several hosts as a table: how each ended on them, the newest first."""
+    runs: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    for host, found in hosts.items():
+        for run in found:
+            runs[run["run"]][host] = run
+    if not runs:
+        return [f"no such run in the journals of {fleet.named(hosts, hosts)}"]
+    rows = [("run", "operator", "playbook", "outcome")]
+    for name in sorted(runs, reverse=True):
+        on = runs[name]
+        ends: dict[str, list[str]] = defaultdict(list)
+        for host, run in on.items():
+            ends[run["outcome"]].append(host)
+        said = [
+            f"{outcome} on {fleet.named(ends[outcome], hosts)}"
+            for outcome in sorted(ends, key=lambda outcome: outcome == "done")
+        ]
+        run = next(iter(on.values()))
+        rows.append((name, run["operator"], run["playbook"], "; ".join(said)))
+    return _table(rows)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def lines(host: str, answer: Mapping[str, Any]) -> list[str]:
@@ -61,15 +97,7 @@ def lines(host: str, answer: Mapping[str, Any]) -> list[str]:
     runs = answer["runs"]
     if not runs:
         return [f"{host}: no such run in the journal {answer['folder']}"]
-    rows = [COLUMNS, *map(_cells, runs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        f"{host}: journal {answer['folder']}",
-        *(
-            "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ),
-    ]
+    return [f"{host}: journal {answer['folder']}", *_table([COLUMNS, *map(_cells, runs)])]
 
 
 def _cells(run: Mapping[str, Any]) -> tuple[str, ...]:

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runbook.commands.options import SETTINGS, YES, duration, query_options
-from runbook.errors import ExitCode, RefusedError
+from runbook.errors import RefusedError
 from runbook.events.render import text
 from runbook.flow import query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
+
+    from runbook.errors import ExitCode
 
 
 @click.command("lock", context_settings=SETTINGS)
@@ -36,9 +38,8 @@ def lock(*, reason: str, lasting: timedelta, **options: Any) -> int:
     reason = " ".join("".join(c if c.isprintable() else " " for c in reason).split())
     if not reason:
         raise click.BadParameter("say why", param_hint="--reason")
-    return _show(
-        options, _ask(options, state="present", reason=reason, seconds=int(lasting.total_seconds()))
-    )
+    asked = {"reason": reason, "seconds": int(lasting.total_seconds())}
+    return _show(options, *_ask(options, state="present", **asked))
 
 
 @click.command("unlock", context_settings=SETTINGS)
@@ -52,11 +53,11 @@ def unlock(*, force: bool, yes: bool, **options: Any) -> int:
     """
     numbers = {}
     if force:
-        held = {host: found["lease"] for host, found in _ask(options, state="read").items()}
+        held = {host: found["lease"] for host, found in _ask(options, state="read")[0].items()}
         numbers = {host: lease["number"] for host, lease in held.items() if lease}
         if numbers and not yes:
             _confirm(options["target"], held)
-    return _show(options, _ask(options, state="absent", force=force, numbers=numbers))
+    return _show(options, *_ask(options, state="absent", force=force, numbers=numbers))
 
 
 def _confirm(target: str, held: Mapping[str, Any]) -> None:
@@ -74,8 +75,8 @@ def _confirm(target: str, held: Mapping[str, Any]) -> None:
     require_name(target)
 
 
-def _ask(options: Mapping[str, Any], **wanted: Any) -> dict[str, Any]:
-    return query.ask("lock", options, {"lock": {**wanted, "holder": holder()}})
+def _ask(options: Mapping[str, Any], **wanted: Any) -> tuple[dict[str, Any], ExitCode]:
+    return query.ask_each("lock", options, {"lock": {**wanted, "holder": holder()}})
 
 
 def holder() -> str:
@@ -83,15 +84,15 @@ def holder() -> str:
     return f"{os.environ.get('USER') or getpass.getuser()}@{os.uname().nodename}"
 
 
-def _show(options: Mapping[str, Any], answers: Mapping[str, Any]) -> int:
+def _show(options: Mapping[str, Any], answers: Mapping[str, Any], code: ExitCode) -> int:
     if options["as_json"]:
         hosts = {
             host: {"changed": found["changed"], "lease": found["lease"]}
             for host, found in answers.items()
         }
         click.echo(json.dumps({"hosts": hosts}))
-        return ExitCode.OK
+        return code
     for host, found in answers.items():
         before = "" if found["changed"] else "was "
         click.echo(f"{host}: {before}{text.holder(found['lease'])}")
-    return ExitCode.OK
+    return code

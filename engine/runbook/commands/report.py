@@ -54,14 +54,15 @@ def report(
         return ExitCode.OK
     if options["target"] is None:
         raise click.UsageError("Give -i TARGET, or -o FILE for a report as a file.", context)
-    runs = _asked(options, run)
+    runs, code = _asked(options, run)
     click.echo(_WRITTEN["json" if options["as_json"] else form](runs))
-    return ExitCode.OK
+    return code
 
 
-def _asked(options: Mapping[str, Any], run: str) -> dict[str, Run]:
-    """A run as the journals of a target's hosts have it."""
-    return {host: answer["runs"][0] for host, answer in ask(options, run=run).items()}
+def _asked(options: Mapping[str, Any], run: str) -> tuple[dict[str, Run], ExitCode]:
+    """A run as the journals of a target's hosts have it; the exit code of those that do not."""
+    answers, code = ask(options, run=run)
+    return {host: answer["runs"][0] for host, answer in answers.items()}, code
 
 
 def _write(out: Path, run: str, options: Mapping[str, Any], *, given: bool) -> None:
@@ -92,7 +93,7 @@ def _events(run: str, options: Mapping[str, Any]) -> Sequence[Event]:
         return reported.of_plan(plan_file.read(run))
     if options["target"] is None:
         return reported.of_kept(journal.named(run))
-    runs = _asked(options, run)
+    runs, _ = _asked(options, run)
     ids = {each["run"] for each in runs.values()}
     kept = [each for each in journal.runs() if {each.run_id} == ids]
     return reported.of_kept(kept[0]) if kept else reported.of_history(options["target"], runs)

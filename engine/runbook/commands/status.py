@@ -6,7 +6,9 @@ Read only. The modules that iterate.yml decides by are asked on the target (``st
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,7 +24,7 @@ from runbook.flow import query
 from runbook.flow.drift import recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from rich.console import RenderableType
 
@@ -34,6 +36,10 @@ WIDTH = 40
 EVERY, FEWEST = 60, 5
 
 
+#: Of a host that an operator must look at.
+COLOURS = {loop.Level.LOOK: "yellow", loop.Level.STOPPED: "red"}
+
+
 @click.command("status", context_settings=SETTINGS)
 @with_options([TARGETS], QUERY)
 @click.option("--report", "reports", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
@@ -41,8 +47,11 @@ EVERY, FEWEST = 60, 5
 @click.option("--watch", "every", is_flag=False, flag_value=EVERY, metavar="[SECONDS]",
               type=click.IntRange(FEWEST),
               help=f"Look again every {EVERY} or SECONDS s, until Ctrl-C.")  # fmt: skip
+@click.option("-v", "--verbose", is_flag=True, help="Of several hosts all that is known of each.")
 def status(*, reports: tuple[Path, ...], every: int | None, **options: Any) -> int:
     """Where the run on a target is, its learner, its metrics, and what it waits for.
+
+    Of several hosts a table, the worst first.
 
     Changes nothing. A failed learner is reported; the exit code says only whether the status could
     be determined: of several hosts those that cannot be asked are reported too, and it is theirs.
@@ -69,7 +78,7 @@ def _once(options: Mapping[str, Any], reports: tuple[Path, ...]) -> int:
     if options["as_json"]:
         click.echo(json.dumps({"hosts": states, "failed": dict(answers.failed)}))
     else:
-        _show(content)
+        _show(content, whole=options["verbose"])
     if problems := _write(content, reports):
         raise RunbookError("\n".join(problems))
     return answers.exit_code
@@ -130,7 +139,7 @@ def _watch(options: Mapping[str, Any], reports: tuple[Path, ...], every: int) ->
                 click.echo(str(error), err=True)
             else:
                 click.clear()
-                _show(content)
+                _show(content, whole=options["verbose"])
                 for problem in _write(content, reports):
                     click.echo(problem, err=True)
             time.sleep(every)
@@ -154,10 +163,17 @@ def _write(content: Loop, reports: tuple[Path, ...]) -> list[str]:
     return problems
 
 
-def _show(content: Loop) -> None:
-    from runbook.events.render.people import is_terminal
+def _show(content: Loop, *, whole: bool) -> None:
+    from runbook.events.render.people import WIDEST, is_terminal
 
-    if not is_terminal(sys.stdout):
+    terminal = is_terminal(sys.stdout)
+    if len(content.instances) > 1:
+        room = min(shutil.get_terminal_size().columns, WIDEST) if terminal else WIDEST
+        for line, colour in table(content, room):
+            click.echo(click.style(line, fg=colour or None))
+        if not whole:
+            return
+    if not terminal:
         for instance in content.instances:
             click.echo("\n".join(lines(instance)))
         return
@@ -165,6 +181,36 @@ def _show(content: Loop) -> None:
 
     for instance in content.instances:
         Console().print(panel(instance))
+
+
+def table(content: Loop, width: int) -> Iterator[tuple[str, str]]:
+    """Lines of at most ``width`` columns and their colours: a head, a row for each host.
+
+    The worst comes first, and why an operator must look at it below its row.
+    """
+    head = ("host", "state", "run/iteration", "sites", "accuracy", "waits for")
+    rows = [head, *map(_row, content.instances)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for instance, row in zip([None, *content.instances], rows, strict=True):
+        line = "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        colour = COLOURS.get(instance.level, "") if instance else ""
+        yield line if len(line) <= width else f"{line[: width - 1]}…", colour
+        for reason in instance.reasons if instance and colour else ():
+            for part in textwrap.wrap(reason, width - 4):
+                yield f"    {part}", colour
+
+
+def _row(instance: Instance) -> tuple[str, ...]:
+    done, total = instance.done or (0, 0)
+    run = instance.fact("run").partition(",")[0]
+    return (
+        instance.host,
+        instance.word,
+        f"{run}/{instance.fact('iteration')}" if instance.done else run,
+        f"{done:,}/{total:,}" if total else "",
+        f"{instance.chart[-1][1]:.3f}" if instance.chart else "",
+        instance.fact("waits for"),
+    )
 
 
 def _bars(instance: Instance, full: str) -> list[tuple[str, str, str, str]]:
@@ -199,7 +245,7 @@ def panel(instance: Instance) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    style = {loop.Level.LOOK: "yellow", loop.Level.STOPPED: "red"}.get(instance.level, "")
+    style = COLOURS.get(instance.level, "")
     told = Table.grid(padding=(0, 1))
     told.add_column(style="bold", min_width=12)
     told.add_column()

@@ -6,10 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from runbook.errors import ExitCode
+from runbook.errors import ExitCode, worst
 from runbook.events import journal
-from runbook.events.model import Event, Result, RunFinished, Status, TaskResult
-from runbook.events.render import text
+from runbook.events.model import (
+    Event,
+    HostCounts,
+    Recap,
+    Result,
+    RunFinished,
+    Status,
+    TaskResult,
+)
+from runbook.events.render import fleet, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,6 +35,7 @@ class Drift:
 
     since: Mapping[str, Any] | None = None
     results: list[TaskResult] = field(default_factory=list)
+    counts: Mapping[str, HostCounts] = field(default_factory=dict)
     unchecked: list[str] = field(default_factory=list)
     end: Result | None = None
 
@@ -35,6 +44,8 @@ class Drift:
         match event:
             case TaskResult():
                 self.results.append(event)
+            case Recap():
+                self.counts = event.hosts
             case RunFinished():
                 self.unchecked = event.unchecked
             case Result():
@@ -43,53 +54,77 @@ class Drift:
                 pass
 
     @property
-    def holder(self) -> str:
-        """The run that is changing the target, so that nothing can be said of it."""
-        leases = [result for result in self.results if result.module == f"{_OURS}lease"]
+    def hosts(self) -> list[str]:
+        """The hosts that were looked at."""
+        return fleet.ordered(result.host for result in self.results)
+
+    def _of(self, host: str) -> list[TaskResult]:
+        return [result for result in self.results if result.host == host]
+
+    def holder(self, host: str) -> str:
+        """The run that is changing a host, so that nothing can be said of it."""
+        leases = [result for result in self._of(host) if result.module == f"{_OURS}lease"]
         return next((result.headline for result in leases if result.headline), "")
 
-    @property
-    def refused(self) -> bool:
-        """Whether a step would refuse the target as it is; steps after it were not compared."""
-        return any(result.error_kind == "refused" for result in self.results)
+    def failure(self, host: str) -> TaskResult | None:
+        """The step that failed on a host, so that it was not compared; not one that refuses it."""
+        bad = [r for r in self._of(host) if r.exit_code not in (ExitCode.OK, ExitCode.REFUSED)]
+        return bad[-1] if bad and self.counts.get(host, HostCounts()).bad else None
 
-    @property
-    def drifted(self) -> bool:
-        """Whether the target differs from the playbook."""
-        return self.refused or any(self._moved(result) for result in self.results)
+    def code(self, host: str) -> ExitCode:
+        """0 or 2; what kept the check from its end there; 6 while a run changes the host."""
+        if failure := self.failure(host):
+            return failure.exit_code
+        if self.holder(host):
+            return ExitCode.LOCKED
+        moved = self._refused(host) or any(map(_moved, self._of(host)))
+        return ExitCode.CHANGES if moved else ExitCode.OK
+
+    def _refused(self, host: str) -> bool:
+        """Whether a step would refuse the host as it is; steps after it were not compared."""
+        return any(result.error_kind == "refused" for result in self._of(host))
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 or 2; what keeps a check from its end; 6 while a run changes the target."""
+        """The worst of the hosts'; that of the check where it came to none."""
         assert self.end is not None
-        code = ExitCode(self.end.exit_code)
-        if code not in (ExitCode.OK, ExitCode.CHANGES, ExitCode.REFUSED):
-            return code
-        if self.holder:
-            return ExitCode.LOCKED
-        if code == ExitCode.REFUSED and not self.refused:
-            return code
-        return ExitCode.CHANGES if self.drifted else ExitCode.OK
+        return worst(map(self.code, self.hosts)) if self._ended else ExitCode(self.end.exit_code)
 
-    @staticmethod
-    def _moved(result: TaskResult) -> bool:
-        return result.changed or bool(result.warnings and result.module in _WARNING)
+    @property
+    def _ended(self) -> bool:
+        """Whether the check came to its end, but for hosts that say why it did not there."""
+        assert self.end is not None
+        if self.end.exit_code in (ExitCode.OK, ExitCode.CHANGES):
+            return True
+        failed = any(self.failure(host) or self._refused(host) for host in self.hosts)
+        return failed and self.end.exit_code != ExitCode.INTERRUPTED
+
+    @property
+    def compared(self) -> list[str]:
+        """The hosts of which something can be said."""
+        told = [host for host in self.hosts if not (self.failure(host) or self.holder(host))]
+        return told if self._ended else []
 
     def as_json(self) -> dict[str, Any]:
         """The answer (schemas/drift.schema.json)."""
         assert self.end is not None
-        hosts = dict.fromkeys(result.host for result in self.results)
         return {
             "playbook": self.end.playbook,
             "target": self.end.target,
-            "drifted": self.drifted,
+            "drifted": any(self.code(host) == ExitCode.CHANGES for host in self.hosts),
             "since": self.since,
             "unchecked": self.unchecked,
-            "hosts": {host: self._of_host(host) for host in hosts},
+            "hosts": {host: self._of_host(host) for host in self.compared},
+            "failed": {host: self._why(host) for host in self.hosts if host not in self.compared},
         }
 
+    def _why(self, host: str) -> str:
+        """Why nothing can be said of a host."""
+        failure = self.failure(host)
+        return f"{failure.task}: {failure.message}" if failure else self.holder(host)
+
     def _of_host(self, host: str) -> dict[str, Any]:
-        found = [result for result in self.results if result.host == host]
+        found = self._of(host)
         marked = [each.message for each in found if each.module == f"{_OURS}run_marker"]
         return {
             "run": next((said.removeprefix("in place: ") for said in marked), ""),
@@ -111,7 +146,7 @@ class Drift:
         """The answer for people; ``whole``: every line of every difference."""
         said = self.as_json()
         where = f"{said['playbook']} on {said['target']}"
-        yield f"{where}: {'drifted' if said['drifted'] else 'no drift'}{self._last()}"
+        yield f"{where}: {self._verdict(drifted=said['drifted'])}{self._last()}"
         for host, found in said["hosts"].items():
             if found["run"]:
                 yield f"  in place [{host}]: {found['run']}"
@@ -122,8 +157,16 @@ class Drift:
             if found["refused"]:
                 yield f"  an apply would be refused [{host}]: {found['refused']}"
                 yield "  What comes after that step was not compared."
+        yield from (f"  cannot tell [{host}]: {why}" for host, why in said["failed"].items())
         if said["unchecked"]:
             yield f"  A check cannot compare: {', '.join(said['unchecked'])}"
+
+    def _verdict(self, *, drifted: bool) -> str:
+        word = "drifted" if drifted else "no drift"
+        if len(self.hosts) == 1:
+            return word
+        moved = [host for host in self.compared if self.code(host) == ExitCode.CHANGES]
+        return f"{word} on {fleet.named(moved or self.compared, self.hosts)}"
 
     def _last(self) -> str:
         if self.since is None:
@@ -141,7 +184,7 @@ def recorded(target: str, host: str) -> dict[str, Any] | None:
     if not kept or host not in kept["hosts"]:
         return None
     found = {"at": kept["at"], "playbook": kept["playbook"], "differences": kept["hosts"][host]}
-    since = journal.last_as_declared(kept["playbook"], target)
+    since = journal.last_as_declared(kept["playbook"], target, [host])
     return (
         found
         if not since or since["at"] < kept["at"]
@@ -154,6 +197,10 @@ def _differences(found: Mapping[str, Any]) -> list[str]:
     refused = [f"an apply would be refused: {found['refused']}"] if found["refused"] else []
     steps = dict.fromkeys(change["task"] for change in found["changes"])
     return [*refused, *steps, *found["inconsistencies"]]
+
+
+def _moved(result: TaskResult) -> bool:
+    return result.changed or bool(result.warnings and result.module in _WARNING)
 
 
 def _changes(result: TaskResult) -> Iterator[dict[str, Any]]:

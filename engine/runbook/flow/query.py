@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook.errors import ExitCode, InvalidInputError, RunbookError
+from runbook.errors import ExitCode, InvalidInputError, RunbookError, worst
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -35,11 +35,16 @@ class Answers:
     failed: Mapping[str, str]
     exit_code: ExitCode
 
+    @property
+    def problems(self) -> list[str]:
+        """Why there is no answer, a text for each host."""
+        return [f"{host}: {message}" for host, message in self.failed.items()]
+
 
 def merged(answers: Mapping[str, Answers]) -> Answers:
     """The answers of several targets; a host that several have is ``TARGET: HOST``.
 
-    The exit code is that of the first target that failed.
+    The exit code is the worst one.
     """
     counted = Counter(host for each in answers.values() for host in (*each.found, *each.failed))
 
@@ -53,8 +58,7 @@ def merged(answers: Mapping[str, Answers]) -> Answers:
     for target, each in answers.items():
         found |= named(target, each.found)
         failed |= named(target, each.failed)
-    codes = [each.exit_code for each in answers.values() if each.exit_code != ExitCode.OK]
-    return Answers(found, failed, codes[0] if codes else ExitCode.OK)
+    return Answers(found, failed, worst(each.exit_code for each in answers.values()))
 
 
 def ask(
@@ -72,9 +76,29 @@ def ask(
     """
     answers = survey(question, options, variables, check=check, passwords=passwords)
     if answers.failed:
-        lines = [f"{host}: {message}" for host, message in answers.failed.items()]
-        raise _failure(answers.exit_code, "\n".join(lines))
+        raise _failure(answers.exit_code, "\n".join(answers.problems))
     return dict(answers.found)
+
+
+def ask_each(
+    question: str,
+    options: Mapping[str, Any],
+    variables: Mapping[str, Any] | None = None,
+    *,
+    check: bool = False,
+) -> tuple[dict[str, Any], ExitCode]:
+    """As ``ask``, but if any host answers, failures of others are only said, and their exit code.
+
+    For questions whose answers must not be kept back.
+    """
+    from runbook.flow.confirm import say
+
+    answers = survey(question, options, variables, check=check)
+    if not answers.found:
+        raise _failure(answers.exit_code, "\n".join(answers.problems))
+    for problem in answers.problems:
+        say(problem)
+    return dict(answers.found), answers.exit_code
 
 
 def survey(
