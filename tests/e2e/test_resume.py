@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def test_a_killed_run_is_resumed(sandbox: Sandbox, tmp_path: Path) -> None:
         assert sandbox.snapshot() == now
         return done.stdout + done.stderr
 
+    shutil.rmtree(sandbox.home / "runs", ignore_errors=True)  # of other tests
     assert "is unfinished" in refused("--yes", exit_code=3)
     with gate(sandbox.status()["s3_endpoint_url"], IN_THE_BACKUP) as gated:
         kill_at(sandbox, gated, str(play), *given)
