@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.engine import BIN, PROJECT, clean_environment, in_turn
 from runbook import processes
 
-SIZE, FORKS, MOST, MEMORY = 16, 5, 4, 500
+SIZE, MOST, MEMORY = 16, 4, 500
 #: Seconds between two looks at the controller's memory.
 LOOK = 0.1
 
@@ -54,12 +54,12 @@ def main() -> None:
         try:
             fleet = Fleet.of(box, Path(folder), SIZE)
             check = [str(BIN / "runbook"), "apply", "regular.yml", "-i", str(fleet.inventory)]
-            check += ["--check", "--forks", str(FORKS)]
+            check.append("--check")
             found = in_turn({"one": [*check, "--limit", fleet.hosts[0]], "all": check}, environment)
             memory = peak(check, environment)
         finally:
             box.run("sandbox", "down")
-    print(f"\n| a check of regular.yml, --forks {FORKS} | | held to |\n|---|---|---|")
+    print("\n| a check of regular.yml | | held to |\n|---|---|---|")
     print(f"| 1 host, seconds (median) | {found['one']:.2f} | |")
     print(f"| {SIZE} hosts, seconds (median) | {found['all']:.2f} | |")
     print(f"| ratio | {found['all'] / found['one']:.1f} | at most {MOST} |")

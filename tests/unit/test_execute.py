@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib.metadata
 import os
 import signal
@@ -42,7 +43,8 @@ def test_foreign_settings_of_ansible_do_not_survive(
     assert not {"ANSIBLE_CHECK_MODE_MARKERS", "JOB_ID"} & given.keys()
     assert given["ANSIBLE_HOST_KEY_CHECKING"] == "True"
     assert given["PATH"].startswith(str(Path(sys.executable).parent))
-    assert (tmp_path / "ansible.cfg").read_text() == ""
+    written = (tmp_path / "ansible.cfg").read_text()
+    assert written == "[defaults]\ninternal_poll_interval = 0.001\n"
 
 
 def test_a_connection_that_is_gone_is_noticed(
@@ -119,6 +121,21 @@ def test_arguments_are_ansibles() -> None:
     assert {"--check", "--diff", "-vv", "--become", "--ask-become-pass"} <= set(line)
     assert "x" not in line
     assert "--diff" not in runner.Request(Path("/p.yml"), "inv").arguments()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "forks", "at_a_time", "interval"),
+    [(1, 0, "5", 0.001), (16, 0, "16", 0.016), (500, 0, "20", 0.02), (16, 2, "2", 0.016)],
+)
+def test_a_fleet_is_worked_on_at_once_and_looked_at_less_often(
+    hosts: int, forks: int, at_a_time: str, interval: float, tmp_path: Path
+) -> None:
+    line = runner.Request(Path("/p.yml"), "inv", hosts=hosts, forks=forks).arguments()
+    assert line[line.index("--forks") + 1] == at_a_time
+    settings("linear", tmp_path, hosts)
+    written = configparser.ConfigParser()
+    written.read(tmp_path / "ansible.cfg")
+    assert written["defaults"].getfloat("internal_poll_interval") == pytest.approx(interval)
 
 
 def test_a_private_folder_is_closed_and_goes_with_its_run(

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @query_options
 @click.option("-t", "--tags", multiple=True, help="Only steps with these tags.")
 @click.option("--skip-tags", multiple=True, help="Not the steps with these tags.")
-@click.option("-f", "--forks", type=click.IntRange(1), help="Hosts at a time.")
+@click.option(
+    "-f", "--forks", type=click.IntRange(1), help="Hosts at a time: all, at most 20, unless given."
+)
 @click.option("-b", "--become", is_flag=True, help="Become another user on the target.")
 @click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for the password to become it.")
 @click.option("-D", "--diff", is_flag=True, help="Every line of each difference.")

@@ -79,7 +79,8 @@ VAULT = [
 #: How a run is done, and shown.
 RUNNING = [
     click.option("-D", "--diff", is_flag=True, help="Show each changed step, line by line."),
-    click.option("-f", "--forks", type=click.IntRange(1), help="Hosts at a time."),
+    click.option("-f", "--forks", type=click.IntRange(1),
+                 help="Hosts at a time: all, at most 20, unless given."),
     click.option("-K", "--ask-become-pass", is_flag=True,
                  help="Ask for the password to become it."),
     *VAULT,

@@ -22,7 +22,14 @@ from runbook import processes
 from runbook.errors import ExitCode, RunbookError, worst
 from runbook.events.model import Event, HostCounts, Notice, Status, TaskResult
 from runbook.execute.child import patches
-from runbook.execute.environment import callbacks, environment, may_be_kept, settings, transport
+from runbook.execute.environment import (
+    MOST,
+    callbacks,
+    environment,
+    may_be_kept,
+    settings,
+    transport,
+)
 from runbook.execute.private import private_folder
 from runbook.execute.watch import POLL, Channel, Seen, Watch
 from runbook.home import expanded
@@ -34,6 +41,8 @@ if TYPE_CHECKING:
     from runbook.events.redaction import Redactor
 
 
+#: Hosts at a time unless said otherwise: Ansible's number, if there are no more.
+FEWEST = 5
 _FAILED = (Status.FAILED, Status.UNREACHABLE)
 
 
@@ -50,7 +59,8 @@ class Request:
     limit: str = ""
     tags: str = ""
     skip_tags: str = ""
-    forks: int = 0
+    forks: int = 0  # unless given, as many as there are hosts, at most MOST
+    hosts: int = 1  # how many, as far as known
     verbosity: int = 0
     become: bool = False
     become_password: str | None = None
@@ -74,7 +84,7 @@ class Request:
             "--tags": self.tags,
             "--skip-tags": self.skip_tags,
             "--start-at-task": self.start_at_task,
-            "--forks": str(self.forks or ""),
+            "--forks": str(self.forks or min(max(self.hosts, FEWEST), MOST)),
         }
         flags = {
             "--check": self.check,
@@ -214,7 +224,7 @@ def _runner(
     """ansible-runner's runner, and the whole environment for ansible's process."""
     from ansible_runner import Runner, RunnerConfig
 
-    chosen = {**settings(plugin, folder), **(callbacks() if request.run_id else {})}
+    chosen = {**settings(plugin, folder, request.hosts), **(callbacks() if request.run_id else {})}
     config = RunnerConfig(
         private_data_dir=str(folder),
         ident="run",
