@@ -1,28 +1,36 @@
-"""The picture of the README: what an operator sees of a check run, as the sandbox shows it.
+"""The pictures of the README: what an operator sees of a check run, as the sandbox shows it.
 
-UPDATE=1 draws it anew.
+UPDATE=1 draws them anew. A browser draws its page a little differently on each machine, so its picture
+carries the page that it was drawn of, and that is compared.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
 
+import browser
 import pytest
 from command_line import PROJECT, Sandbox, events
 from rich.console import CONSOLE_SVG_FORMAT, Console
 from rich.text import Text
 
-from runbook.errors import ExitCode
 from runbook.events import model
 from runbook.events.render.people import Detail, Terminal
 
 PICTURE = PROJECT / "docs/pictures/check.svg"
+PAGE = PROJECT / "docs/pictures/report.png"
 WIDTH = 104
+#: Pixels of the page's picture across; down it ends below the map's legend.
+ACROSS, BELOW = (
+    1000,
+    "document.querySelector('svg.map ~ .legend').getBoundingClientRect().bottom + 16",
+)
 COMMAND = ("apply", "regular.yml", "-i", "sandbox", "-e", "run_id=1", "-e", "replaced_run=0")
 
 #: What a sandbox draws by chance, and what stands for it.
@@ -30,25 +38,9 @@ CHANCE = {
     r"sg-[0-9a-f]+": "sg-4e9f9d0c04f396832",
     r"127\.0\.0\.1:\d+": "127.0.0.1:39853",
     r'"db_port": ?\d+': '"db_port": 53837',
+    r"\d{8}T\d{6}-[0-9a-f]{6}": "20260114T093012-3f9a1c",
+    r"\d{8}T\d{6}Z-[0-9a-f]{4}": "20260114T093012Z-3f9a",
 }
-
-_KINDS = {kind.kind(): kind for kind in (*model.Event.__subclasses__(),)}
-
-
-def event(given: Mapping[str, Any]) -> model.Event:
-    """An event of ``--json``."""
-    kind = _KINDS[given["event"]]
-    names = {field.name for field in dataclasses.fields(kind)}
-    values: dict[str, Any] = {name: value for name, value in given.items() if name in names}
-    if "exit_code" in values:
-        values["exit_code"] = ExitCode(values["exit_code"])
-    if "status" in values:
-        values["status"] = model.Status(values["status"])
-    if "hosts" in values:
-        values["hosts"] = {
-            host: model.HostCounts(**counts) for host, counts in values["hosts"].items()
-        }
-    return kind(**values)
 
 
 def drawn(shown: Iterable[model.Event]) -> str:
@@ -64,14 +56,44 @@ def drawn(shown: Iterable[model.Event]) -> str:
     return console.export_svg(title="runbook", unique_id="check", code_format=local)
 
 
+def photographed(page: str, folder: Path) -> bytes:
+    """The top of a page as a PNG, with the page in it."""
+    file = folder / "report.html"
+    file.write_text(page)
+    with browser.running(folder / "profile") as chromium:
+        shown = chromium.page()
+        shown.open(file, width=ACROSS)
+        size = {"x": 0, "y": 0, "width": ACROSS, "height": shown.value(BELOW), "scale": 1}
+        return with_text(shown.clipped(size), page)
+
+
+#: Bytes of a PNG up to the end of its header, after which a text may stand.
+HEADER = 33
+
+
+def with_text(png: bytes, text: str) -> bytes:
+    """A PNG with a chunk zTXt."""
+    body = b"zTXtpage\0\0" + zlib.compress(text.encode(), 9)
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return png[:HEADER] + chunk + png[HEADER:]
+
+
+def text_of(png: bytes) -> str:
+    """The text that ``with_text`` put in."""
+    (length,) = struct.unpack(">I", png[HEADER : HEADER + 4])
+    kind, _, body = png[HEADER + 4 : HEADER + 8 + length].partition(b"\0\0")
+    assert kind == b"zTXtpage"
+    return zlib.decompress(body).decode()
+
+
 def comparable(svg: str) -> str:
     """A picture without the numbers and positions that differ from run to run."""
     return re.sub(r"\d[\d.,]*", "0", svg)
 
 
 @pytest.mark.campaign
-def test_the_picture_of_the_readme_is_what_one_sees(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+def test_the_pictures_of_the_readme_are_what_one_sees(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     for name, value in {
@@ -82,11 +104,20 @@ def test_the_picture_of_the_readme_is_what_one_sees(
         monkeypatch.setenv(name, value)
     sandbox.apply()
     sandbox.run("sandbox", "work")
-    done = sandbox.run(*COMMAND, "--check", "--json")
-    text = done.stdout.replace(str(sandbox.home), "/home/mapper")
-    for drawn_by_chance, shown in CHANCE.items():
-        text = re.sub(drawn_by_chance, shown, text)
-    picture = drawn(event(each) for each in events(text))
+    report = tmp_path / "made.html"
+    done = sandbox.run(*COMMAND, "--check", "--json", f"--report={report}")
+    picture = drawn(model.from_json(each) for each in events(settled(done.stdout, sandbox)))
+    page = settled(report.read_text(), sandbox)
     if os.environ.get("UPDATE"):
         PICTURE.write_text(picture)
+        PAGE.write_bytes(photographed(page, tmp_path))
     assert comparable(picture) == comparable(PICTURE.read_text()), "UPDATE=1 draws it anew"
+    assert comparable(page) == comparable(text_of(PAGE.read_bytes())), "UPDATE=1 draws it anew"
+
+
+def settled(text: str, sandbox: Sandbox) -> str:
+    """A text of a sandbox without what it draws by chance."""
+    text = text.replace(str(sandbox.home), "/home/mapper")
+    for drawn_by_chance, shown in CHANCE.items():
+        text = re.sub(drawn_by_chance, shown, text)
+    return text

@@ -15,7 +15,7 @@ import shutil
 import signal
 import unicodedata
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,11 @@ class Page:
         """Write the whole page as a PNG."""
         found = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(found["data"]))
+
+    def clipped(self, part: Mapping[str, float]) -> bytes:
+        """A part of the page as a PNG; ``part`` is in pixels, with ``scale``."""
+        found = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=part)
+        return base64.b64decode(found["data"])
 
     def printed(self) -> bytes:
         """The page on paper, as a PDF."""
