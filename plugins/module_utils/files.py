@@ -16,6 +16,9 @@ from typing import Any, Sequence
 from .change import Change
 from .errors import ModuleFailure, Stale
 
+#: Bytes; with fewer left on a disk, nothing is begun that writes to it.
+ROOM = 256 << 10
+
 
 def read(path: str) -> bytes | None:
     """The file's content, None when there is none; ModuleFailure when it cannot be read."""
@@ -48,6 +51,22 @@ def check_writable(path: str) -> None:
             "cannot write {}: it belongs to {}, and would not any more; run the step as that user "
             "or as root (become)".format(path, _owner(found))
         )
+    try:
+        require_room(folder)
+    except OSError as error:
+        raise ModuleFailure(
+            "cannot write {}: {}; nothing was changed. Free space there".format(
+                path, error.strerror
+            )
+        ) from error
+
+
+def require_room(folder: str) -> None:
+    """Raise OSError unless this user can write ``ROOM`` bytes to the folder's disk."""
+    disk = os.statvfs(folder)
+    blocks = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    if blocks * disk.f_frsize < ROOM:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _stat(path: str) -> os.stat_result | None:

@@ -56,8 +56,6 @@ FOLDER = ".local/state/runbook/journal"
 #: Runs are kept for so many days, and the newest ones longer.
 KEEP_DAYS = 400
 KEEP_RUNS = 1000
-#: Bytes; with fewer left on its disk, a check refuses.
-ROOM = 256 << 10
 
 _RUN_ID = re.compile(journal_read.RUN_ID)
 
@@ -180,10 +178,7 @@ def _require_room(folder: str) -> None:
     """Raise OSError unless this user can write so much to the folder's disk."""
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         raise PermissionError(errno.EACCES, "this user cannot write {}".format(folder))
-    disk = os.statvfs(folder)
-    blocks = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
-    if blocks * disk.f_frsize < ROOM:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    files.require_room(folder)
 
 
 def ended(params: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import journal, journal_read
+from ansible_collections.labeller.runbook.plugins.module_utils import files, journal, journal_read
 from ansible_collections.labeller.runbook.plugins.module_utils.change import Change
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     InvalidInput,
@@ -278,6 +278,10 @@ def test_a_full_disk(tmp_path: Path) -> None:
             while os.write(filler, b"x" * 4096):
                 pass
         refused(home, "No space left on device")
+        with pytest.raises(
+            ModuleFailure, match="config.yaml: No space left on device; nothing was"
+        ):
+            files.check_writable(str(home / "config.yaml"))
         # Not even the part that there was room for: one page is left.
         os.ftruncate(filler, os.fstat(filler).st_size - 4096)
         big = [Change("s", "write", "", "x" * 9000)]
