@@ -55,6 +55,7 @@ def test_a_connection_that_is_gone_is_noticed(
     monkeypatch.setenv("ANSIBLE_SSH_EXECUTABLE", "/bin/echo")
     alive = "-o ServerAliveInterval=10 -o ServerAliveCountMax=3"
     chosen = settings("mitogen_linear", tmp_path)
+    assert chosen["ANSIBLE_TIMEOUT"] == "30"
     assert chosen["ANSIBLE_SSH_EXTRA_ARGS"] == f"-o ServerAliveInterval=60 {alive}"
 
     def given(interval: int, count: int) -> str:

@@ -48,6 +48,10 @@ MITOGEN = {
 #: answer end the connection. Without them a step whose network is gone is waited for for ever.
 ALIVE_INTERVAL, ALIVE_COUNT = 10, 3
 
+#: Seconds that a connection may take; Ansible's own 10 are too few for Mitogen where the way there
+#: and back takes half a second, since it sends its code first.
+CONNECT_TIMEOUT = 30
+
 #: Bytes of the folder for temporary files that leave room for the name of a socket in it, which is
 #: /pymp-XXXXXXXX/listener-XXXXXXXX, of the 107 that Linux takes.
 SOCKET_ROOM = 75
@@ -139,6 +143,7 @@ def settings(plugin: str, folder: Path, hosts: int = 1) -> dict[str, str]:
         "ANSIBLE_STRATEGY": plugin,
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_SSH_ARGS": user_ssh,
+        "ANSIBLE_TIMEOUT": os.environ.get("ANSIBLE_TIMEOUT", str(CONNECT_TIMEOUT)),
         # The last arguments, so that the operator's own settings count.
         "ANSIBLE_SSH_EXTRA_ARGS": f"{os.environ.get('ANSIBLE_SSH_EXTRA_ARGS', '')} {alive}".strip(),
         "ANSIBLE_GATHERING": "explicit",
