@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any, Iterator, Mapping, Optional
 
 from .errors import InvalidInput, ModuleFailure, Unreachable, missing
@@ -35,6 +37,11 @@ ATTEMPTS = 5
 #: Seconds that pass at most between two attempts, on average: botocore waits longer each time.
 _PAUSE = 3
 
+#: Seconds between this host's clock and a service's from which requests are refused: five minutes,
+#: S3's own limit is 15. Few services say why, and the answer to HEAD has no room for it.
+_SKEWED = 300
+_SKEWED_CODES = ("RequestExpired", "RequestTimeTooSkewed")
+_DENIED_CODES = ("AccessDenied", "403", "UnauthorizedOperation", "AccessDeniedException")
 _CREDENTIAL_CODES = (
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -135,19 +142,34 @@ def _client_failure(error: ClientError, what: str) -> ModuleFailure:
         return InvalidInput("cannot {}: no such object".format(what))
     if code == "NoSuchBucket":
         return InvalidInput("cannot {}: no such bucket; check the parameter bucket".format(what))
-    if code in _CREDENTIAL_CODES:
-        return InvalidInput(
-            "cannot {}: {} ({}); check aws_access and aws_secret".format(what, message, code)
-        )
-    if code == "RequestTimeTooSkewed":
+    refused = (*_CREDENTIAL_CODES, *_DENIED_CODES)
+    if code in _SKEWED_CODES or (code in refused and _skew(error) >= _SKEWED):
         return ModuleFailure(
             "cannot {}: the clock of this host is wrong, AWS refuses its requests; set it "
             "(chronyc makestep)".format(what)
         )
-    if code in ("AccessDenied", "403", "UnauthorizedOperation", "AccessDeniedException"):
+    if code in _CREDENTIAL_CODES:
+        return InvalidInput(
+            "cannot {}: {} ({}); check aws_access and aws_secret".format(what, message, code)
+        )
+    if code in _DENIED_CODES:
         return ModuleFailure(
             "cannot {}: access denied ({}); the credentials lack this permission".format(
                 what, message
             )
         )
     return ModuleFailure("cannot {}: {} ({})".format(what, message, code))
+
+
+def _skew(error: ClientError) -> float:
+    """Seconds between this clock and that of the service that answered."""
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return skew(headers.get("date", ""), datetime.now(timezone.utc))
+
+
+def skew(date: str, now: datetime) -> float:
+    """Seconds between ``now`` and an HTTP ``Date``; 0 without one."""
+    try:
+        return abs((parsedate_to_datetime(date) - now).total_seconds()) if date else 0.0
+    except (TypeError, ValueError):  # by Python 3.9 and by later ones, for what is no date
+        return 0.0

@@ -19,7 +19,6 @@ import tempfile
 import uuid
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Mapping, NamedTuple, Sequence
 
 from . import (
@@ -342,7 +341,7 @@ def _storage(params: Params) -> Findings:
 
 def clock(date: str, now: datetime) -> Finding:
     """How far this clock is from an HTTP ``Date``."""
-    seconds = abs((parsedate_to_datetime(date) - now).total_seconds()) if date else 0.0
+    seconds = aws.skew(date, now)
     if seconds < SKEWED:
         return Finding("clock", OK, "as S3's")
     return Finding(
