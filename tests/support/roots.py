@@ -98,18 +98,26 @@ def with_packages(release: str, packages: Sequence[str]) -> Root:
     if kept.exists():
         return Root(kept, release)
     made = bare(release, kept.with_name(f"{kept.name}.{os.getpid()}"))
+    try:
+        _install(made, packages)
+        made.folder.rename(kept)
+    except BaseException:
+        shutil.rmtree(made.folder, ignore_errors=True)
+        raise
+    return Root(kept, release)
+
+
+def _install(root: Root, packages: Sequence[str]) -> None:
     # No service is to start because of a package.
-    policy = made.folder / "usr/sbin/policy-rc.d"
+    policy = root.folder / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
-    made.run(
+    root.run(
         "export DEBIAN_FRONTEND=noninteractive && apt-get update -qq && "
         "apt-get install -qq -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io "
         f"{' '.join(packages)} && rm -rf /var/lib/apt/lists/*"
     )
     policy.unlink()
-    made.folder.rename(kept)
-    return Root(kept, release)
 
 
 def _mirror() -> str:

@@ -1,0 +1,227 @@
+"""Faults of a host and of the way to it: exit code, message, and the run after it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import interpreters
+import psycopg2
+import pytest
+from host import HOME, LABELLER
+from instances import Instance
+from waiting import until
+
+from runbook.execute.unreachable import LOST
+
+pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.campaign]
+
+STRATEGIES = ["mitogen", "linear"]
+
+#: Seconds in which a connection that is gone is noticed here, instead of half a minute.
+IMPATIENT = {
+    "mitogen_ssh_keepalive_interval": 1,
+    "mitogen_ssh_keepalive_count": 2,
+    "ansible_ssh_extra_args": "-o ServerAliveInterval=1 -o ServerAliveCountMax=2",
+}
+
+
+@contextlib.contextmanager
+def variables(instance: Instance, **values: object) -> Iterator[None]:
+    """More variables of the inventory."""
+    instance.variables.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del instance.variables[name]
+
+
+def expire_lease(instance: Instance) -> None:
+    """Let the time pass in which a holder that is not seen is taken to be alive."""
+    instance.host.query("UPDATE runbook.lease SET seen = seen - interval '1 minute'")
+
+
+OPEN = "SELECT run, count(*) FROM incoming_names WHERE NOT processed GROUP BY run"
+WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted"
+
+
+def interrupted(instance: Instance, event: Callable[[], None], *arguments: str) -> str:
+    """The output of ``apply regular.yml`` when ``event`` happens in the middle of its transaction."""
+    host = instance.host
+    session = psycopg2.connect(host.database_url)
+    with session.cursor() as cursor:
+        cursor.execute("LOCK TABLE user_maps IN SHARE MODE")
+        run = instance.started("apply", "regular.yml", "--yes", *arguments)
+        try:
+            until(lambda: host.query(WAITING) or run.poll() is not None, 300)
+            event()
+            said, _ = run.communicate(timeout=300)
+        finally:
+            run.kill()
+            run.wait()
+    with contextlib.suppress(psycopg2.Error):
+        session.close()
+    assert run.returncode == 4, said
+    return said
+
+
+def finished(instance: Instance) -> None:
+    """The next run does the rest, and one after it finds nothing to do."""
+    expire_lease(instance)
+    instance.apply("regular.yml")
+    assert "changed=0" in instance.apply("regular.yml")
+    assert instance.host.query(OPEN) == [(0, 100)]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_cable_that_is_pulled_out_in_a_transaction(instance: Instance, strategy: str) -> None:
+    host = instance.host
+    with variables(instance, **IMPATIENT):
+        said = interrupted(instance, lambda: host.connect(up=False), "--strategy", strategy)
+    assert LOST in " ".join(said.split())
+    host.connect(up=True)
+    until(lambda: not host.query(WAITING))
+    finished(instance)
+
+
+def test_a_host_that_restarts_in_a_transaction(instance: Instance) -> None:
+    host = instance.host
+    with variables(instance, **IMPATIENT):
+        said = interrupted(instance, host.reboot)
+    assert LOST in " ".join(said.split())
+    assert host.query("SELECT count(*) FROM incoming_names WHERE run = 0") == [(0,)]
+    assert "regular.yml  stopped" in instance.run("history").stdout
+    finished(instance)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_shell_that_talks_and_a_tmp_without_programs(instance: Instance, strategy: str) -> None:
+    host = instance.host
+    greeting = "echo 'Welcome to labeller!'; echo 'Be careful.' >&2\n"
+    for file in (".bashrc", ".profile", ".bash_profile"):
+        host.run("sh", "-c", f"cat - ~/{file} >~/.new; mv ~/.new ~/{file}", input=greeting)
+    host.outside("mount", "-t", "tmpfs", "-o", "noexec,mode=1777", "tmpfs", host.outer("/tmp"))
+    said = instance.apply("regular.yml", "--check", "--strategy", strategy)
+    assert "Welcome" not in said
+    assert "warning" not in said.lower()
+
+
+def test_sudo_that_refuses(instance: Instance) -> None:
+    """The check says so already, and nothing is changed."""
+    host = instance.host
+    host.run("rm", "/etc/sudoers.d/mapper", user="root")
+    before = host.run("crontab", "-l"), host.query("SELECT count(*) FROM kml_data")
+    said = " ".join(instance.apply("regular.yml", exit_code=1).split())
+    assert "sudo password is required" in said
+    assert "mapper ALL=(root) NOPASSWD: /usr/sbin/service httpd restart" in said
+    assert (host.run("crontab", "-l"), host.query("SELECT count(*) FROM kml_data")) == before
+    assert "NOPASSWD: /usr/sbin/service httpd restart" in instance.run("doctor").stdout
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_python_that_is_missing_or_too_old(shared_instance: Instance, strategy: str) -> None:
+    instance, host = shared_instance, shared_instance.host
+    pythons = ["/opt/none/bin/python"]
+    for version in ("2.7", "3.7"):
+        if own := interpreters.found(version):
+            folder = f"/opt/python{version}"
+            host.bind(own.resolve().parents[1], folder)
+            program = f'LD_LIBRARY_PATH={folder}/lib exec {folder}/bin/python{version} "$@"'
+            pythons.append(f"/opt/old{version}")
+            script = (
+                f"printf '#!/bin/sh\\n%s\\n' '{program}' >{pythons[-1]} && chmod 755 {pythons[-1]}"
+            )
+            host.run("sh", "-c", script, user="root")
+    for python in pythons:
+        with variables(instance, ansible_python_interpreter=python):
+            said = instance.apply("regular.yml", "--check", "--strategy", strategy, exit_code=4)
+        assert "ansible_python_interpreter" in said
+        assert "Traceback" not in said
+        assert "warning" not in said
+
+
+def test_another_host_key(shared_instance: Instance, tmp_path: Path) -> None:
+    instance, host = shared_instance, shared_instance.host
+    other = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
+    known = host.known_hosts.read_text()
+    host.knows(other.with_suffix(".pub").read_text())
+    try:
+        for strategy in STRATEGIES:
+            said = instance.apply("regular.yml", "--check", "--strategy", strategy, exit_code=4)
+            assert f"ssh-keygen -R {host.address}" in " ".join(said.split())
+    finally:
+        host.known_hosts.write_text(known)
+
+
+def test_a_disk_that_is_full(instance: Instance) -> None:
+    """That of the checkout: the check says so, before labeller is taken out of service."""
+    host = instance.host
+    common = f"{LABELLER}/common"
+    host.run("cp", "-a", common, f"{HOME}/kept", user="root")
+    host.outside("mount", "-t", "tmpfs", "-o", "size=1m,mode=770", "tmpfs", host.outer(common))
+    host.run("chown", "mapper:", common, user="root")
+    host.run("sh", "-c", f"cp -a {HOME}/kept/. {common}; cat /dev/zero >{common}/full", check=False)
+    before = host.run("crontab", "-l"), host.run("cat", f"{common}/config.yaml")
+    said = " ".join(instance.apply("regular.yml", exit_code=1).split())
+    assert f"cannot write {common}/config.yaml: No space left on device" in said
+    assert "Nothing was changed: this was a check." in said
+    assert (host.run("crontab", "-l"), host.run("cat", f"{common}/config.yaml")) == before
+    host.run("rm", f"{common}/full")
+    instance.apply("regular.yml", "--check")
+
+
+class _Skewed(BaseHTTPRequestHandler):
+    """S3 of which no request comes at the right time."""
+
+    def _refuse(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = (
+            b"<Error><Code>RequestTimeTooSkewed</Code><Message>The difference between the request"
+            b" time and the current time is too large.</Message></Error>"
+        )
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _refuse
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+def test_a_clock_that_is_an_hour_off(instance: Instance) -> None:
+    """Of every process of the host, by libfaketime; the kernel's own clock is this machine's."""
+    host = instance.host
+    library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+    preload = f"cd /etc; umask 022; echo +1h >faketimerc; echo {library} >ld.so.preload"
+    host.run("sh", "-c", preload, user="root")
+    host.reboot()
+    ahead = int(host.run("date", "+%s")) - time.time()
+    assert 3500 < ahead < 3700
+    said = instance.run("doctor", exit_code=1).stdout
+    assert "s from S3's" in said
+    assert "chronyd" in said
+    server = ThreadingHTTPServer((host.controller, 0), _Skewed)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        url = f"http://{host.controller}:{server.server_port}"
+        with variables(instance, aws_endpoint_url=url):
+            said = " ".join(instance.apply("regular.yml", exit_code=1).split())
+        assert "the clock of this host is wrong" in said
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    host.run("rm", "/etc/ld.so.preload", user="root")
+    host.reboot()
+    instance.apply("regular.yml", "--check")
