@@ -10,6 +10,7 @@ new environment there (the action plugin does, by a shell) and then replaces the
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 import shutil
@@ -68,7 +69,7 @@ ENGINE = (3, 11)
 #: The engine's package.
 RUNBOOK = "labeller-runbook"
 #: Seconds after which what a killed run left of an environment is removed.
-_LEFTOVER = 86400
+_LEFTOVER = 3600
 #: Packages of an environment that nothing depends on.
 _UNNAMED = ("pip", "setuptools", "wheel")
 _INTERPRETER = re.compile(r"(/[^/\s]+(?:/[^/\s]+)*)/bin/python3?")
@@ -266,12 +267,10 @@ def _none(host: Host, params: Params) -> str:
         )
     else:
         what = "the host has no Python {} that an environment can be made of".format(_range(params))
-    ways = ["install one", "give a standalone build of Python as a file (target_python_build)"]
+    ways = ["Install one", "give a standalone build of Python as a file (target_python_build)"]
     if params["engine"]:
         ways.append("set learner_loop to false, or give learner_command")
-    return "{}; found: {}. {}".format(
-        what, host_python.shown(found), ", or ".join(ways).capitalize()
-    )
+    return "{}; found: {}. {}".format(what, host_python.shown(found), ", or ".join(ways))
 
 
 def _before(host: Host) -> str:
@@ -304,17 +303,30 @@ def _text(python: str, source: str, packages: Mapping[str, str], engine: str) ->
 
 
 def _file_changes(host: Host, params: Params) -> Iterator[Change]:
-    """The files put there, or with ``absent`` removed if they are as they were put there."""
+    """The files put there, or with ``absent`` removed if they are as they were put there.
+
+    They may hold passwords, so no text has a digest of their content.
+    """
     for each in params["files"]:
-        now = host.files.get(each["path"])
-        text = "mode {}, SHA-256 {}\n"
-        before = text.format(now.mode.zfill(4), now.sha256) if now else ""
-        after = text.format(each["mode"], each["sha256"])
+        path, now = each["path"], host.files.get(each["path"])
+        same = now is not None and now.sha256 == each["sha256"]
+        before = _file_text(now.mode.zfill(4), same=same) if now else ""
+        after = _file_text(each["mode"], same=True)
         if params["state"] == "absent":
-            same = now is not None and now.sha256 == each["sha256"]
-            yield Change(each["path"], "remove", before, "" if same else before)
-        else:
-            yield Change(each["path"], "write", before, after)
+            after = "" if same else before
+        mark = _mark(path, now.sha256 if now else "", each["sha256"]) if before != after else ""
+        action = "write" if params["state"] == "present" else "remove"
+        yield Change(path, action, before, after, fingerprint=mark)
+
+
+def _file_text(mode: str, *, same: bool) -> str:
+    return "mode {}, {}\n".format(mode, "the operator's content" if same else "other content")
+
+
+def _mark(path: str, *digests: str) -> str:
+    """A digest of digests that is slow to find the contents by."""
+    whole = " ".join(digests).encode()
+    return hashlib.pbkdf2_hmac("sha256", whole, path.encode(), 100_000).hex()
 
 
 def _require_writable(host: Host, paths: List[str]) -> None:

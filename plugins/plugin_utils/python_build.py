@@ -14,9 +14,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils.errors import Inv
 
 _VERSION = re.compile(rb'#define PY_VERSION\s+"(\d+\.\d+\.\d+)')
 _HEADER = re.compile(r"python/include/python3\.\d+/patchlevel\.h")
-_SYSCONFIG = re.compile(
-    r"python/lib/python3\.\d+/_sysconfigdata_.*linux_(x86_64|aarch64)-linux-gnu\.py"
-)
+_SYSCONFIG = re.compile(r"python/lib/python3\.\d+/_sysconfigdata_.*_(x86_64|aarch64)-linux-gnu\.py")
 
 
 def about(given: str) -> Dict[str, str]:
