@@ -29,7 +29,7 @@ WIDTH = 104
 #: Pixels of the page's picture across; down it ends below the map's legend.
 ACROSS, BELOW = (
     1000,
-    "document.querySelector('svg.map ~ .legend').getBoundingClientRect().bottom + 16",
+    "document.querySelector('svg.map ~ .legend').getBoundingClientRect().bottom + 4",
 )
 COMMAND = ("apply", "regular.yml", "-i", "sandbox", "-e", "run_id=1", "-e", "replaced_run=0")
 

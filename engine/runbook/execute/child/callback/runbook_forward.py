@@ -10,7 +10,7 @@ import copy
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleError
@@ -84,9 +84,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _masked(self, arg: Any) -> Any:
         """A copy without secrets, of what may hold some."""
         mask = self._redactor.value
-        if hasattr(arg, "task_fields"):  # a result, of a class that ansible-core keeps renaming
-            task = self._masked(arg.task)
-            return type(arg)(arg.host, task, mask(arg.result), mask(arg.task_fields))
+        if hasattr(arg, "task_fields"):
+            return Masked(arg, self._masked(arg.task), mask(arg.result), mask(arg.task_fields))
         if isinstance(arg, Base):
             return self._without(arg, "name", "args", "vars")
         if hasattr(arg, "custom"):
@@ -104,6 +103,28 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         for name, value in changed.items():
             setattr(found, name, value)
         return found
+
+
+class Masked:
+    """A result of a task with its texts masked; what else it has is the original's.
+
+    Not one of ansible-core's own class, which each version makes of something else.
+    """
+
+    def __init__(
+        self, original: Any, task: Any, result: Mapping[str, Any], fields: Mapping[str, Any]
+    ) -> None:
+        self._original = original
+        self.task = self._task = task
+        self.result = self._result = result
+        self.task_fields = self._task_fields = fields
+        self.task_name = str(fields.get("name") or "") or task.get_name()
+        self.exception = result.get("exception")
+        self.warnings = result.get("warnings") or []
+        self.deprecations = result.get("deprecations") or []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
 
 
 def _loaded(name: str) -> Any:
