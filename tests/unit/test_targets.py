@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from runbook import collection
 from runbook.errors import InvalidInputError
-from runbook.load import targets
+from runbook.load import inventory, targets
 
 
 @pytest.fixture
@@ -58,3 +60,23 @@ def test_unknown_names_say_what_is_known(operations: Path) -> None:
         targets.playbook("reguler.yml")
     with pytest.raises(InvalidInputError):
         targets.playbook("")
+
+
+PATTERNS = (
+    "all", "pilot", "area1", "area*", "~area[12]$", "pilot:others", "pilot,area3", "all:!pilot", "!pilot",
+    "&pilot", "pilot:&area1", "!pilot:!area3", "all:&others:!area3", "!area9", "area9", "ungrouped",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns_name_the_hosts_that_ansible_takes(tmp_path: Path, pattern: str) -> None:
+    hosts = tmp_path / "hosts.yml"
+    hosts.write_text(
+        "all: {children: {pilot: {hosts: {area1: , area2: }}, others: {hosts: {area3: , area4: }}}}\n"
+    )
+    listed = subprocess.run(
+        [sys.executable, "-m", "ansible", "adhoc", "-i", hosts, pattern, "--list-hosts"],
+        capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    taken = {line.strip() for line in listed.splitlines()[1:]}
+    assert inventory.read(targets.target(str(hosts))).match(pattern) == taken

@@ -146,9 +146,10 @@ class Inventory:
             self.group_layers.append(layer)
 
     def match(self, pattern: str) -> set[str]:
-        """The hosts that Ansible's host pattern names."""
-        chosen: set[str] = set()
+        """The hosts that Ansible's host pattern names; one that only leaves out begins with all."""
         parts = [part.strip() for part in re.split(r"[,:](?![^\[]*\])", pattern) if part.strip()]
+        excluding = parts and all(part[0] in "!&" for part in parts)
+        chosen = {*self.hosts} if excluding else set()
         for part in sorted(parts, key=lambda part: {"&": 1, "!": 2}.get(part[0], 0)):
             hosts = self._match_one(part.lstrip("!&"))
             if part[0] == "!":
