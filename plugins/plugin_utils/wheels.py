@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata, util
 from pathlib import Path
 from typing import Dict, Iterator, List, Sequence
@@ -23,7 +23,9 @@ from typing import Dict, Iterator, List, Sequence
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import ModuleFailure
 from ansible_collections.labeller.runbook.plugins.module_utils.host_python import normalized
 from ansible_collections.labeller.runbook.plugins.module_utils.target_environment import RUNBOOK
-from packaging.requirements import Requirement
+
+with suppress(ImportError):  # ansible-core needs it, but not in the sanity test of imports
+    from packaging.requirements import Requirement
 
 PINS = Path(__file__).with_name("target_requirements.txt")
 #: The collection, whose parts are in the wheel of runbook (hatch_build.py).
