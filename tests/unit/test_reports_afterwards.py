@@ -18,6 +18,7 @@ from runbook.cli import cli, run
 from runbook.errors import ExitCode
 from runbook.events import journal
 from runbook.events.model import Event, Notice, Result, RunFinished, from_json
+from runbook.events.render import text
 from runbook.events.render.report.content import Content, Gathered
 from runbook.flow import report, saved
 from runbook.load import plan_file
@@ -125,7 +126,7 @@ def test_the_report_of_a_run_from_the_targets_journal(folder: Path) -> None:  # 
     ]  # fmt: skip
     assert found.counts["rows deleted"] == 7
     assert [line for step in found.steps for line in step.failure] == [
-        "a row | is not", "in the backup", report._UNKNOWN,
+        "a row | is not", "in the backup", text.UNKNOWN_END,
     ]  # fmt: skip
     assert found.kept == [("backup b1", "Reset")]
     assert "- # `old` line".replace(" ", "") in [

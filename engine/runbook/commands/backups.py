@@ -16,6 +16,7 @@ import click
 from runbook.commands.options import SETTINGS, YES, query_options
 from runbook.errors import ExitCode, InvalidInputError, RefusedError, worst
 from runbook.events import journal
+from runbook.events.render import text
 from runbook.flow import query
 from runbook.load import targets
 from runbook.load.diagnostics import suggest
@@ -261,7 +262,8 @@ def _print_backups(rows: Sequence[Mapping[str, Any]], *, verified: bool) -> None
 
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
-    return _aligned([columns, *([_cell(row, name) for name in columns] for row in rows)])
+    cells = ([_cell(row, name) for name in columns] for row in rows)
+    return text.columns([columns, *cells], NUMBERS)
 
 
 def _contents(tables: Mapping[str, Any]) -> list[str]:
@@ -274,7 +276,8 @@ def _contents(tables: Mapping[str, Any]) -> list[str]:
         numbers = [rows, size, f"{len(table['objects']):,}"]
         held.append([name, *numbers, table["fingerprint"]])
         sequences += [[key, str(entry["last_value"])] for key, entry in table["sequences"].items()]
-    return _aligned(held) + (_aligned(sequences) if sequences[1:] else [])
+    shown = [held, sequences] if sequences[1:] else [held]
+    return [line for rows in shown for line in text.columns(rows, NUMBERS)]
 
 
 def _cell(row: Mapping[str, Any], column: str) -> str:
@@ -287,18 +290,6 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
     if column == "size":
         return _size(row["bytes"])
     return f"{row[column]:,}" if column in NUMBERS else str(row[column])
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines, their columns below each other; the first row names the columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if name in NUMBERS else cell.ljust(width)
-            for name, cell, width in zip(rows[0], row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _size(number: int) -> str:

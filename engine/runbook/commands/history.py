@@ -81,15 +81,11 @@ def by_run(hosts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         ]
         run = next(iter(on.values()))
         rows.append((name, run["operator"], run["playbook"], "; ".join(said)))
-    return _table(rows)
+    return _indented(rows)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+def _indented(rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"  {line}" for line in text.columns(rows)]
 
 
 def lines(host: str, answer: Mapping[str, Any]) -> list[str]:
@@ -97,7 +93,7 @@ def lines(host: str, answer: Mapping[str, Any]) -> list[str]:
     runs = answer["runs"]
     if not runs:
         return [f"{host}: no such run in the journal {answer['folder']}"]
-    return [f"{host}: journal {answer['folder']}", *_table([COLUMNS, *map(_cells, runs)])]
+    return [f"{host}: journal {answer['folder']}", *_indented([COLUMNS, *map(_cells, runs)])]
 
 
 def _cells(run: Mapping[str, Any]) -> tuple[str, ...]:

@@ -160,7 +160,7 @@ def _notes(step: Mapping[str, Any]) -> Iterator[str]:
     if step.get("message"):
         yield text.one_line(step["message"], 2000)
     if step["outcome"] in ("unfinished", "unknown"):
-        yield "it is not known how it ended; the next run of the same playbook finds out"
+        yield text.UNKNOWN_END
     if step.get("backup_id"):
         yield f"backup {step['backup_id']}"
     if step.get("transaction"):

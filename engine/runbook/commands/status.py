@@ -19,6 +19,7 @@ import click
 
 from runbook.commands.options import QUERY, SETTINGS, TARGETS, with_options
 from runbook.errors import ExitCode, RunbookError
+from runbook.events.render import text
 from runbook.events.render.report import loop
 from runbook.flow import query
 from runbook.flow.drift import recorded
@@ -190,9 +191,7 @@ def table(content: Loop, width: int) -> Iterator[tuple[str, str]]:
     """
     head = ("host", "state", "run/iteration", "sites", "accuracy", "waits for")
     rows = [head, *map(_row, content.instances)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for instance, row in zip([None, *content.instances], rows, strict=True):
-        line = "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+    for instance, line in zip([None, *content.instances], text.columns(rows), strict=True):
         colour = COLOURS.get(instance.level, "") if instance else ""
         yield line if len(line) <= width else f"{line[: width - 1]}…", colour
         for reason in instance.reasons if instance and colour else ():

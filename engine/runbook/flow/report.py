@@ -38,7 +38,6 @@ _OUTCOMES = {
     "unfinished": "It is not known how a step ended; the next run of the same playbook finds out.",
     "stopped": "The run was cut off after its last step: it has not given its lease back.",
 }
-_UNKNOWN = "it is not known how it ended; the next run of the same playbook finds out"
 _PARTIAL = (
     "this is from the target's journal, which has the steps that changed something; the others, "
     "the parameters and the map are in the journal of the machine that the run was started on"
@@ -127,7 +126,7 @@ def _result(host: str, step: Mapping[str, Any]) -> TaskResult:
         host, step["task"], step["module"], status, changed=status == Status.CHANGED,
         diff=[{**each, **_headers(each)} for each in changes],
         plan=[dict(each) for each in changes],
-        message="" if done else step.get("message") or _UNKNOWN,
+        message="" if done else step.get("message") or text.UNKNOWN_END,
         error_kind=step.get("kind", ""),
         seconds=_seconds(step["at"], step["until"]) if "until" in step else 0.0,
         backup_id=step.get("backup_id", ""),

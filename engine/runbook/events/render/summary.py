@@ -230,7 +230,9 @@ class Summary:
         for each in self.losses():
             lines.append(Line(f"Deleted, replaced or stopped{self.on(each)}:", "bold red"))
             lines += (Line(line, "red") for line in self._wrapped(each.losses(), width, 2))
-        return lines + [Line(line, "red") for line in _aligned(losses_by_host(self.by_host()))]
+        table = losses_by_host(self.by_host())
+        numbers = table[0][1:] if table else ()
+        return lines + [Line(f"  {line}", "red") for line in text.columns(table, numbers)]
 
     @staticmethod
     def _wrapped(lines: Iterable[str], width: int, indent: int = 0) -> Iterator[str]:
@@ -241,14 +243,6 @@ class Summary:
                 subsequent_indent=" " * (deep + 2), break_long_words=False, break_on_hyphens=False,
             )  # fmt: skip
             yield from (each.replace(_FIRM, " ") for each in folded)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows as lines, names at the left and numbers at the right of their columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *numbers in rows:
-        cells = (cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))
-        yield "  " + "  ".join([name.ljust(widths[0]), *cells])
 
 
 def losses_by_host(by_host: Mapping[str, Found]) -> list[list[str]]:

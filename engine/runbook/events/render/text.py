@@ -11,10 +11,13 @@ from runbook.errors import ExitCode
 from runbook.events.model import HostCounts, Progress, RunFinished, RunStarted, Status, TaskResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 #: Beyond this many lines a diff is not computed: it would take longer than the step itself.
 DIFF_INPUT = 20_000
+
+#: Said of a step whose outcome the target's journal does not have.
+UNKNOWN_END = "it is not known how it ended; the next run of the same playbook finds out"
 
 #: Changes that one line about a step names.
 NAMED = 3
@@ -232,3 +235,18 @@ def _interrupted(
     if finished.unfinished:
         lines.append(cut_off(finished.unfinished))
     return [*lines, "Run the same command again, or runbook resume, to finish."]
+
+
+def columns(rows: Sequence[Sequence[str]], numbers: Collection[str] = ()) -> list[str]:
+    """Rows as lines, their columns below each other; the first row names the columns.
+
+    ``numbers``: the names of those columns that end at the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if name in numbers else cell.ljust(width)
+            for name, cell, width in zip(rows[0], row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
