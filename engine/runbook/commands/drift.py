@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.commands.options import SETTINGS, complete_playbooks, query_options
+from runbook.commands.options import FORKS, SETTINGS, complete_playbooks, query_options
 from runbook.errors import ExitCode, RunbookError
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 @query_options
 @click.option("-t", "--tags", multiple=True, help="Only steps with these tags.")
 @click.option("--skip-tags", multiple=True, help="Not the steps with these tags.")
-@click.option(
-    "-f", "--forks", type=click.IntRange(1), help="Hosts at a time: all, at most 20, unless given."
-)
+@FORKS
 @click.option("-b", "--become", is_flag=True, help="Become another user on the target.")
 @click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for the password to become it.")
 @click.option("-D", "--diff", is_flag=True, help="Every line of each difference.")

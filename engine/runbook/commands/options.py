@@ -64,6 +64,8 @@ EXTRA_VARS = click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FIL
                           help="Parameters.", shell_complete=complete_extra_vars)  # fmt: skip
 LIMIT = click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts.")
 CHECK = click.option("-C", "--check", is_flag=True, help="Stop after the plan; change nothing.")
+FORKS = click.option("-f", "--forks", type=click.IntRange(1),
+                     help="Hosts at a time: all, at most 20, unless given.")  # fmt: skip
 YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 EXPIRES = click.option("--expires", "lifetime", callback=duration, default="24h", show_default=True,
                        metavar="DURATION",
@@ -79,8 +81,7 @@ VAULT = [
 #: How a run is done, and shown.
 RUNNING = [
     click.option("-D", "--diff", is_flag=True, help="Show each changed step, line by line."),
-    click.option("-f", "--forks", type=click.IntRange(1),
-                 help="Hosts at a time: all, at most 20, unless given."),
+    FORKS,
     click.option("-K", "--ask-become-pass", is_flag=True,
                  help="Ask for the password to become it."),
     *VAULT,
