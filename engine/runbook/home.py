@@ -48,11 +48,18 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file at once: a reader sees the old one or the new one. Raises OSError."""
+def write_whole(path: Path, text: str, mode: int | None = None) -> None:
+    """Write a file at once: a reader sees the old one or the new one. Raises OSError.
+
+    ``mode``: its permissions, whatever the umask; by that unless given.
+    """
     new = path.with_name(f".{path.name[:100]}.{os.getpid()}.new")
     try:
-        new.write_text(text, encoding="utf-8")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode or 0o666)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            if mode:
+                os.fchmod(descriptor, mode)
         new.replace(path)
     except BaseException:
         new.unlink(missing_ok=True)

@@ -13,10 +13,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from runbook.home import write_whole
 from runbook.processes import Process
 from runbook.sandbox import emr
 from runbook.sandbox.processes import end_with
-from runbook.sandbox.state import Home, record, write_atomically
+from runbook.sandbox.state import Home, record
 
 # The instances come from the sandbox; the list of Amazon's images is long to read.
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
@@ -47,7 +48,7 @@ def main(folder: str, address: str = "127.0.0.1") -> None:
     server = make_server(address, 0, application, threaded=True, request_handler=MotoRequestHandler)
     url = f"http://{address}:{server.server_port}"
     threading.Thread(target=end_with, args=(home, "aws", me), daemon=True).start()
-    write_atomically(home.run / "aws.url", url)
+    write_whole(home.run / "aws.url", url, 0o600)
     server.serve_forever()
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from runbook.errors import InvalidInputError
-from runbook.sandbox.state import Home, State, write_atomically
+from runbook.home import write_whole
+from runbook.sandbox.state import Home, State
 
 FILES = Path(__file__).parent / "labeller"
 
@@ -49,8 +50,8 @@ def make(home: Home, state: State) -> str:
         shutil.copyfile(FILES / "daemon.py", script)
         script.chmod(mode)
     configuration = old_configuration(state)
-    write_atomically(common / "config.yaml", configuration, 0o640)
-    write_atomically(home.crontab, old_crontab(home.labeller), 0o600)
+    write_whole(common / "config.yaml", configuration, 0o640)
+    write_whole(home.crontab, old_crontab(home.labeller), 0o600)
     return configuration
 
 

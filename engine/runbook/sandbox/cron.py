@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from runbook.home import write_whole
 from runbook.processes import Process
 from runbook.sandbox.processes import end_with
-from runbook.sandbox.state import Home, record, write_atomically
+from runbook.sandbox.state import Home, record
 
 #: How often the file is looked at, in seconds.
 POLL = 0.2
@@ -170,7 +171,7 @@ def main(folder: str) -> None:
     cron.step(datetime.now().astimezone())
     for process in cron.running:
         process.wait()
-    write_atomically(home.run / "cron.ready", str(me.started))
+    write_whole(home.run / "cron.ready", str(me.started), 0o600)
     while True:
         time.sleep(POLL)
         cron.step(datetime.now().astimezone())

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from runbook.errors import InvalidInputError
+from runbook.home import write_whole
 from runbook.sandbox import cloud
-from runbook.sandbox.state import Home, State, write_atomically
+from runbook.sandbox.state import Home, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -131,7 +132,7 @@ def ask_for_faults(home: Home, names: Sequence[str]) -> None:
     for name in names:
         if name not in FAULTS:
             raise InvalidInputError(f"there is no fault {name}; there are {', '.join(FAULTS)}")
-    write_atomically(home.faults, "\n".join(names))
+    write_whole(home.faults, "\n".join(names), 0o600)
 
 
 _faults_lock = threading.Lock()

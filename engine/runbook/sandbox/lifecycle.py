@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from runbook.errors import InvalidInputError, RefusedError, RunbookError
+from runbook.home import write_whole
 from runbook.processes import Process
-from runbook.sandbox.state import Home, State, write_atomically
+from runbook.sandbox.state import Home, State
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,8 +51,8 @@ class Options:
         home.seed.mkdir(parents=True, exist_ok=True)
         if self.aois is not None:
             (home.seed / "given.geojson").write_bytes(self.aois)
-        write_atomically(
-            home.seed / "options.json", json.dumps({"seed": self.seed, "name": self.name})
+        write_whole(
+            home.seed / "options.json", json.dumps({"seed": self.seed, "name": self.name}), 0o600
         )
 
     @classmethod

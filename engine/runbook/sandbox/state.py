@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runbook.errors import ExitCode, RunbookError
-from runbook.home import home, own_folder
+from runbook.home import home, own_folder, write_whole
 from runbook.processes import Process
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class Home:
 def record(home: Home, name: str, process: Process) -> None:
     """Note a process of the sandbox, so that it is found when ``state.json`` was never written."""
     home.run.mkdir(parents=True, exist_ok=True)
-    write_atomically(home.run / f"{name}.json", json.dumps(asdict(process)))
+    write_whole(home.run / f"{name}.json", json.dumps(asdict(process)), 0o600)
 
 
 def recorded(home: Home, name: str) -> Process | None:
@@ -157,7 +156,7 @@ class State:
 
     def save(self, home: Home) -> None:
         """Write ``state.json``, whole or not at all, for its owner only."""
-        write_atomically(home.state, json.dumps(asdict(self), indent=2) + "\n")
+        write_whole(home.state, json.dumps(asdict(self), indent=2) + "\n", 0o600)
 
     @classmethod
     def load(cls, home: Home) -> State | None:
@@ -170,13 +169,3 @@ class State:
             return cls(**{**content, "processes": processes})
         except (OSError, ValueError, TypeError, KeyError):
             return None
-
-
-def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace ``path`` by a file with this text; a reader sees the old or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w") as handle:
-        handle.write(text)
-        os.fchmod(handle.fileno(), mode)
-    temporary.replace(path)
