@@ -190,6 +190,20 @@ def existing_folder(folder: str) -> str:
     return folder
 
 
+def make_private(folder: str) -> None:
+    """Make the folder and those above it that are missing for this user alone, names on disk.
+
+    Whatever the umask; NotADirectoryError where a file is in its way.
+    """
+    while not os.path.isdir(folder):
+        there = existing_folder(folder)
+        missing = os.path.join(there, os.path.relpath(folder, there).split(os.sep)[0])
+        with suppress(FileExistsError):  # another process was faster
+            os.mkdir(missing, 0o700)
+            os.chmod(missing, 0o700)
+            sync_folder(there)
+
+
 def sync_folder(folder: str) -> None:
     """Make the names of a folder's files durable."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -250,14 +250,8 @@ def _write(descriptor: int, content: bytes, size: int) -> None:
 
 
 def _make(folder: str) -> None:
-    """Make the folder for this user alone, whatever the umask, its name on disk."""
-    while not os.path.isdir(folder):
-        there = files.existing_folder(folder)
-        missing = os.path.join(there, os.path.relpath(folder, there).split(os.sep)[0])
-        with suppress(FileExistsError):  # another process was faster
-            os.mkdir(missing, 0o700)
-            os.chmod(missing, 0o700)
-            files.sync_folder(there)
+    """Make the folder for this user alone; PermissionError for another's."""
+    files.make_private(folder)
     if _require_own(folder) & 0o077:
         os.chmod(folder, 0o700)
 

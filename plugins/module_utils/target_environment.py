@@ -365,19 +365,8 @@ def _put(file: Mapping[str, Any], *, present: bool) -> None:
     if not present:
         os.unlink(file["path"])
         return
-    folder = os.path.dirname(file["path"])
-    there = files.existing_folder(folder)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    for made in _between(there, folder):
-        os.chmod(made, 0o700)
+    files.make_private(os.path.dirname(file["path"]))
     files.replace(file["path"], base64.b64decode(file["content"]), int(file["mode"], 8))
-
-
-def _between(there: str, folder: str) -> Iterator[str]:
-    """The folders from ``folder`` up to ``there``, without that."""
-    while folder != there:
-        yield folder
-        folder = os.path.dirname(folder)
 
 
 def _switch(path: str, made: str) -> None:
