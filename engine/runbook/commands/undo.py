@@ -83,4 +83,4 @@ def _where(run: str, options: Mapping[str, Any]) -> str:
     if not (known and without):
         return limit
     say(f"Run {run} changed nothing on {fleet.named(without, answers)}.")
-    return ":".join([limit or "all", *(f"!{host}" for host in fleet.ordered(without))])
+    return fleet.without(limit, without)

@@ -110,6 +110,11 @@ class TaskResult(Event):
     map: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def failed(self) -> bool:
+        """Whether the step failed, or its host could not be reached."""
+        return self.status in (Status.FAILED, Status.UNREACHABLE)
+
+    @property
     def exit_code(self) -> ExitCode:
         """The exit code that the step's end means for its host."""
         if self.status == Status.UNREACHABLE:
@@ -166,6 +171,14 @@ class HostCounts:
     def bad(self) -> bool:
         """Whether the host failed or could not be reached."""
         return bool(self.failed or self.unreachable)
+
+
+def failures(
+    results: Iterable[TaskResult], counts: Mapping[str, HostCounts]
+) -> dict[str, TaskResult]:
+    """By host the step that it ended with, of those that failed; a rescued failure ends none."""
+    bad = {host for host, each in counts.items() if each.bad}
+    return {result.host: result for result in results if result.failed and result.host in bad}
 
 
 @dataclass(frozen=True)

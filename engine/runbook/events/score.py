@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from runbook.events.model import Status
 from runbook.events.render import text
 
 if TYPE_CHECKING:
@@ -30,11 +29,7 @@ def unplanned(planned: Iterable[TaskResult], done: Iterable[TaskResult]) -> list
 
 def left(planned: Iterable[TaskResult], done: Iterable[TaskResult]) -> dict[str, list[str]]:
     """By host the planned steps that did not end there, or failed."""
-    ended = {
-        (result.host, result.task)
-        for result in done
-        if result.status not in (Status.FAILED, Status.UNREACHABLE)
-    }
+    ended = {(result.host, result.task) for result in done if not result.failed}
     found: defaultdict[str, list[str]] = defaultdict(list)
     for result in planned:
         if result.changed and (result.host, result.task) not in ended:

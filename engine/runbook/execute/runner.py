@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from runbook import processes
 from runbook.errors import ExitCode, RunbookError, worst
-from runbook.events.model import Event, HostCounts, Notice, Status, TaskResult
+from runbook.events.model import Event, HostCounts, Notice, TaskResult, failures
 from runbook.execute.child import patches
 from runbook.execute.environment import (
     MOST,
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 #: Hosts at a time unless said otherwise: Ansible's number, if there are no more.
 FEWEST = 5
-_FAILED = (Status.FAILED, Status.UNREACHABLE)
 
 
 @dataclass(frozen=True)
@@ -314,22 +313,16 @@ def _exit_code(watch: Watch, code: int | None) -> ExitCode:
         return ExitCode.OK
     if watch.asked:
         return ExitCode.INTERRUPTED
-    codes = [result.exit_code for result in _ends(watch)]
+    codes = [result.exit_code for result in failures(watch.results, watch.hosts).values()]
     return worst(codes) if codes else ExitCode.FAILED
-
-
-def _ends(watch: Watch) -> list[TaskResult]:
-    """How each host that failed, or was lost, ended; of one whose failure was rescued nothing."""
-    bad = {name for name, counts in watch.hosts.items() if counts.bad}
-    failed = (r for r in watch.results if r.status in _FAILED)
-    return list({result.host: result for result in failed if result.host in bad}.values())
 
 
 def _message(watch: Watch, exit_code: ExitCode) -> str:
     """The messages of the steps that failed, of several hosts each with its name; or ansible's."""
     if exit_code in (ExitCode.OK, ExitCode.INTERRUPTED):
         return ""
-    failed = _ends(watch) or [r for r in watch.results if r.status in _FAILED][-1:]
+    ended = failures(watch.results, watch.hosts)
+    failed = [*ended.values()] or [r for r in watch.results if r.failed][-1:]
     several = len(watch.hosts) > 1
     said = [f"{f'{r.host}: ' if several else ''}{r.task}: {r.message}" for r in failed]
     return "\n".join(said or watch.errors)

@@ -21,7 +21,6 @@ from runbook.events.model import (
     Notice,
     Progress,
     Recap,
-    Status,
     TaskResult,
     TaskStarted,
 )
@@ -151,9 +150,7 @@ class Watch:
 
     def explain(self, code: int | None) -> None:
         """Report a failure that neither a step nor ansible has reported, as far as it is known."""
-        failed = any(
-            result.status in (Status.FAILED, Status.UNREACHABLE) for result in self.results
-        )
+        failed = any(result.failed for result in self.results)
         if code == 0 or self.asked or self.errors or failed:
             return
         lines = "".join(f"\n  {line}" for text in self._written for line in text.splitlines())

@@ -359,8 +359,8 @@ class _Apply:
         """After a check that failed on some of several hosts, say how to leave those out."""
         bad = planned.failed
         if bad and {*planned.hosts} - bad:
-            limit = ":".join([self._options.limit or "all", *(f"!{host}" for host in sorted(bad))])
-            say(f"To go on without {', '.join(sorted(bad))}: --limit '{limit}'")
+            limit = fleet.without(self._options.limit, bad)
+            say(f"To go on without {', '.join(fleet.ordered(bad))}: --limit '{limit}'")
 
     def _left(self, outcome: runner.Outcome) -> dict[str, list[str]]:
         """The planned steps that a real run did not come to, or failed at."""

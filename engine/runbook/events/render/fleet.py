@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runbook.errors import ExitCode
-from runbook.events.model import HostCounts, RunFinished, Status, TaskResult
+from runbook.events.model import HostCounts, RunFinished, TaskResult, failures
 from runbook.events.render import text
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ _NUMBER = re.compile(r"\([^()]*\)|\d{1,3}(?:,\d{3})+|\d+")
 _DASH = "\N{EN DASH}"
 #: Consecutive hosts from which on only the first and the last are named.
 _MANY = 3
-_BAD = (Status.FAILED, Status.UNREACHABLE)
 
 
 def ordered(hosts: Iterable[str]) -> list[str]:
@@ -56,6 +55,11 @@ def named(hosts: Iterable[str], every: Collection[str]) -> str:
 def where(hosts: Collection[str], every: Collection[str]) -> str:
     """`` [area01]`` where not every host is meant."""
     return f" [{named(hosts, every)}]" if {*every} - {*hosts} else ""
+
+
+def without(limit: str, hosts: Iterable[str]) -> str:
+    """The option ``--limit`` that leaves out these hosts too."""
+    return ":".join([limit or "all", *(f"!{host}" for host in ordered(hosts))])
 
 
 def folded(by_host: Mapping[str, str]) -> list[tuple[tuple[str, ...], str]]:
@@ -151,16 +155,16 @@ def ends(
     left: Mapping[str, Sequence[str]],
 ) -> dict[str, End]:
     """By host how a real run ended there, the worst first."""
+    results = [*results]
     by_host: dict[str, list[TaskResult]] = defaultdict(list)
     for result in results:
         by_host[result.host].append(result)
+    failed = failures(results, counts)
     found = {}
     for host in ordered([*by_host, *left]):
         own = by_host[host]
-        lost = counts.get(host, HostCounts())
-        failed = [r for r in own if r.status in _BAD] if lost.bad else []
         changed = list(dict.fromkeys(result.task for result in own if result.changed))
-        found[host] = End(failed[-1] if failed else None, changed, left.get(host, ()), bool(own))
+        found[host] = End(failed.get(host), changed, left.get(host, ()), bool(own))
     return dict(sorted(found.items(), key=lambda each: (not each[1].bad, each[1].well)))
 
 
