@@ -28,6 +28,8 @@ class Fleet:
 
     box: Sandbox
     hosts: tuple[str, ...]
+    #: The area of the first host.
+    first: int = 1
 
     @classmethod
     def of(cls, box: Sandbox, folder: Path, size: int) -> Fleet:
@@ -82,7 +84,7 @@ class Fleet:
                 "journal_folder": str(self.home(host) / "journal"),
                 **more.get(host, {}),
             }
-            for number, host in enumerate(self.hosts, 1)
+            for number, host in enumerate(self.hosts, self.first)
         }
         groups = {"pilot": self.hosts[:half], "others": self.hosts[half:]}
         children = {
