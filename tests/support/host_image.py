@@ -144,10 +144,10 @@ def _install_libraries(folder: Path, base: roots.Root) -> None:
     venv = PYTHON.parent.parent
     upper = folder / "upper"
     roots.know_the_network(upper)
-    shutil.copy(PROJECT / "constraints.txt", upper / "root")
+    shutil.copy(PROJECT / "constraints.txt", upper / roots.HOME[1:])
     roots.Root(folder, base.release).run(
         f"python3 -m venv {venv} && {venv}/bin/pip install --quiet --disable-pip-version-check "
-        f"--constraint /root/constraints.txt {' '.join(LIBRARIES)} && chown -R 1000:1000 {HOME}",
+        f"--constraint {roots.HOME}/constraints.txt {' '.join(LIBRARIES)} && chown -R 1000:1000 {HOME}",
         [base.folder],
     )
 

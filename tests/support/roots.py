@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-#: What a machine is told about the network, as files and as variables: names, indexes, authorities.
+#: A machine's network settings, in files and variables: DNS, package indexes, certificates.
 FILES = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/npmrc", "/etc/ssl/certs/ca-certificates.crt")
 VARIABLES = re.compile(
     r"PIP_(INDEX_URL|CERT|DEFAULT_TIMEOUT)|SSL_CERT_FILE|NODE_EXTRA_CA_CERTS|\w+_proxy",
@@ -127,7 +127,7 @@ def _mirror() -> str:
 
 
 def know_the_network(folder: Path) -> None:
-    """Copy what this machine is told about the network."""
+    """Copy this machine's network settings."""
     for file in FILES:
         if Path(file).exists():
             Path(f"{folder}{file}").parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A clock that is wrong is told from credentials that are."""
+"""A wrong clock is not reported as wrong credentials."""
 
 from __future__ import annotations
 
