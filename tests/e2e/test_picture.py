@@ -22,6 +22,7 @@ from rich.text import Text
 
 from runbook.events import model
 from runbook.events.render.people import Detail, Terminal
+from runbook.events.render.report.file import ReportFile
 
 PICTURE = PROJECT / "docs/pictures/check.svg"
 PAGE = PROJECT / "docs/pictures/report.png"
@@ -54,6 +55,14 @@ def drawn(shown: Iterable[model.Event]) -> str:
     console.print(Text.from_ansi(stream.getvalue().strip()))
     local = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     return console.export_svg(title="runbook", unique_id="check", code_format=local)
+
+
+def reported(shown: Iterable[model.Event], file: Path) -> str:
+    """The page of the events. Of ``--report`` the length of the sandbox's path would cut lines."""
+    report = ReportFile(file, pytest.fail)
+    for each in shown:
+        report(each)
+    return file.read_text()
 
 
 def photographed(page: str, folder: Path) -> bytes:
@@ -104,10 +113,10 @@ def test_the_pictures_of_the_readme_are_what_one_sees(
         monkeypatch.setenv(name, value)
     sandbox.apply()
     sandbox.run("sandbox", "work")
-    report = tmp_path / "made.html"
-    done = sandbox.run(*COMMAND, "--check", "--json", f"--report={report}")
-    picture = drawn(model.from_json(each) for each in events(settled(done.stdout, sandbox)))
-    page = settled(report.read_text(), sandbox)
+    # A check makes a map only for a report.
+    done = sandbox.run(*COMMAND, "--check", "--json", f"--report={tmp_path / 'asked.html'}")
+    shown = [model.from_json(each) for each in events(settled(done.stdout, sandbox))]
+    picture, page = drawn(shown), reported(shown, tmp_path / "made.html")
     if os.environ.get("UPDATE"):
         PICTURE.write_text(picture)
         PAGE.write_bytes(photographed(page, tmp_path))
