@@ -19,14 +19,33 @@ import signal
 import sys
 import traceback
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping
+from importlib.abc import MetaPathFinder
+from importlib.machinery import FileFinder, SourceFileLoader
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional
 
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
     from ansible.plugins.action import ActionBase
 
 #: Set by the engine for a run on local hosts.
 VARIABLE = "RUNBOOK_IN_PROCESS"
-MODULES = "ansible_collections.labeller.runbook.plugins.modules"
+PLUGINS = "ansible_collections.labeller.runbook.plugins."
+MODULES = PLUGINS + "modules"
+
+
+class Compiled(MetaPathFinder):
+    """Finds the files of this collection for Python's own loader, which keeps their bytecode.
+
+    Ansible's loader of collections compiles every file anew in each process.
+    """
+
+    def find_spec(self, fullname: str, path: Any, _target: Any = None) -> Optional[ModuleSpec]:
+        """Where a module lies; None for others, and for folders, which are left to Ansible."""
+        folders = [*path] if path and fullname.startswith(PLUGINS) else []
+        finders = [FileFinder(folder, (SourceFileLoader, [".py"])) for folder in folders]
+        found = [finder.find_spec(fullname) for finder in finders]
+        return next((spec for spec in found if spec is not None and spec.has_location), None)
 
 
 def possible(action: ActionBase, variables: Mapping[str, Any]) -> bool:
@@ -80,6 +99,8 @@ def _ended_by_signals() -> Iterator[None]:
 
 def preload() -> None:
     """Import all modules, and have boto3 read what it knows of the services that they call."""
+    if not any(isinstance(finder, Compiled) for finder in sys.meta_path):
+        sys.meta_path.insert(0, Compiled())
     package = importlib.import_module(MODULES)
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module("{}.{}".format(MODULES, module.name))

@@ -190,3 +190,23 @@ def test_no_option_needs_what_only_ansible_module_does(name: str) -> None:
              "required_by", "apply_defaults"}  # fmt: skip
     for found in options(module.MODULE.argument_spec):
         assert found <= known
+
+
+FROM_BYTECODE = """
+import sys
+from pathlib import Path
+from ansible.plugins.loader import init_plugin_loader
+init_plugin_loader([sys.argv[1]])
+from ansible_collections.labeller.runbook.plugins.plugin_utils import in_process
+in_process.preload()
+names = [name for name in sys.modules if name.startswith(in_process.MODULES + ".")]
+print(len(names), *(name for name in names if not Path(sys.modules[name].__cached__).is_file()))
+"""
+
+
+def test_modules_are_imported_from_bytecode_that_is_kept() -> None:
+    """Ansible's loader of collections would compile each file in every run."""
+    command = [sys.executable, "-c", FROM_BYTECODE, COLLECTIONS]
+    kept = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, env=kept, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(len(MODULES))]
