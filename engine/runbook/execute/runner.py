@@ -14,7 +14,7 @@ import json
 import re
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from runbook.execute.private import private_folder
 from runbook.execute.watch import POLL, Channel, Seen, Watch
 from runbook.home import expanded
 from runbook.load import vault
+from runbook.sandbox.state import Home, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -70,6 +71,7 @@ class Request:
     ask: Callable[[str], str] | None = None
     strategy: str = ""
     local: bool = False
+    sandboxed: bool = False  # Inventory.sandboxed
     planned: Mapping[str, Any] = field(default_factory=dict)  # Outcome.planned of the check run
     saved: Mapping[str, str] = field(default_factory=dict)  # id and run of a plan file
     run_id: str = ""  # of the journals; without one ansible's process makes it
@@ -146,7 +148,7 @@ class Ansible:
     """An ansible process that was started for one request, and waits for its arguments."""
 
     def __init__(self, request: Request, redactor: Redactor, folder: Path) -> None:
-        self._request = request
+        self._request, self._folder = request, folder
         self._channel = Channel(folder)
         self._watch = Watch(redactor, self._channel, request.ask)
         self._transport = transport(request.strategy, local=request.local)
@@ -171,7 +173,9 @@ class Ansible:
         secret ones, before the first play, with the public ones as the play's tasks see them. An
         interruption (SIGINT, SIGTERM, SIGHUP) ends ansible, and the outcome says so.
         """
-        self._channel.launch({"arguments": self._request.arguments(), "needed": dict(needed or {})})
+        known = sandbox_state(self._folder) if self._request.sandboxed else []
+        arguments = [*known, *self._request.arguments()]
+        self._channel.launch({"arguments": arguments, "needed": dict(needed or {})})
 
         def begin(seen: Seen) -> None:
             begun(seen)
@@ -200,6 +204,19 @@ class Ansible:
             self._failure = error
         finally:
             self._watch.ended()
+
+
+def sandbox_state(folder: Path) -> list[str]:
+    """``-e`` with what the lookup ``sandbox_state`` gives, in a file in ``folder``.
+
+    The tasks of a run evaluate the lookup 130 times. Nothing without a sandbox: the lookup says so.
+    """
+    state = State.load(Home.current())
+    if state is None:
+        return []
+    file = folder / "sandbox.json"
+    file.write_text(json.dumps({"sandbox_state": asdict(state)}), encoding="utf-8")
+    return ["--extra-vars", f"@{file}"]
 
 
 @contextlib.contextmanager

@@ -396,6 +396,7 @@ class _Apply:
             start_at_task=options.start_at_task,
             strategy=options.strategy,
             local=source.inventory.local,
+            sandboxed=source.inventory.sandboxed,
             hosts=len(source.inventory.match(options.limit or "all")),
             run_id=self._run_id,
             map=bool(options.reports or options.out),

@@ -187,6 +187,7 @@ def _request(
         vault_password_files=options["vault_password_file"],
         vault_ids=options["vault_id"],
         local=source.inventory.local,
+        sandboxed=source.inventory.sandboxed,
         hosts=len(source.inventory.match(options["limit"] or "all")),
     )
 

@@ -32,6 +32,9 @@ _CONNECTION = frozenset(
                  "shell_type", "ssh_common_args", "user")
 )  # fmt: skip
 
+#: The value of the variable ``sandbox_state`` in an inventory of the sandbox.
+_SANDBOX_STATE = "{{ lookup('labeller.runbook.sandbox_state') }}"
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -119,6 +122,12 @@ class Inventory:
         """Whether every host is this machine (``ansible_connection: local``), as far as known."""
         found = [self._variable(host, "ansible_connection") for host in self.hosts]
         return self.static and bool(found) and all(value == "local" for value in found)
+
+    @property
+    def sandboxed(self) -> bool:
+        """Whether every host asks the lookup ``sandbox_state`` what the sandbox is."""
+        found = [self._variable(host, "sandbox_state") for host in self.hosts]
+        return bool(found) and all(value == _SANDBOX_STATE for value in found)
 
     def _variable(self, host: str, name: str) -> Any:
         """The winning value of a host's variable; None when no layer has it."""
