@@ -102,6 +102,23 @@ def test_what_is_kept_of_a_run_has_no_secret_and_gives_the_same_options(operatio
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"folder": None}, r"another version of runbook \(folder: None is not of type 'string'\)"),
+        ({"salt": "0"}, r"another version of runbook \(salt: '0' does not match"),
+        ({"more": 1}, r"another version of runbook \(input.json: .*'more' was unexpected\)"),
+        (None, r"input.json: not as runbook wrote it: Expecting value.* Remove .*home/runs/2026"),
+    ],
+)
+def test_what_another_version_kept_is_refused(change: dict[str, Any] | None, said: str) -> None:
+    file = Path("home/runs", started(1), "input.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}) if change else "")
+    for run_id in ("", "20260114T093011"):
+        with pytest.raises(InvalidInputError, match=said):
+            found(run_id)
+
+
 def test_the_newest_that_did_not_end_and_was_not_made_up_for() -> None:
     with pytest.raises(InvalidInputError, match="no run on t .* is unfinished"):
         found()

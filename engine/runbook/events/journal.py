@@ -263,6 +263,11 @@ def _read(file: Path) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise InvalidInputError(
+            f"{file}: not as runbook wrote it: {error}. Remove {file.parent} if nothing of it is "
+            "needed"
+        ) from error
     return found
 
 

@@ -78,9 +78,10 @@ class Unfinished:
 def given(
     bound: Mapping[str, Any], redactor: Redactor, plan: str = "", resumes: Unfinished | None = None
 ) -> dict[str, Any]:
-    """The content of ``input.json``: all that a real run is bound to, but no secret of its ``-e``.
+    """The content of ``input.json`` (schemas/run_input.schema.json).
 
-    ``plan``: SHA-256 of the plan file that it applies.
+    It is all that a real run is bound to, but no secret of its ``-e``. ``plan``: SHA-256 of the
+    plan file that it applies.
     """
     named = [_public(option, redactor) for option in bound["extra_vars"]]
     kept = {
@@ -133,6 +134,7 @@ def unfinished(target: str, run: str = "", secrets: Sequence[str] = ()) -> Unfin
         found, left = _newest(inventory, target)
     if found.given is None:
         return f"{found.run_id} has changed nothing: it did not come beyond its check."
+    _require_valid(found)
     some = fleet.ordered(left) if left != {*found.given["hosts"]} else ()
     about = Unfinished(found.run_id, found.given, tuple(secrets), tuple(some))
     if about.given["inventory"] != inventory:
@@ -157,6 +159,7 @@ def _newest(inventory: str, target: str) -> tuple[journal.Kept, AbstractSet[str]
     """
     done: defaultdict[str, set[str]] = defaultdict(set)
     for each in journal.runs():
+        _require_valid(each)
         if each.given and each.given["inventory"] == inventory:
             finished = done[PurePath(each.given["playbook"]).stem]
             hosts = {*each.given["hosts"]} or {""}
@@ -171,6 +174,17 @@ def _newest(inventory: str, target: str) -> tuple[journal.Kept, AbstractSet[str]
         f"no run on {target} in this machine's journal, {journal.path('')}, is unfinished; "
         f"runbook history -i {target} lists those of all operators"
     )
+
+
+def _require_valid(run: journal.Kept) -> None:
+    """Raise InvalidInputError for an input that this version did not write."""
+    for wrong in schemas.validator("run_input").iter_errors(run.given) if run.given else ():
+        place = "/".join(map(str, wrong.absolute_path)) or "input.json"
+        raise InvalidInputError(
+            f"{run.run_id} was kept by another version of runbook ({place}: "
+            f"{wrong.message[:200]}): apply its playbook again, or remove "
+            f"{journal.path(run.run_id)}"
+        )
 
 
 def _require_secrets(run: Unfinished) -> None:

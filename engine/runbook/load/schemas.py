@@ -121,8 +121,12 @@ def arguments(full_name: str) -> frozenset[str]:
 def compiled(schema: Mapping[str, Any]) -> Validator:
     """A schema ready for use; jsonschema is imported only now."""
     from jsonschema import Draft202012Validator
+    from referencing import Registry, Resource
 
-    return Draft202012Validator(schema)
+    def retrieve(uri: str) -> Resource[Any]:
+        return Resource.from_contents(read(uri.removesuffix(".schema.json")))
+
+    return Draft202012Validator(schema, registry=Registry(retrieve=retrieve))  # type: ignore[call-arg]
 
 
 def unknown_key(what: str) -> Unknown:
