@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import geographies
 import pytest
 from ansible_collections.labeller.runbook.plugins.module_utils import journal_read
 from command_line import Sandbox
@@ -247,6 +248,21 @@ def test_runs_without_a_backup_are_undone(sandbox: Sandbox) -> None:
     assert differing(before, state(sandbox)) == ["configuration"]
     undo(sandbox, newest(sandbox))
     assert differing(changed, state(sandbox)) == []
+
+
+@pytest.mark.campaign
+def test_another_geography_is_undone(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    worked(sandbox, monkeypatch)
+    for key, body in geographies.TOGO.items():
+        put(sandbox, key, body)
+    before = state(sandbox)
+    sandbox.run("apply", "geography.yml", "-i", "sandbox", "--yes")
+    togo = state(sandbox)
+    assert {"master_grid", "kml_data_static", "qaqcfields"} <= {*differing(before, togo)}
+    undo(sandbox, "newest")
+    assert differing(before, state(sandbox)) == []
+    undo(sandbox, newest(sandbox))
+    assert differing(togo, state(sandbox)) == []
 
 
 @pytest.mark.campaign

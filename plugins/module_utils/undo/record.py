@@ -189,7 +189,7 @@ def _database(record: Record, image: Mapping[str, Any]) -> None:
     record.backup = record.backup or image.get("backup")
     for name, state in image.get("tables", {}).items():
         record.tables.setdefault(name, []).append(state)
-    if marker.is_run(image.get("run")) and set(image.get("tables", ())) & set(marker.RUN_TABLES):
+    if image.get("run") and set(image.get("tables", ())) & set(marker.RUN_TABLES):
         for name in marker.RUN_TABLES:
             record.tables.setdefault(name, [])
     for each in image.get("objects", ()):
