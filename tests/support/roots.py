@@ -25,7 +25,11 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labe
 
 def missing() -> str:
     """The programs or rights that this machine lacks for a root folder; empty if none."""
-    return "" if os.geteuid() == 0 and shutil.which("debootstrap") else "root and debootstrap"
+    if os.geteuid() != 0 or not shutil.which("debootstrap"):
+        return "root and debootstrap"
+    # In a root folder of chroot there is none: it is no mount.
+    done = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True)
+    return f"a mount namespace: {done.stderr.strip()}" if done.returncode else ""
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,7 @@ def test_ansible_navigator_replays_it(folder: Path, tmp_path: Path) -> None:
     printed.expect("a line of output")
     assert ended(printed) == 0
     shown = replay("interactive")
+    shown.str_last_chars = 5000  # of the screen, in the message of a failure
     # The play, its tasks, and what one of them changed.
     for key, expected in (("", "regular.yml on labeller3"), ("0", "Reset"), ("1", "rows_deleted")):
         shown.send(key)
