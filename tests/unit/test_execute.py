@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -16,9 +18,10 @@ from runbook import processes
 from runbook.events import model
 from runbook.events.redaction import Redactor
 from runbook.execute import runner
-from runbook.execute.environment import environment, settings, transport
+from runbook.execute.environment import facts, hermetic, settings, transport
 from runbook.execute.private import private_folder
-from runbook.execute.watch import Channel, Watch
+from runbook.execute.process import Channel, launched
+from runbook.execute.watch import Watch
 
 
 def test_foreign_settings_of_ansible_do_not_survive(
@@ -35,8 +38,8 @@ def test_foreign_settings_of_ansible_do_not_survive(
     for name, value in operator.items():
         monkeypatch.setenv(name, value)
     chosen = settings("linear", tmp_path)
-    given = environment({**os.environ, **chosen}, set(chosen), tmp_path)
-    assert given["ANSIBLE_STDOUT_CALLBACK"] == "runbook_quiet"
+    given = {**hermetic(dict(os.environ), {*()}), **chosen, **facts(tmp_path)}
+    assert "ANSIBLE_STDOUT_CALLBACK" not in given  # ansible-runner sets it
     assert given["ANSIBLE_PRIVATE_KEY_FILE"] == "/key"
     assert given["ANSIBLE_REMOTE_USER"] == "mapper"
     assert given["AWS_SECRET_ACCESS_KEY"] == "hunter22"
@@ -252,9 +255,10 @@ def test_processes_that_may_not_be_ended_are_named(
         monkeypatch.setattr(os, "kill", refused)
         assert processes.end(lambda: {process}, patience=0.05) == {process}
         monkeypatch.setattr(processes, "end", lambda _: {process})
-        watch = Watch(Redactor(), Channel(tmp_path))
-        watch.event({"pid": child.pid})
-        watch.ended()
+        raw: SimpleQueue[Any] = SimpleQueue()
+        watch = Watch(Redactor(), Channel(tmp_path), raw)
+        raw.put({"pid": child.pid})
+        raw.put(None)
         watch.asked = 1
         watch.follow(published.append)
         watch.finish()
@@ -271,10 +275,11 @@ def test_an_ansible_that_ends_without_an_error_is_reported_with_what_it_wrote(
     tmp_path: Path,
 ) -> None:
     published: list[model.Event] = []
-    watch = Watch(Redactor(), Channel(tmp_path))
+    raw: SimpleQueue[Any] = SimpleQueue()
+    watch = Watch(Redactor(), Channel(tmp_path), raw)
     for line in [*map(str, range(20)), "ModuleNotFoundError: No module named 'yaml'"]:
-        watch.event({"event": "verbose", "stdout": line})
-    watch.ended()
+        raw.put({"event": "verbose", "stdout": line})
+    raw.put(None)
     watch.follow(published.append)
     watch.explain(0)
     assert not watch.errors
@@ -284,6 +289,25 @@ def test_an_ansible_that_ends_without_an_error_is_reported_with_what_it_wrote(
     assert error.text.startswith("ansible-playbook exited with code 1 and without an error")
     assert error.text.endswith("\n  19\n  ModuleNotFoundError: No module named 'yaml'")
     assert "\n  10\n" not in error.text
+
+
+def test_a_process_that_gets_no_environment_ends_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the input is refused before it is known how ansible is to be run."""
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "home"))
+    with launched() as process:
+        assert process.folder.is_dir()
+    assert process.exit_code() is not None
+    assert not list((tmp_path / "home/private").iterdir())
+    process.end()
+
+
+def test_a_process_is_launched_before_the_engine_is_imported() -> None:
+    late = "{'yaml', 'jinja2', 'rich', 'runbook.flow.apply', 'runbook.load.schemas'}"
+    program = f"import sys, runbook.execute.process; print({late} & sys.modules.keys())"
+    command = [sys.executable, "-P", "-c", program]
+    assert subprocess.check_output(command, text=True).strip() == "set()"
 
 
 def test_a_machine_without_a_terminal_for_ansible_says_so(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +22,9 @@ from runbook.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from runbook.execute.process import AnsibleProcess
     from runbook.load.plan_file import PlanFile
 
 #: What says what is done; a saved plan has its own.
@@ -54,17 +58,18 @@ def apply(context: click.Context, /, sha256: str, **options: Any) -> int:
     A file that runbook plan has written, PLAN, is applied as it was reviewed: nothing is asked and
     nothing planned again. With --check it is only seen whether the target would accept it.
     """
-    gc.disable()  # what is imported now stays; runner.run enables it
-    from runbook.flow import apply as flow
-    from runbook.load import plan_file
+    with _ansible(options) as process:
+        from runbook.flow import apply as flow
+        from runbook.load import plan_file
 
-    if plan_file.is_plan(options["playbook"]):
-        _require_no_planning(context)
-        options |= _of(plan_file.read(options["playbook"], sha256))
-    elif sha256:
-        raise click.UsageError("--sha256 is the digest of a plan file; this is a playbook", context)
-    _require_target(context, options)
-    return flow.apply(flow.Options(**options))
+        if plan_file.is_plan(options["playbook"]):
+            _require_no_planning(context)
+            options |= _of(plan_file.read(options["playbook"], sha256))
+        elif sha256:
+            text = "--sha256 is the digest of a plan file; this is a playbook"
+            raise click.UsageError(text, context)
+        _require_target(context, options)
+        return flow.apply(flow.Options(**options), process=process)
 
 
 @click.command(context_settings=SETTINGS)
@@ -78,11 +83,28 @@ def plan(context: click.Context, /, **options: Any) -> int:
 
     Show it with runbook show FILE, apply it with runbook apply FILE.
     """
-    gc.disable()
-    from runbook.flow import apply as flow
-
     _require_target(context, options)
-    return flow.apply(flow.Options(check=True, **options))
+    with _ansible(options) as process:
+        from runbook.flow import apply as flow
+
+        return flow.apply(flow.Options(check=True, **options), process=process)
+
+
+@contextmanager
+def _ansible(options: Mapping[str, Any]) -> Iterator[AnsibleProcess | None]:
+    """The process of the first run: while it imports its libraries, the engine imports its own.
+
+    None if nothing is run, or passwords, which may be asked for, have to be known when it starts.
+    """
+    gc.disable()  # what is imported now stays; runner.started enables it
+    names = ("validate", "ask_become_pass", "ask_vault_password", "vault_id")
+    if any(options.get(name) for name in names):
+        yield None
+        return
+    from runbook.execute.process import launched
+
+    with launched() as process:
+        yield process
 
 
 def _require_target(context: click.Context, options: dict[str, Any]) -> None:

@@ -21,7 +21,6 @@ from runbook import collection, processes
 from runbook.errors import RunbookError
 from runbook.execute.child import patches
 from runbook.home import home
-from runbook.load import schemas
 
 #: Settings of the operator that survive: how hosts are reached and vaults opened.
 KEPT = re.compile(
@@ -47,6 +46,12 @@ MITOGEN = {
 #: Seconds between two questions of ssh whether the host is still there, and how many without an
 #: answer end the connection. Without them a step whose network is gone is waited for for ever.
 ALIVE_INTERVAL, ALIVE_COUNT = 10, 3
+
+#: The engine's callback. ansible-runner puts its own, which derives from it, in its place.
+ANSIBLE_CALLBACK = {
+    "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "child/callback"),
+    "ANSIBLE_STDOUT_CALLBACK": "runbook_quiet",
+}
 
 #: Seconds that a connection may take; Ansible's own 10 are too few for Mitogen where the way there
 #: and back takes half a second, since it sends its code first.
@@ -138,8 +143,6 @@ def settings(plugin: str, folder: Path, hosts: int = 1) -> dict[str, str]:
         "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
         "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
         "ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(path for path in paths if path),
-        "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "child/callback"),
-        "ANSIBLE_STDOUT_CALLBACK": "runbook_quiet",
         "ANSIBLE_STRATEGY": plugin,
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_SSH_ARGS": user_ssh,
@@ -207,35 +210,35 @@ exec {0} "$@"
 """
 
 
-def environment(
-    prepared: Mapping[str, str],
-    chosen: set[str],
-    folder: Path,
-) -> dict[str, str]:
-    """The whole environment of ansible: what ansible-runner ``prepared`` from the operator's.
+def hermetic(prepared: Mapping[str, str], chosen: set[str]) -> dict[str, str]:
+    """The part of the environment that ansible-runner ``prepared`` that may survive.
 
     Of Ansible's settings only those ``chosen`` here and ``KEPT`` remain, and none of the names
     that ansible-runner's callback takes for a job of AWX.
     """
-    operator = f"{os.environ.get('USER') or os.getuid()}@{os.uname().nodename}"
-    secret = schemas.secret_names()
     kept = {
         name: value
         for name, value in prepared.items()
         if name in chosen or KEPT.fullmatch(name) or not FOREIGN.match(name)
     }
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
+    return {**kept, "PATH": path}
+
+
+def facts(folder: Path) -> dict[str, str]:
+    """Variables that name the engine, the operator and the parameters to the ansible process."""
+    from runbook.load import schemas  # not before the process was started
+
+    operator = f"{os.environ.get('USER') or os.getuid()}@{os.uname().nodename}"
+    secret = schemas.secret_names()
     return {
-        **kept,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
         "RUNBOOK_HOME": str(home()),
         "RUNBOOK_HOLDER": f"{operator}, process {os.getpid()}",
         "RUNBOOK_OPERATOR": operator,
         "RUNBOOK_PROCESS": process_name(os.getpid()),
         "RUNBOOK_CHANNEL": str(folder / "channel"),
         "RUNBOOK_SECRET_NAMES": json.dumps(sorted(secret)),
-        "RUNBOOK_PUBLIC_NAMES": json.dumps(
-            sorted(schemas.parameters().keys() - schemas.secret_names())
-        ),
+        "RUNBOOK_PUBLIC_NAMES": json.dumps(sorted(schemas.parameters().keys() - secret)),
     }
 
 

@@ -3,7 +3,7 @@
 - Private: every run has a folder of its own (0700, below ``RUNBOOK_HOME/private``), removed at its
   end however it ends; what a killed run left is removed by the next. ansible-runner writes the
   command line and the environment into it, so both reach ansible through a pipe (``launch``).
-- ansible-runner works on a thread of its own; events are published on the caller's.
+- ansible-runner works on a thread of its own (``process``); events are published on the caller's.
 """
 
 from __future__ import annotations
@@ -12,26 +12,22 @@ import contextlib
 import gc
 import json
 import re
-import sys
-import threading
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook import processes
-from runbook.errors import ExitCode, RunbookError, worst
+from runbook.errors import ExitCode, worst
 from runbook.events.model import Event, HostCounts, Notice, TaskResult, failures
 from runbook.execute.child import patches
 from runbook.execute.environment import (
     MOST,
     callbacks,
-    environment,
-    may_be_kept,
+    facts,
     settings,
     transport,
 )
-from runbook.execute.private import private_folder
-from runbook.execute.watch import POLL, Channel, Seen, Watch
+from runbook.execute.process import AnsibleProcess, launched
+from runbook.execute.watch import Seen, Watch
 from runbook.home import expanded
 from runbook.load import vault
 from runbook.sandbox.state import Home, State
@@ -145,18 +141,14 @@ class Outcome:
 
 
 class Ansible:
-    """An ansible process that was started for one request, and waits for its arguments."""
+    """An ansible process that has the environment of one request, and waits for its arguments."""
 
-    def __init__(self, request: Request, redactor: Redactor, folder: Path) -> None:
-        self._request, self._folder = request, folder
-        self._channel = Channel(folder)
-        self._watch = Watch(redactor, self._channel, request.ask)
+    def __init__(self, request: Request, redactor: Redactor, process: AnsibleProcess) -> None:
+        self._request, self._process = request, process
+        self._watch = Watch(redactor, process.channel, process.events, request.ask)
+        process.cancelled = self._watch.cancelled
         self._transport = transport(request.strategy, local=request.local)
-        self._runner, given = _runner(request, self._transport.strategy, self._watch, folder)
-        self._channel.launch(given)
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="ansible-runner")
-        self._thread.start()
+        process.channel.launch(_environment(request, self._transport.strategy, process))
 
     def run(
         self,
@@ -173,9 +165,9 @@ class Ansible:
         secret ones, before the first play, with the public ones as the play's tasks see them. An
         interruption (SIGINT, SIGTERM, SIGHUP) ends ansible, and the outcome says so.
         """
-        known = sandbox_state(self._folder) if self._request.sandboxed else []
+        known = sandbox_state(self._process.folder) if self._request.sandboxed else []
         arguments = [*known, *self._request.arguments()]
-        self._channel.launch({"arguments": arguments, "needed": dict(needed or {})})
+        self._process.channel.launch({"arguments": arguments, "needed": dict(needed or {})})
 
         def begin(seen: Seen) -> None:
             begun(seen)
@@ -183,27 +175,10 @@ class Ansible:
                 publish(Notice("verbose", "Strategy {}: {}".format(*self._transport)))
 
         self._watch.follow(publish, begin)
-        self._thread.join()
-        if self._failure:
-            raise self._failure
+        code = self._process.exit_code()
         self._watch.finish()
-        self._watch.explain(self._runner.rc)
-        return _outcome(self._watch, self._runner.rc)
-
-    def end(self) -> None:
-        """End a process that got no arguments, or that is no longer followed."""
-        self._watch.kill()
-        self._channel.launch(None)
-        self._thread.join()
-        self._channel.close()
-
-    def _run(self) -> None:
-        try:
-            _with_a_terminal(self._runner.run)
-        except BaseException as error:  # noqa: BLE001 - raised in the main thread
-            self._failure = error
-        finally:
-            self._watch.ended()
+        self._watch.explain(code)
+        return _outcome(self._watch, code)
 
 
 def sandbox_state(folder: Path) -> list[str]:
@@ -220,37 +195,29 @@ def sandbox_state(folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def started(request: Request, redactor: Redactor) -> Iterator[Ansible]:
-    """An ansible process for ``request``; it imports what it needs and waits for ``run``."""
-    patches.close_at_once()
-    gc.freeze()
-    gc.enable()
-    processes.adopt_orphans()
-    with private_folder() as folder:
-        ansible = Ansible(request, redactor, folder)
-        try:
-            yield ansible
-        finally:
-            ansible.end()
+def started(
+    request: Request, redactor: Redactor, process: AnsibleProcess | None = None
+) -> Iterator[Ansible]:
+    """An ansible process for ``request``; it imports what it needs and waits for ``run``.
+
+    ``process``: one that was launched before, and is ended here too.
+    """
+    with contextlib.ExitStack() as stack:
+        if process is None:
+            process = stack.enter_context(launched(dict(_answers(request))))
+        else:
+            stack.callback(process.end)
+        patches.close_at_once()
+        gc.freeze()
+        gc.enable()
+        yield Ansible(request, redactor, process)
 
 
-def _runner(
-    request: Request, plugin: str, watch: Watch, folder: Path
-) -> tuple[Any, dict[str, str]]:
-    """ansible-runner's runner, and the whole environment for ansible's process."""
-    from ansible_runner import Runner, RunnerConfig
-
+def _environment(request: Request, plugin: str, process: AnsibleProcess) -> dict[str, str]:
+    """The whole environment of a request, with the strategy ``plugin``."""
+    folder = process.folder
     chosen = {**settings(plugin, folder, request.hosts), **(callbacks() if request.run_id else {})}
-    config = RunnerConfig(
-        private_data_dir=str(folder),
-        ident="run",
-        suppress_env_files=True,
-        fact_cache_type="",
-        envvars=chosen,
-        playbook="-",
-    )
-    config.prepare()
-    given = {**environment(config.env, set(chosen), folder), "RUNBOOK_TARGET": request.target}
+    given = {**process.environment, **chosen, **facts(folder), "RUNBOOK_TARGET": request.target}
     if request.local and plugin == "linear" and patches.fast():
         given["RUNBOOK_IN_PROCESS"] = "1"
     if request.planned and not request.check:
@@ -264,37 +231,11 @@ def _runner(
         given["RUNBOOK_MAP"] = "yes"
     if request.ask:
         given["RUNBOOK_ANSWERS"] = str(folder / "answers")
-    config.env = {name: value for name, value in given.items() if may_be_kept(name)}
-    # As settings these would be forgotten: without a file of them, ansible-runner empties them.
-    config.pexpect_timeout = POLL
-    config.suppress_ansible_output = config.suppress_output_file = True
-    config.cwd = str(Path.cwd())
-    launch = "runbook.execute.child.launch"
-    config.command = [sys.executable, "-P", "-m", launch, str(folder / "launch")]
-    config.expect_passwords = {**dict(_answers(request)), **config.expect_passwords}
-    return Runner(config, event_handler=watch.event, cancel_callback=watch.cancelled), given
-
-
-def _with_a_terminal(start: Callable[[], object]) -> None:
-    """Start ansible, to which ansible-runner gives a terminal of its own; say when there is none.
-
-    Python raises an OSError without a number where the system has no pseudo-terminal left.
-    """
-    try:
-        start()
-    except OSError as error:
-        if "pty" not in str(error):
-            raise
-        raise RunbookError(
-            "cannot start Ansible: the system gives no pseudo-terminal (out of pty devices). "
-            "Mount /dev/pts (mount -t devpts devpts /dev/pts), or raise kernel.pty.max if all "
-            "are in use; a container must be started with /dev/pts"
-        ) from error
+    return given
 
 
 def _answers(request: Request) -> Iterator[tuple[re.Pattern[str], str]]:
-    """The questions on the run's own terminal, with their answers."""
-    yield re.compile(r"continue connecting \(yes/no[^)]*\)\? ?$", re.MULTILINE), "no"
+    """The questions for passwords on the process's own terminal, with their answers."""
     if request.become_password is not None:
         yield re.compile(r"BECOME password.*:\s*$", re.MULTILINE), request.become_password
     for name, password in request.vault_passwords.items():

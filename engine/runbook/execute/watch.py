@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import signal
@@ -11,8 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runbook import processes
 from runbook.events.model import (
@@ -26,69 +24,29 @@ from runbook.events.model import (
 )
 from runbook.events.redaction import Redactor
 from runbook.execute import translate
+from runbook.execute.process import POLL
 from runbook.home import home
+
+if TYPE_CHECKING:
+    from runbook.execute.process import Channel
 
 #: By host, the public parameters as the tasks of a play see them.
 Seen = Mapping[str, Mapping[str, Any]]
-
-#: Seconds between two looks at the channel, and at whether the run was interrupted.
-POLL = 0.1
 
 #: Seconds that an interrupted ansible has to end its modules, and then to end by itself.
 MODULE_GRACE = 1.0
 GRACE = 5.0
 
 
-class Channel:
-    """Pipes between the engine and the ansible process, a line of JSON a message.
-
-    To it go its environment and its arguments (``launch``) and what is answered to its questions
-    (``answers``); from it comes what its callback and its modules report (``channel``).
-    """
-
-    def __init__(self, folder: Path) -> None:
-        # Open for both: then neither side waits for the other, and no end of file is seen.
-        self._pipes = {}
-        for name in ("launch", "channel", "answers"):
-            os.mkfifo(folder / name, 0o600)
-            self._pipes[name] = os.open(folder / name, os.O_RDWR | os.O_NONBLOCK)
-        self._read = self._unsent = b""
-
-    def read(self) -> list[dict[str, Any]]:
-        """The messages since the last call; never waits. Sends what is still unsent."""
-        self.send(b"")
-        with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(self._pipes["channel"], 65536):
-                self._read += chunk
-        *lines, self._read = self._read.split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def launch(self, message: object) -> None:
-        """Give the process its environment, then its arguments, or None to have it end."""
-        self.send(json.dumps(message).encode() + b"\n")
-
-    def send(self, more: bytes) -> None:
-        """Send what the process has room for; the rest goes with the next call."""
-        self._unsent += more
-        with contextlib.suppress(BlockingIOError):
-            while self._unsent:
-                self._unsent = self._unsent[os.write(self._pipes["launch"], self._unsent) :]
-
-    def answer(self, text: str) -> None:
-        """Answer a question."""
-        os.write(self._pipes["answers"], text.splitlines()[0].encode() + b"\n" if text else b"\n")
-
-    def close(self) -> None:
-        """Close the pipes."""
-        for pipe in self._pipes.values():
-            os.close(pipe)
-
-
 class Watch:
-    """Follows one run. All but ``event``, ``cancelled`` and ``ended`` is for the main thread."""
+    """Follows one run: ``raw`` are ansible-runner's events, and None when none comes any more."""
 
     def __init__(
-        self, redactor: Redactor, channel: Channel, ask: Callable[[str], str] | None = None
+        self,
+        redactor: Redactor,
+        channel: Channel,
+        raw: queue.SimpleQueue[Mapping[str, Any] | None],
+        ask: Callable[[str], str] | None = None,
     ) -> None:
         self.results: list[TaskResult] = []
         self.errors: list[str] = []
@@ -103,29 +61,16 @@ class Watch:
         self._redactor, self._channel, self._ask = redactor, channel, ask
         self._publish: Callable[[Event], None] = lambda _: None
         self._begun: Callable[[Seen], None] | None = None
-        self._raw: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
+        self._raw = raw
         self._kill = False
         self._pid = 0
         self._reached: dict[str, dict[str, Any]] = {}
         self._others: set[processes.Process] = set()
         self._interrupted = 0.0
 
-    # For ansible-runner, on its thread
-
-    def event(self, raw: Mapping[str, Any]) -> bool:
-        """ansible-runner's event handler; False: nothing is to be kept on disk."""
-        self._raw.put(raw)
-        return False
-
     def cancelled(self) -> bool:
-        """ansible-runner's cancel callback: True makes it kill the process group."""
+        """Whether ansible-runner is to kill the process group."""
         return self._kill
-
-    def ended(self) -> None:
-        """No event comes any more."""
-        self._raw.put(None)
-
-    # For the engine
 
     def follow(
         self, publish: Callable[[Event], None], begun: Callable[[Seen], None] = lambda _seen: None
@@ -158,10 +103,6 @@ class Watch:
             f"ansible-playbook exited with code {code} and without an error message"
             + (f". The last lines that it wrote:{lines}" if lines else ", and wrote nothing")
         )
-
-    def kill(self) -> None:
-        """Have ansible-runner kill the process, which does nothing yet."""
-        self._kill = True
 
     def _take(self, raw: Mapping[str, Any]) -> None:
         self._pid = raw.get("pid", self._pid)

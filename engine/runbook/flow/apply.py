@@ -38,6 +38,7 @@ from runbook.load.source import Selection, Source
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from runbook.execute.process import AnsibleProcess
     from runbook.execute.watch import Seen
     from runbook.flow.resume import Unfinished
     from runbook.load.plan_file import PlanFile
@@ -82,16 +83,19 @@ class Options:
     journaled: bool = True
 
 
-def apply(options: Options, show: Subscriber | None = None) -> ExitCode:
+def apply(
+    options: Options, show: Subscriber | None = None, process: AnsibleProcess | None = None
+) -> ExitCode:
     """Do what ``options`` say; gives the exit code. Errors become a result, and are raised.
 
-    ``show`` takes the events in place of a renderer for people or programs.
+    ``show`` takes the events in place of a renderer for people or programs. ``process``: for the
+    first run of ansible, if it was launched before.
     """
     redactor = Redactor()
     summary = _detail(options).summary()
     shown: list[Subscriber] = [_outliving_its_reader(show or _renderer(options)), summary]
     publisher = Publisher(redactor, [*shown, *_reports(options)])
-    flow = _Apply(options, redactor, publisher, summary)
+    flow = _Apply(options, redactor, publisher, summary, process)
     try:
         code = flow.run()
     except RunbookError as error:
@@ -154,12 +158,18 @@ class _Apply:
     """One call of ``apply``: what its stages share."""
 
     def __init__(
-        self, options: Options, redactor: Redactor, publisher: Publisher, summary: Summary
+        self,
+        options: Options,
+        redactor: Redactor,
+        publisher: Publisher,
+        summary: Summary,
+        process: AnsibleProcess | None,
     ) -> None:
         self._options = options
         self._summary = summary
         self._redactor = redactor
         self._publisher = publisher
+        self._process = process
         self._run_id = new_run_id()
         self._outcome: runner.Outcome | None = None
         self._check = True
@@ -210,7 +220,7 @@ class _Apply:
         options, begun = self._options, time.monotonic()
         if options.out:
             saved.require_no_secret(source)
-        with runner.started(request, self._redactor) as ansible:  # meanwhile it is imported
+        with runner.started(request, self._redactor, self._process) as ansible:
             given = self._load(source, passwords)
             if options.resumes:
                 resume.require_same(options.resumes, given)
@@ -241,7 +251,7 @@ class _Apply:
         by = {"id": plan.sha256, "run": self._run_id}
         held = replace(request, check=False, planned=plan.held(), saved=by, map=True)
         begun, self._check, self._planned = time.monotonic(), False, saved.results(plan)
-        with runner.started(held, self._redactor) as ansible:
+        with runner.started(held, self._redactor, self._process) as ansible:
             given = self._load(source, passwords)
             plan_file.require_same(plan, given)
             bring_up(source.target)

@@ -4,9 +4,9 @@
 
 It reads its environment and its arguments from a pipe, so that ansible-runner, which keeps the
 command line and the whole environment of what it starts in a file, has no secret to keep; nor does
-the process table. The arguments may come late, or never: while the engine looks at its input,
-ansible is already being imported. And it dies with the engine: an orphan would go on changing the
-target while the operator believes that the run has ended.
+the process table. Both may come late, or never: while the engine looks at its input, the libraries
+that ansible imports, then ansible, are already being imported. And it dies with the engine: an
+orphan would go on changing the target while the operator believes that the run has ended.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ def main() -> None:
     die_with_parent()
     _register_children(os.getpid())
     with Path(sys.argv[1]).open(encoding="utf-8") as pipe:
-        os.environ.update(json.loads(pipe.readline() or "{}"))
+        gc.disable()
+        _import("yaml", "jinja2.nativetypes", "cryptography.hazmat.primitives.ciphers")
+        environment = json.loads(pipe.readline() or "null")
+        if environment is None:  # the input is not read any further
+            sys.exit(0)
+        os.environ.update(environment)
         sys.argv[:] = ["ansible-playbook"]
         _warm_up()
         given = json.loads(pipe.readline() or "null")
@@ -65,22 +70,24 @@ def _register_children(parent: int) -> None:
 
 def _warm_up() -> None:
     """Import what every run imports, the garbage collector out of the way until the first task."""
-    gc.disable()
     import ansible.cli.playbook
     import ansible.plugins.connection.local
     import ansible.plugins.strategy.linear  # noqa: F401
 
     if "RUNBOOK_IN_PROCESS" in os.environ:
         # What the modules import; the modules themselves come with the first play.
-        for library in ("boto3", "psycopg2", "yaml", "zstandard"):
-            importlib.import_module(library)
+        _import("boto3", "psycopg2", "zstandard")
     if os.environ["ANSIBLE_STRATEGY"].startswith("mitogen"):
         # What ansible_mitogen imports, but not itself yet: from ansible-core 2.21 on it imports
         # ansible_collections at once. Before Ansible's collection loader is there, that would be
         # the folder in site-packages as a plain package, in which Mitogen then finds no
         # collections ('MultiplexedPath' object has no attribute 'glob').
-        for library in ("ansible.collections.list", "mitogen.master", "mitogen.service"):
-            importlib.import_module(library)
+        _import("ansible.collections.list", "mitogen.master", "mitogen.service")
+
+
+def _import(*libraries: str) -> None:
+    for library in libraries:
+        importlib.import_module(library)
 
 
 def _run(arguments: list[str]) -> int:
