@@ -224,7 +224,7 @@ def keep_drift(target: str, found: Mapping[str, Any]) -> None:
 
 def last_drift(target: str) -> dict[str, Any] | None:
     """The last result of ``keep_drift``, with its time ``at``; None of a file that a crash left."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(InvalidInputError):
         return _read(_drift(target))
     return None
 
