@@ -131,6 +131,17 @@ def bucket(aws: dict[str, object]) -> str:
     return name
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse versions of pytest that pytest-xdist cannot group tests of."""
+    workers = getattr(session.config, "workerinput", {}).get("workercount", 1)
+    grouped = (item for item in session.items if item.get_closest_marker("xdist_group"))
+    if workers > 1 and any("@" not in each.nodeid for each in grouped):
+        raise pytest.UsageError(
+            "pytest-xdist does not keep the tests of an xdist_group together: install the versions "
+            "of constraints.txt (make test does)"
+        )
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """In CI a skipped test is a failure: what it would have proven is not proven."""
