@@ -41,6 +41,7 @@ def runs_still(pid: int) -> bool:
         return False
 
 
+@pytest.mark.campaign
 def test_what_was_changed_by_hand(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.apply(*PARAMETERS)
     runs = sorted(path.name for path in (sandbox.home / "runs").iterdir())

@@ -35,6 +35,7 @@ def stock(sandbox: Sandbox, tmp_path: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.campaign
 def test_stock_ansible_and_two_hosts_on_one_machine(sandbox: Sandbox, tmp_path: Path) -> None:
     folder = tmp_path / "inventory"
     folder.mkdir()

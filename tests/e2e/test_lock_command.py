@@ -36,6 +36,7 @@ def lease(sandbox: Sandbox, *command: str, **options: Any) -> dict[str, Any] | N
     return held
 
 
+@pytest.mark.campaign
 def test_a_locked_target(sandbox: Sandbox) -> None:
     held = lease(sandbox, *LOCK, "--for", "1h30m", **SAME)
     assert held is not None
@@ -150,6 +151,7 @@ def written(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.campaign
 def test_a_holder_stopped_past_its_lease_is_refused_when_it_goes_on(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:

@@ -97,6 +97,7 @@ def client(service: str, endpoint: str) -> Any:
     )  # fmt: skip
 
 
+@pytest.mark.campaign
 def test_no_secret_by_reference_is_shown_or_kept(repository: Repository) -> None:
     manager, store = (client(name, repository.endpoint) for name in ("secretsmanager", "ssm"))
     manager.create_secret(Name="labeller3", SecretString=json.dumps({"db_pwd": CANARIES["db_pwd"]}))

@@ -188,6 +188,7 @@ def reach(
 WAITING = "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted"
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_step_ends_on_the_host_when_it_is_interrupted_or_its_connection_lost(
     sandbox: Sandbox, remote: sshd.Target, inventory: Path, tmp_path: Path, strategy: str

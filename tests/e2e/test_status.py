@@ -42,6 +42,7 @@ def drawn(page: Path) -> dict[str, int]:
 CALL = ("apply", "iterate.yml", "-i", "sandbox", "--yes", "-e", "run_id=7")
 
 
+@pytest.mark.campaign
 def test_status_from_open_sites_to_the_next_iteration(sandbox: Sandbox, tmp_path: Path) -> None:
     report = tmp_path / "run.html"
     sandbox.apply("-e", "run_id=7", "-e", "initial_f_count=12", "--report", str(report))

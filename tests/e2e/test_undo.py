@@ -93,6 +93,7 @@ def daemons(sandbox: Sandbox) -> list[object]:
     return [*processes.daemons(Home(sandbox.home / "sandbox"))]
 
 
+@pytest.mark.campaign
 def test_undo_brings_the_run_before_back_and_undo_of_it_the_run(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,10 +188,8 @@ def host(
                 daemon.kill()
 
 
-@pytest.mark.parametrize(
-    "end",
-    [pytest.param(end, marks=() if end == "single" else pytest.mark.campaign) for end in ENDS],
-)
+@pytest.mark.campaign
+@pytest.mark.parametrize("end", ENDS)
 def test_killed_between_any_two_transitions(
     end: str, postgres_server: PostgresServer, complete: Template, moto: str, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: One worker makes what the tests of this file share.
-pytestmark = pytest.mark.xdist_group("sandbox_work")
+pytestmark = [pytest.mark.xdist_group("sandbox_work"), pytest.mark.campaign]
 
 REQUEST = "learner/sandbox/cluster_request.json"
 

@@ -77,6 +77,8 @@ RIGHT = vault.Passwords((b"other", b"right"), ("-J", "--vault-password-file pw")
         ("given.yml", encrypted("given: 1\napi_key: k\n"), ":1:1: document:"),
         ("given.yml", f"given: 1\n{inline('api_key')}", ":2:10: api_key:"),
     ],
+    ids=["value of a group", "file of a group", "file of a host", "value of all", "vars_files",
+         "file of -e", "value of -e"],
 )  # fmt: skip
 def test_what_a_run_reads_is_opened(folder: Path, file: str, content: str, where: str) -> None:
     (folder / file).parent.mkdir(exist_ok=True)
