@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Dict, Iterator, Mapping, Optional
 
 from .errors import InvalidInput, ModuleFailure, Unreachable, missing
 
@@ -23,6 +24,7 @@ with suppress(ImportError):  # client says what to install
     from botocore.exceptions import (
         ConnectionError as BotoConnectionError,
     )
+    from botocore.parsers import ResponseParserError
 
 AWS_ARGUMENTS: dict[str, Any] = {
     "access_key": {"type": "str", "no_log": False},
@@ -71,7 +73,7 @@ def client(service: str, params: Mapping[str, Any], attempts: int = ATTEMPTS) ->
     if service == "s3" and params["endpoint_url"]:
         options["s3"] = {"addressing_style": "path"}
     try:
-        return boto3.client(
+        made = boto3.client(
             service,
             region_name=params["region"],
             endpoint_url=params["endpoint_url"] or None,
@@ -84,6 +86,32 @@ def client(service: str, params: Mapping[str, Any], attempts: int = ATTEMPTS) ->
             "{}; check aws_endpoint_url and the region, an endpoint is http://HOST:PORT or "
             "https://HOST".format(error)
         ) from error
+    made.meta.events.register("before-parse." + service, _require_answer_of_service)
+    return made
+
+
+class _ForeignAnswer(Exception):  # noqa: N818 - an answer, which translated makes an error of
+    """An answer that no AWS service has written."""
+
+
+#: Services answer in XML and JSON; proxies, load balancers and captive portals in HTML and text.
+_OF_SERVICE = re.compile(rb"\s*(\{|<(?!html\b|!doctype html\b)|$)", re.IGNORECASE)
+
+
+def _require_answer_of_service(response_dict: Dict[str, Any], **_: Any) -> None:
+    """Raise _ForeignAnswer, or leave botocore the status alone of an error that it repeats.
+
+    botocore would take a page of HTML for an empty list, or for a write that was done; and would
+    not repeat a request to EC2 where the text of an error is no XML.
+    """
+    status, body = response_dict["status_code"], response_dict["body"]
+    if not isinstance(body, bytes) or _OF_SERVICE.match(body):
+        return
+    if status < 500:
+        raise _ForeignAnswer(
+            "HTTP {} with {!r}".format(status, body[:80].decode("utf-8", "replace"))
+        )
+    response_dict["body"] = b""
 
 
 def _timeout(attempts: int) -> int:
@@ -129,6 +157,12 @@ def translated(what: str) -> Iterator[None]:
             "cannot {}: {} The server sent nothing for about {} s; check the network, a proxy, and "
             "aws_endpoint_url, then run it again".format(what, error, PATIENCE)
         ) from error
+    except (_ForeignAnswer, ResponseParserError) as error:
+        raise Unreachable(
+            "cannot {}: AWS has not written this answer, but something on the way to it ({}); "
+            "check aws_endpoint_url, and the proxy of this host (HTTPS_PROXY), then run it "
+            "again".format(what, " ".join(str(error).split()))
+        ) from error
     except (BotoConnectionError, HTTPClientError) as error:
         raise Unreachable("cannot {}: {}".format(what, error)) from error
     except BotoCoreError as error:
@@ -158,7 +192,10 @@ def _client_failure(error: ClientError, what: str) -> ModuleFailure:
                 what, message
             )
         )
-    return ModuleFailure("cannot {}: {} ({})".format(what, message, code))
+    text = "cannot {}: {} ({})".format(what, message, code)
+    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
+        text += "; AWS, or a proxy on the way to it, has a problem: run it again later"
+    return ModuleFailure(text)
 
 
 def _skew(error: ClientError) -> float:
