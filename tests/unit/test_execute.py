@@ -58,8 +58,8 @@ def test_a_connection_that_is_gone_is_noticed(
     monkeypatch.setenv("ANSIBLE_SSH_EXECUTABLE", "/bin/echo")
     alive = "-o ServerAliveInterval=10 -o ServerAliveCountMax=3"
     chosen = settings("mitogen_linear", tmp_path)
-    assert chosen["ANSIBLE_TIMEOUT"] == "30"
-    assert chosen["ANSIBLE_SSH_EXTRA_ARGS"] == f"-o ServerAliveInterval=60 {alive}"
+    extra = f"-o ServerAliveInterval=60 {alive} -o ConnectTimeout=30"
+    assert chosen["ANSIBLE_SSH_EXTRA_ARGS"] == extra
 
     def given(interval: int, count: int) -> str:
         words = [
@@ -72,6 +72,19 @@ def test_a_connection_that_is_gone_is_noticed(
     rest = "-o LogLevel ERROR -o StrictHostKeyChecking yes host\n"
     assert given(30, 10) == f"-o ServerAliveInterval 10 -o ServerAliveCountMax 3 {rest}"
     assert given(7, 5) == f"-o ServerAliveInterval 7 -o ServerAliveCountMax 5 {rest}"
+
+
+def test_a_slow_login_has_more_time_than_a_host_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(plugin: str) -> tuple[str, str]:
+        chosen = settings(plugin, tmp_path)
+        return chosen["ANSIBLE_TIMEOUT"], chosen["ANSIBLE_SSH_EXTRA_ARGS"].rpartition("=")[2]
+
+    assert seconds("mitogen_linear") == ("60", "30")
+    assert seconds("linear") == ("30", "30")
+    monkeypatch.setenv("ANSIBLE_TIMEOUT", "90")
+    assert seconds("mitogen_linear") == ("90", "90")
 
 
 @pytest.mark.parametrize(

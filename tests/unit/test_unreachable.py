@@ -66,6 +66,7 @@ def test_host_way_words_and_advice_are_said(text: str) -> None:
             "bash: line 1: /nowhere/python3: No such file or directory",
             "`runbook apply bootstrap.yml` makes the environment",
         ),
+        ("Connection timed out.", "ansible_ssh_timeout"),
         ("Timeout (12s) waiting for privilege escalation prompt:", "-K"),
         ("no words that are known", "Check ansible_host, ansible_port, ansible_user and the key"),
     ],

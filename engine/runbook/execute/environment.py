@@ -53,9 +53,10 @@ ANSIBLE_CALLBACK = {
     "ANSIBLE_STDOUT_CALLBACK": "runbook_quiet",
 }
 
-#: Seconds that a connection may take; Ansible's own 10 are too few for Mitogen where the way there
-#: and back takes half a second, since it sends its code first.
-CONNECT_TIMEOUT = 30
+#: Seconds in which a host must have answered ssh, and in which Mitogen must have logged in and
+#: started Python there. Where the way there and back takes half a second and one packet in fifty is
+#: lost, ssh took 10 to 14, and Mitogen, which sends its code too, 12 to 27. Ansible gives 10.
+CONNECT_TIMEOUT, LOGIN_TIMEOUT = 30, 60
 
 #: Bytes of the folder for temporary files that leave room for the name of a socket in it, which is
 #: /pymp-XXXXXXXX/listener-XXXXXXXX, of the 107 that Linux takes.
@@ -138,7 +139,13 @@ def settings(plugin: str, folder: Path, hosts: int = 1) -> dict[str, str]:
         os.environ.get("ANSIBLE_COLLECTIONS_PATH", COLLECTIONS),
     ]
     user_ssh = os.environ.get("ANSIBLE_SSH_ARGS", "-C -o ControlMaster=auto -o ControlPersist=60s")
-    alive = f"-o ServerAliveInterval={ALIVE_INTERVAL} -o ServerAliveCountMax={ALIVE_COUNT}"
+    user_extra = os.environ.get("ANSIBLE_SSH_EXTRA_ARGS", "")
+    timeout = os.environ.get("ANSIBLE_TIMEOUT", "")
+    patience = (
+        f"-o ServerAliveInterval={ALIVE_INTERVAL} -o ServerAliveCountMax={ALIVE_COUNT}"
+        f" -o ConnectTimeout={timeout or CONNECT_TIMEOUT}"
+    )
+    login = LOGIN_TIMEOUT if plugin.startswith("mitogen") else CONNECT_TIMEOUT
     chosen = {
         "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
         "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
@@ -146,9 +153,9 @@ def settings(plugin: str, folder: Path, hosts: int = 1) -> dict[str, str]:
         "ANSIBLE_STRATEGY": plugin,
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_SSH_ARGS": user_ssh,
-        "ANSIBLE_TIMEOUT": os.environ.get("ANSIBLE_TIMEOUT", str(CONNECT_TIMEOUT)),
+        "ANSIBLE_TIMEOUT": timeout or str(login),
         # The last arguments, so that the operator's own settings count.
-        "ANSIBLE_SSH_EXTRA_ARGS": f"{os.environ.get('ANSIBLE_SSH_EXTRA_ARGS', '')} {alive}".strip(),
+        "ANSIBLE_SSH_EXTRA_ARGS": f"{user_extra} {patience}".strip(),
         "ANSIBLE_GATHERING": "explicit",
         "ANSIBLE_NOCOLOR": "True",
         "ANSIBLE_NOCOWS": "True",

@@ -60,6 +60,11 @@ _ADVICE = {
         "To accept new keys unseen, set -o StrictHostKeyChecking=accept-new in "
         "ansible_ssh_common_args"
     ),
+    r"^Connection timed out$": (  # Mitogen's; ssh names the host too
+        "The connection was not ready in time, as over a slow line: try the login below, and give "
+        "it more seconds by ansible_ssh_timeout in the inventory, or ANSIBLE_TIMEOUT in the "
+        "environment"
+    ),
     r"resolve hostname": ("The name has no address: check ansible_host, a name or an IP address"),
     r"privilege escalation|\w+ password is required|Missing \w+ password": (
         "The login works, but becoming another user does not: check ansible_become_method and "
