@@ -51,15 +51,24 @@ STATIC_NAMES = "planet/incoming_names_static_cluster1.csv"
 
 
 class Target(Sandbox):
-    """A sandbox, looked at often: its addresses stay while it is up, its objects by their ETags."""
+    """A sandbox, looked at often: its addresses are found once, its objects have their ETags.
 
-    @functools.cache  # noqa: B019 - a few sandboxes, as long as the tests run
-    def status(self) -> dict[str, Any]:
+    A sandbox that was made anew needs a new Target.
+    """
+
+    @functools.cached_property
+    def _status(self) -> dict[str, Any]:
         return super().status()
 
-    @functools.cache  # noqa: B019
-    def s3(self) -> Any:
+    @functools.cached_property
+    def _s3(self) -> Any:
         return super().s3()
+
+    def status(self) -> dict[str, Any]:
+        return self._status
+
+    def s3(self) -> Any:
+        return self._s3
 
     @property
     def crontab(self) -> Path:
