@@ -7,7 +7,9 @@ writes is a folder over the image's, which all hosts of a test process share.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -87,7 +89,8 @@ class Host:
     slow: tuple[float, float] | None = None
     """Seconds that a packet takes, and the fraction of packets that are lost, when it boots again."""
     number: int = 0
-    """The third byte of its address; the first that is free when it starts."""
+    """The third byte of its address; the first that is free when it starts, and then its own."""
+    claim: socket.socket | None = field(init=False, default=None)
     process: subprocess.Popen[str] | None = field(init=False, default=None)
     pid: int = field(init=False, default=0)
     carrier: subprocess.Popen[str] | None = field(init=False, default=None)
@@ -131,6 +134,8 @@ class Host:
 
     def start(self, services: Sequence[str] = SERVICES) -> None:
         """Boot it, and wait until its services are up."""
+        if not self.number:
+            self._claim_number()
         init = INIT.replace("{overlay}", roots.overlay(self.folder, self.layers))
         self.process = process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--net", "--uts", "--ipc",
@@ -146,16 +151,25 @@ class Host:
         process.stdin.flush()
         assert process.stdout.readline() == "up\n", f"{self.name} did not boot"
 
+    def _claim_number(self) -> None:
+        """Take the first number that no host of any test process has, also while it is down.
+
+        The claim is a socket's name, which the kernel frees with the process.
+        """
+        self.claim = socket.socket(socket.AF_UNIX)
+        for self.number in range(1, 255):
+            with contextlib.suppress(OSError):
+                self.claim.bind(f"\0{self.link}")
+                return
+        raise AssertionError("no number is free for a host")
+
     def _make_link(self) -> None:
-        """Make the link to the host; another test process may take a number at the same time."""
+        """Make the link to the host."""
         if self.slow:
             self._make_slow_link(*self.slow)
         else:
-            numbers = [self.number] if self.number else range(1, 255)
             peer = ("type", "veth", "peer", "name", "eth0", "netns", str(self.pid))
-            for self.number in numbers:
-                if _ip("link", "add", self.link, *peer, check=len(numbers) == 1):
-                    break
+            _ip("link", "add", self.link, *peer)
         _ip("address", "add", f"{self.controller}/24", "dev", self.link)
         _ip("link", "set", self.link, "up")
 
