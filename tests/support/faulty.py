@@ -49,9 +49,12 @@ Rule = Callable[[Request], Fault | None]
 
 
 class Proxy:
-    """The proxy: ``url`` is what a client is given, ``rule`` may be changed at any time."""
+    """The proxy: ``url`` is what a client is given, ``rule`` may be changed at any time.
 
-    def __init__(self, target: str) -> None:
+    It listens on ``address`` of this machine.
+    """
+
+    def __init__(self, target: str, address: str = "127.0.0.1") -> None:
         self.target = urlsplit(target)
         self.rule: Rule = lambda _: None
         self.seen: list[Request] = []
@@ -79,8 +82,8 @@ class Proxy:
         class Server(http.server.ThreadingHTTPServer):
             daemon_threads = True
 
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._server = Server((address, 0), Handler)
+        self.url = f"http://{address}:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
     @contextmanager
@@ -220,9 +223,9 @@ class Gate:
 
 
 @contextmanager
-def gate(endpoint: str, pattern: str) -> Iterator[Gate]:
-    """A gate before the server ``endpoint``; its ``url`` stands for the server."""
-    with Proxy(endpoint).running() as proxy:
+def gate(endpoint: str, pattern: str, address: str = "127.0.0.1") -> Iterator[Gate]:
+    """A gate before the server ``endpoint``; its ``url`` on ``address`` stands for the server."""
+    with Proxy(endpoint, address).running() as proxy:
         proxy.rule = made = Gate(proxy.url, pattern)
         try:
             yield made

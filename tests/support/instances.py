@@ -40,6 +40,13 @@ class Cloud:
         s3 = cloud.client("s3", self.url)
         s3.put_object(Bucket=self.state.bucket, Key=key, Body=body.encode())
 
+    def keys(self, prefix: str) -> list[str]:
+        """The names of the bucket's objects that begin so."""
+        found = cloud.client("s3", self.url).list_objects_v2(
+            Bucket=self.state.bucket, Prefix=prefix
+        )
+        return [each["Key"] for each in found.get("Contents", ())]
+
     def reset(self, *instances: str) -> None:
         """All as it was at first, with an EC2 instance of each of these names."""
         cloud.forget(self.url)
