@@ -15,7 +15,6 @@ import pwd
 import shutil
 import subprocess
 import sys
-import tempfile
 import uuid
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -129,7 +128,8 @@ def _python(_params: Params) -> Findings:
 
 
 def _disk(params: Params) -> Findings:
-    folders = [params["home"], journal.location(params["journal_folder"]), tempfile.gettempdir()]
+    folders = [params["home"], journal.location(params["journal_folder"])]
+    folders.append(files.temporary_folder())
     for folder in folders:
         there = files.existing_folder(folder)
         usage = shutil.disk_usage(there)
@@ -141,8 +141,9 @@ def _disk(params: Params) -> Findings:
                 "sudo chown {} {}".format(user, there),
             )  # fmt: skip
         elif usage.free < SCARCE:
+            status = FAILED if usage.free < files.ROOM else WARNING
             yield Finding(
-                "disk", WARNING, found, "free some of it: du -xh {} | sort -h".format(there)
+                "disk", status, found, "free some of it: du -xh {} | sort -h".format(there)
             )
         else:
             yield Finding("disk", OK, found)

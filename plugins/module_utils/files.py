@@ -69,6 +69,22 @@ def require_room(folder: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def no_temporary(error: OSError) -> ModuleFailure:
+    """The failure of a step that cannot write a temporary file."""
+    return ModuleFailure(
+        "cannot write a temporary file in {}: {}; nothing was changed by this step. Free space "
+        "there, then run it again".format(temporary_folder(), error.strerror or error)
+    )
+
+
+def temporary_folder() -> str:
+    """Where temporary files are, or would be on a disk that is not full."""
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return os.environ.get("TMPDIR", "/tmp")  # noqa: S108
+
+
 def _stat(path: str) -> os.stat_result | None:
     """The file at ``path``, None for nothing; ModuleFailure when that cannot be known."""
     try:

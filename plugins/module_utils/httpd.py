@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from typing import Any, List, Mapping, Optional, Tuple
 
+from . import files
 from .change import Change
 from .errors import InvalidInput, ModuleFailure
 from .module import Params, Plan, composed
@@ -55,8 +56,13 @@ def _done(*command: str) -> Tuple[int, str]:
     """Status and output of a command.
 
     The output goes to a file: a server that is started inherits it, and a pipe would never close.
+    Raises ModuleFailure on a full disk.
     """
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+    try:
+        file = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+    except OSError as error:
+        raise files.no_temporary(error) from error
+    with file as output:
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT

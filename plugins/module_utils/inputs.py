@@ -16,8 +16,8 @@ import tempfile
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Iterator, List, Mapping, Optional, Sequence, Tuple, cast
 
-from . import aws, geography, server
-from .errors import InvalidInput, ModuleFailure
+from . import aws, files, geography, server
+from .errors import InvalidInput
 
 with suppress(ImportError):  # postgres.connect says what to install
     import psycopg2
@@ -187,9 +187,7 @@ def _compressed(stream: _Stream) -> IO[bytes]:
     except OSError as error:
         if stream.error is not None:
             raise
-        raise ModuleFailure(
-            "cannot write a temporary file in {}: {}".format(tempfile.gettempdir(), error)
-        ) from error
+        raise files.no_temporary(error) from error
     return cast("IO[bytes]", zstandard.ZstdDecompressor().stream_reader(file))
 
 

@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from typing import IO, Any, Callable, List, Mapping, Optional, Sequence
 
-from . import aws
+from . import aws, files
 from .change import Change
 from .errors import ModuleFailure
 
@@ -61,7 +61,10 @@ class Body:
         data = bytes(self._gathered)
         self._gathered.clear()
         if self._file:
-            self._file.write(data)
+            try:
+                self._file.write(data)
+            except OSError as error:
+                raise files.no_temporary(error) from error
         self._whole.update(data)
         self._size += len(data)
         view = memoryview(data)

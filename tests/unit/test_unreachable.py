@@ -107,22 +107,35 @@ Task failed: builtins.SyntaxError: invalid syntax (__init__.py, line 50)
   File "<stdin>", line 4001, in _dispatch_one
   File "master:/v/ansible_mitogen/target.py", line 60, in <module>
 """
+FULL = """\
+  File "<stdin>", line 249, in _ansiballz_main
+OSError: [Errno 28] No space left on device
+"""
 PAYLOAD = '  File "/tmp/a/own.zip/ansible/'
 
 
 @pytest.mark.parametrize(
-    ("text", "fails"),
+    ("text", "kind"),
     [
-        ("The module interpreter '/opt/none/bin/python' was not found.", True),
-        (IMPORTED, True),
-        (f'{CRASHED}  File "<stdin>", line 40\n    zip_data: str,\n{INVALID}', True),
-        (f'{CRASHED}{PAYLOAD}module_utils/a/b.py", line 5\n    def f(a, /):\n{INVALID}', True),
-        (f'{CRASHED}{PAYLOAD}modules/own.py", line 5\n    x = = 1\n{INVALID}', False),
-        ("psycopg2 is missing on this host", False),
+        ("The module interpreter '/opt/none/bin/python' was not found.", "unreachable"),
+        (IMPORTED, "unreachable"),
+        (f'{CRASHED}  File "<stdin>", line 40\n    zip_data: str,\n{INVALID}', "unreachable"),
+        (
+            f'{CRASHED}{PAYLOAD}module_utils/a/b.py", line 5\n    def f(a, /):\n{INVALID}',
+            "unreachable",
+        ),
+        (f'{CRASHED}{PAYLOAD}modules/own.py", line 5\n    x = = 1\n{INVALID}', ""),
+        ("psycopg2 is missing on this host", ""),
+        (f"{CRASHED}{FULL}", "failed"),
+        (
+            f"{CRASHED}FileNotFoundError: [Errno 2] No usable temporary directory found in []",
+            "failed",
+        ),
+        ("cannot write config.yaml: [Errno 28] No space left on device", ""),
     ],
 )
-def test_a_python_that_cannot_run_modules_is_told_from_a_module_that_fails(
-    text: str, fails: bool
+def test_a_host_that_cannot_run_modules_is_told_from_a_module_that_fails(
+    text: str, kind: str
 ) -> None:
     raw = {
         "event": "runner_on_failed",
@@ -130,5 +143,6 @@ def test_a_python_that_cannot_run_modules_is_told_from_a_module_that_fails(
     }
     [result] = translate.events(raw)
     assert isinstance(result, TaskResult)
-    assert result.error_kind == ("unreachable" if fails else "")
-    assert result.message == (unreachable.PYTHON if fails else text)
+    assert result.error_kind == kind
+    said = {"unreachable": unreachable.PYTHON, "failed": unreachable.FULL, "": text}
+    assert result.message == said[kind]

@@ -111,8 +111,8 @@ def _finished(status: Status) -> Callable[[Raw], Event]:
         message, output, kind = _message(result), _output(result), _error_kind(result)
         if status == Status.UNREACHABLE:
             message = unreachable.message(str(data.get("host", "")), message, data["reached"])
-        elif status == Status.FAILED and unreachable.python_fails(f"{message}\n{output}"):
-            message, output, kind = unreachable.PYTHON, "", "unreachable"
+        elif status == Status.FAILED and (found := unreachable.cause(f"{message}\n{output}")):
+            (message, kind), output = found, ""
         changed = result.get("changed") is True
         ended = _status(status, data, changed=changed)
         return TaskResult(

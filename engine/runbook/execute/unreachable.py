@@ -35,6 +35,16 @@ _NO_PYTHON = re.compile(
     r'|File "(<stdin>|[^"]*/ansible/module_utils/[^"]+)", line \d+\n([ \t].*\n)*\s*SyntaxError: '
 )
 
+#: Said of a host that has no room for a module. Ansible reports it as a failure of the module.
+FULL = (
+    "the host has no room for temporary files, so this step did nothing: its disk is full, or this "
+    "user may not write /tmp, /var/tmp and the home folder. Free space there (df -h /tmp ~), then "
+    "run the same command again"
+)
+
+#: The words of it: of Python's tempfile, or where ansible-core unpacks the module.
+_NO_ROOM = re.compile(r"No usable temporary directory found in|_ansiballz_main[\s\S]*\[Errno 28\]")
+
 #: What Ansible and Mitogen put before the words of ssh.
 _BEFORE = re.compile(
     r"^(Task failed: )?(EOF on stream; last \d+ lines received:\s*"
@@ -79,9 +89,13 @@ _ADVICE = {
 _ANY = "Check ansible_host, ansible_port, ansible_user and the key in the inventory"
 
 
-def python_fails(text: str) -> bool:
-    """Whether a module, which said ``text``, failed because the host's Python can run none."""
-    return bool(_NO_PYTHON.search(text))
+def cause(text: str) -> tuple[str, str] | None:
+    """Why a module that said ``text`` could not run on its host, and the kind of this error."""
+    if _NO_PYTHON.search(text):
+        return PYTHON, "unreachable"
+    if _NO_ROOM.search(text):
+        return FULL, "failed"
+    return None
 
 
 def message(host: str, text: str, reached: Mapping[str, Any]) -> str:
