@@ -154,13 +154,15 @@ class Host:
     def _claim_number(self) -> None:
         """Take the first number that no host of any test process has, also while it is down.
 
-        The claim is a socket's name, which the kernel frees with the process.
+        The claim is a socket's name, which the kernel frees with the process, and the link a little
+        later.
         """
         self.claim = socket.socket(socket.AF_UNIX)
         for self.number in range(1, 255):
             with contextlib.suppress(OSError):
-                self.claim.bind(f"\0{self.link}")
-                return
+                if not Path("/sys/class/net", self.link).exists():
+                    self.claim.bind(f"\0{self.link}")
+                    return
         raise AssertionError("no number is free for a host")
 
     def _make_link(self) -> None:
