@@ -356,9 +356,11 @@ def apply(decided: Plan, params: Params) -> None:
     if environment.changed and environment.after:
         _switch(path, params["made"])
     elif environment.changed:
+        # The link last: a run that is killed here has left a change for the next one to find.
+        if os.path.isdir(base_of(path)):
+            shutil.rmtree(base_of(path))
         os.unlink(path)
         files.sync_folder(os.path.dirname(path))
-        shutil.rmtree(base_of(path))
 
 
 def _put(file: Mapping[str, Any], *, present: bool) -> None:
@@ -382,7 +384,11 @@ def _switch(path: str, made: str) -> None:
     for name in os.listdir(base):
         left = os.path.join(base, name)
         old = os.lstat(left).st_mtime < time.time() - _LEFTOVER
-        if old and name not in (made, before):
+        if not old or name in (made, before):
+            continue
+        if os.path.islink(left):
+            os.unlink(left)
+        else:
             shutil.rmtree(left, ignore_errors=True)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +14,14 @@ from typing import Any
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.labeller.runbook.plugins.module_utils import target_environment as module
+from ansible_collections.labeller.runbook.plugins.module_utils.change import Change
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     InvalidInput,
     ModuleFailure,
     Refused,
 )
 from ansible_collections.labeller.runbook.plugins.module_utils.host_python import (
+    ABOUT,
     File,
     Host,
     Place,
@@ -24,6 +29,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils.host_python impor
     normalized,
     versions,
 )
+from ansible_collections.labeller.runbook.plugins.module_utils.module import Plan
 from ansible_collections.labeller.runbook.plugins.plugin_utils import wheels
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -204,6 +210,54 @@ def test_an_environment_that_cron_calls_is_not_removed() -> None:
     called = replace(host, cron=True, packages={**host.packages, module.RUNBOOK: "0.1.0"})
     with pytest.raises(Refused, match=r"runbook apply shutdown\.yml"):
         module.plan(called, absent)
+
+
+def environment(folder: Path) -> dict[str, Any]:
+    """The options for an environment in a folder, where there is one."""
+    (folder / ".runbook/one").mkdir(parents=True)
+    (folder / ".runbook/one" / ABOUT).write_text("python=/usr/bin/python3\n")
+    (folder / "runbook").symlink_to(".runbook/one")
+    return params(interpreter=f"{folder}/runbook/bin/python", state="absent")
+
+
+def test_a_removal_that_is_cut_off_is_finished_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = environment(tmp_path)
+
+    def cut_off(folder: str) -> None:
+        (Path(folder, "one") / ABOUT).unlink()
+        raise KeyboardInterrupt
+
+    found = module.plan(module.observe(options), options)
+    monkeypatch.setattr(shutil, "rmtree", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        module.apply(found, options)
+    monkeypatch.undo()
+    found = module.plan(module.observe(options), options)
+    assert found.changes[0].changed
+    module.apply(found, options)
+    assert not [*tmp_path.iterdir()]
+    (tmp_path / "runbook").symlink_to(".runbook/gone")
+    module.apply(module.plan(module.observe(options), options), options)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_cut_off_runs_left_is_removed_after_an_hour(tmp_path: Path) -> None:
+    options = environment(tmp_path)
+    base, long_ago = tmp_path / ".runbook", time.time() - 2 * 3600
+    for name in ("two", "half"):
+        (base / name).mkdir()
+        (base / name / ABOUT).touch()
+    (base / "half.link").symlink_to(".runbook/half")
+    for each in base.iterdir():
+        os.utime(each, (long_ago, long_ago), follow_symlinks=False)
+    (base / "new").mkdir()
+    present = {**options, "state": "present", "made": "two"}
+    change = Change(str(tmp_path / "runbook"), "replace", "before", "after")
+    module.apply(Plan([change]), present)
+    assert (tmp_path / "runbook").readlink() == Path(".runbook/two")
+    assert {each.name for each in base.iterdir()} == {"one", "two", "new"}
 
 
 def pinned(requirements: Iterable[str]) -> dict[str, str]:
