@@ -37,7 +37,7 @@ def test_a_plan_is_without_what_was_only_looked_at() -> None:
 
     looked = TaskResult("h", "t", "m", Status.OK, changed=False, plan=[LOSS])
     outcome = planned(HARMLESS)
-    assert replace(outcome, results=(looked, *outcome.results)).plan == [HARMLESS]
+    assert replace(outcome, results=(looked, *outcome.results)).plan == [{"host": "h", **HARMLESS}]
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> None:

@@ -136,8 +136,13 @@ class Outcome:
 
     @property
     def plan(self) -> list[dict[str, Any]]:
-        """Every planned change of the run, in order, without what a step only looked at."""
-        return [item for result in self.results if result.changed for item in result.plan]
+        """Every planned change of the run with its host, in order, without what was only read."""
+        return [
+            {"host": result.host, **item}
+            for result in self.results
+            if result.changed
+            for item in result.plan
+        ]
 
 
 class Ansible:
