@@ -68,7 +68,8 @@ def content(
     if open_hosts:
         raise InvalidInputError(
             f"{given.name} takes no lease on {', '.join(open_hosts)}, where a plan would be "
-            "recorded when it is applied: begin it with labeller.runbook.lease, state taken"
+            "recorded when it is applied: apply it without a plan file; a playbook of your own "
+            "can begin with labeller.runbook.lease, state taken"
         )
     now = datetime.now(UTC).replace(microsecond=0)
     return {
