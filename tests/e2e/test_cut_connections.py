@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from faulty import Fault, Gate, Proxy, Request
-from host_faults import await_end, cut, expire_lease, variables, waiting
+from host_faults import await_end, cut, variables, waiting
 from instances import Instance
 
 pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.campaign]
@@ -66,13 +66,13 @@ def test_a_cable_that_is_pulled_out_in_each_kind_of_step(instance: Instance) -> 
 
         cut_at(instance, proxy, CONFIGURATION, *REGULAR)
         assert host.query("SELECT run_id FROM runbook.run_marker") == [(0,)]
-        expire_lease(instance)
+        instance.expire_lease()
 
         cut_at(instance, proxy, "POST /$", *REGULAR, after=CONFIGURATION)  # EC2 and EMR
-        expire_lease(instance)
+        instance.expire_lease()
 
         cut_in(instance, "/usr/bin/crontab", "-", *REGULAR)
-        expire_lease(instance)
+        instance.expire_lease()
 
         served = host.run("cat", "/run/apache2/apache2.pid", user="root")
         cut_in(instance, "/etc/init.d/httpd", "restart", *REGULAR)

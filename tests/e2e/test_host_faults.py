@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import interpreters
-import psycopg2
 import pytest
 from host import HOME, LABELLER
-from host_faults import IMPATIENT, STRATEGIES, expire_lease, variables
-from instances import Instance
+from host_faults import STRATEGIES, variables
+from instances import IMPATIENT, WAITING, Instance
 from waiting import until
 
 from runbook.execute.unreachable import LOST
@@ -24,38 +20,11 @@ from runbook.execute.unreachable import LOST
 pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.campaign]
 
 OPEN = "SELECT run, count(*) FROM incoming_names WHERE NOT processed GROUP BY run"
-WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted"
-
-
-def answers(cursor: Any, sql: str) -> bool:
-    """Whether a query gives a row; by a session that is there, a new one is a process of the host."""
-    cursor.execute(sql)
-    return cursor.fetchone() is not None
-
-
-def interrupted(instance: Instance, event: Callable[[], None], *arguments: str) -> str:
-    """The output of ``apply regular.yml`` when ``event`` happens in the middle of its transaction."""
-    host = instance.host
-    session = psycopg2.connect(host.database_url)
-    with session.cursor() as cursor:
-        cursor.execute("LOCK TABLE user_maps IN SHARE MODE")
-        run = instance.started("apply", "regular.yml", "--yes", *arguments)
-        try:
-            until(lambda: answers(cursor, WAITING) or run.poll() is not None, 300)
-            event()
-            said, _ = run.communicate(timeout=300)
-        finally:
-            run.kill()
-            run.wait()
-    with contextlib.suppress(psycopg2.Error):
-        session.close()
-    assert run.returncode == 4, said
-    return said
 
 
 def finished(instance: Instance) -> None:
     """The next run does the rest, and one after it finds nothing to do."""
-    expire_lease(instance)
+    instance.expire_lease()
     instance.apply("regular.yml")
     assert "changed=0" in instance.apply("regular.yml")
     assert instance.host.query(OPEN) == [(0, 100)]
@@ -65,7 +34,7 @@ def finished(instance: Instance) -> None:
 def test_a_cable_that_is_pulled_out_in_a_transaction(instance: Instance, strategy: str) -> None:
     host = instance.host
     with variables(instance, **IMPATIENT):
-        said = interrupted(instance, lambda: host.connect(up=False), "--strategy", strategy)
+        said = instance.interrupted(lambda: host.connect(up=False), "--strategy", strategy)
     assert LOST in " ".join(said.split())
     host.connect(up=True)
     until(lambda: not host.query(WAITING))
@@ -75,7 +44,7 @@ def test_a_cable_that_is_pulled_out_in_a_transaction(instance: Instance, strateg
 def test_a_host_that_restarts_in_a_transaction(instance: Instance) -> None:
     host = instance.host
     with variables(instance, **IMPATIENT):
-        said = interrupted(instance, host.reboot)
+        said = instance.interrupted(host.reboot)
     assert LOST in " ".join(said.split())
     assert host.query("SELECT count(*) FROM incoming_names WHERE run = 0") == [(0,)]
     assert "regular.yml  stopped" in instance.run("history").stdout

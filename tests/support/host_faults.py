@@ -8,19 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from host import PYTHON, USER, Host
-from instances import Instance
+from instances import IMPATIENT, Instance
 from waiting import until
 
 from runbook.execute.unreachable import LOST
 
 STRATEGIES = ["mitogen", "linear"]
-
-#: Seconds in which a connection that is gone is noticed here, instead of half a minute.
-IMPATIENT = {
-    "mitogen_ssh_keepalive_interval": 1,
-    "mitogen_ssh_keepalive_count": 2,
-    "ansible_ssh_extra_args": "-o ServerAliveInterval=1 -o ServerAliveCountMax=2",
-}
 
 
 @contextlib.contextmanager
@@ -32,11 +25,6 @@ def variables(instance: Instance, **values: object) -> Iterator[None]:
     finally:
         for name in values:
             del instance.variables[name]
-
-
-def expire_lease(instance: Instance) -> None:
-    """Let the time pass in which a holder that is not seen is taken to be alive."""
-    instance.host.query("UPDATE runbook.lease SET seen = seen - interval '1 minute'")
 
 
 def cut(instance: Instance, *arguments: str, when: Callable[[], object]) -> None:

@@ -8,11 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 from command_line import PROJECT, RUNBOOK
 from host import LABELLER, Host
@@ -21,6 +22,14 @@ from waiting import until
 
 from runbook.sandbox import checkout, cloud, emr, work
 from runbook.sandbox.state import Home, State
+
+#: Seconds in which a connection that is gone is noticed here, instead of half a minute.
+IMPATIENT = {
+    "mitogen_ssh_keepalive_interval": 1,
+    "mitogen_ssh_keepalive_count": 2,
+    "ansible_ssh_extra_args": "-o ServerAliveInterval=1 -o ServerAliveCountMax=2",
+}
+WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted"
 
 
 @dataclass
@@ -50,8 +59,7 @@ class Cloud:
     def reset(self, *instances: str) -> None:
         """All as it was at first, with an EC2 instance of each of these names."""
         cloud.forget(self.url)
-        for name in instances:
-            network = cloud.make_network(self.url, name)
+        network = cloud.make_network(self.url, *instances)
         cloud.make_bucket(self.url, self.state.bucket, self.image.objects())
         self.state = replace(
             self.state, subnet_id=network.subnet_id, security_group_id=network.security_group_id
@@ -103,6 +111,8 @@ class Instance:
     """``RUNBOOK_HOME`` of the operator."""
     variables: dict[str, Any] = field(default_factory=dict)
     """Variables of the inventory besides the usual ones."""
+    more: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Other hosts of the inventory, with all their variables."""
 
     @property
     def inventory(self) -> Path:
@@ -136,7 +146,7 @@ class Instance:
     def command(self, *arguments: str) -> list[str]:
         """``runbook ARGUMENTS -i INVENTORY``, and the inventory."""
         self.home.mkdir(exist_ok=True)
-        hosts = {self.host.name: self.parameters()}
+        hosts = {self.host.name: self.parameters(), **self.more}
         self.inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
         return [str(RUNBOOK), *arguments, "-i", str(self.inventory)]
 
@@ -160,6 +170,29 @@ class Instance:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
+    def interrupted(self, event: Callable[[], None], *arguments: str) -> str:
+        """The output of ``apply regular.yml`` when ``event`` happens in the middle of its transaction."""
+        session = psycopg2.connect(self.host.database_url)
+        with session.cursor() as cursor:
+            cursor.execute("LOCK TABLE user_maps IN SHARE MODE")
+            run = self.started("apply", "regular.yml", "--yes", *arguments)
+            try:
+                # By a session that is there: a new one is a process of the host.
+                until(lambda: _answers(cursor, WAITING) or run.poll() is not None, 300)
+                event()
+                said, _ = run.communicate(timeout=300)
+            finally:
+                run.kill()
+                run.wait()
+        with contextlib.suppress(psycopg2.Error):
+            session.close()
+        assert run.returncode == 4, said
+        return said
+
+    def expire_lease(self) -> None:
+        """Let the time pass in which a holder that is not seen is taken to be alive."""
+        self.host.query("UPDATE runbook.lease SET seen = seen - interval '1 minute'")
+
     def reset(self) -> None:
         """Host and AWS as they were at first."""
         self.host.reset()
@@ -175,6 +208,12 @@ class Instance:
     def apply(self, playbook: str, *arguments: str, **options: Any) -> str:
         """The output of ``runbook apply PLAYBOOK --yes``."""
         return self.run("apply", playbook, "--yes", *arguments, **options).stdout
+
+
+def _answers(cursor: Any, sql: str) -> bool:
+    """Whether a query gives a row."""
+    cursor.execute(sql)
+    return cursor.fetchone() is not None
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ STATIC_NAMES = "planet/incoming_names_static_cluster1.csv"
 class Target(Sandbox):
     """A sandbox, looked at often: its addresses are found once, its objects have their ETags.
 
-    A sandbox that was made anew needs a new Target.
+    A sandbox that was recreated needs a new Target.
     """
 
     @functools.cached_property

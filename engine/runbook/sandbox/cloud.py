@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def forget(endpoint_url: str) -> None:
         answer.read()
 
 
-def make_network(endpoint_url: str, instance: str) -> Network:
-    """A private network, the learner's security group, and the instance with its Name tag."""
+def make_network(endpoint_url: str, *instances: str) -> Network:
+    """A private network, the learner's security group, and instances by their Name tags."""
     ec2 = client("ec2", endpoint_url)
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(
@@ -56,14 +57,15 @@ def make_network(endpoint_url: str, instance: str) -> Network:
         GroupName="learner", Description="Nodes of the learner cluster", VpcId=vpc
     )["GroupId"]
     ec2.create_key_pair(KeyName="labeller")
-    ec2.run_instances(
-        ImageId="ami-0c0ffee0c0ffee000", MinCount=1, MaxCount=1, InstanceType="t2.large",
-        SubnetId=subnet, SecurityGroupIds=[group], KeyName="labeller",
-        PrivateIpAddress=ADDRESS,
-        TagSpecifications=[
-            {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": instance}]}
-        ],
-    )  # fmt: skip
+    for number, instance in enumerate(instances):
+        ec2.run_instances(
+            ImageId="ami-0c0ffee0c0ffee000", MinCount=1, MaxCount=1, InstanceType="t2.large",
+            SubnetId=subnet, SecurityGroupIds=[group], KeyName="labeller",
+            PrivateIpAddress=str(ip_address(ADDRESS) + number),
+            TagSpecifications=[
+                {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": instance}]}
+            ],
+        )  # fmt: skip
     return Network(subnet, group)
 
 
