@@ -32,6 +32,9 @@ from ansible_collections.labeller.runbook.plugins.plugin_utils import (
 #: The modules with the option ``progress``: reading all objects takes as long as restoring them.
 REPORTING = frozenset({"s3_table_backup", "s3_table_backup_info"})
 
+#: Exit codes of a shell whose program was ended by SIGKILL or SIGTERM.
+_KILLED = (137, 143)
+
 
 class ActionModule(ActionBase):
     """See the module."""
@@ -97,6 +100,17 @@ class ActionModule(ActionBase):
         done: Dict[str, Any] = self._execute_module(
             module_args=arguments, task_vars=variables, wrap_async=wrap_async
         )
+        return done
+
+    def _execute_module(self, *args: Any, **kwargs: Any) -> Dict[str, Any]:
+        """As Ansible's own; what a module that was killed left is no message to act on."""
+        done: Dict[str, Any] = super()._execute_module(*args, **kwargs)
+        if done.get("rc") in _KILLED and "module_stdout" in done:
+            done["msg"] = (
+                "the module's process was killed on the host before it was done (exit code {}), as "
+                "the kernel does when memory runs out (dmesg). Run the same command again: it does "
+                "what is missing".format(done["rc"])
+            )
         return done
 
     @property

@@ -46,6 +46,10 @@ _UNPACKED = 5
 #: Lines of the host's output that an error repeats.
 _LINES = 12
 
+#: What a disk says that has no room, and what to do.
+_FULL = ("No space left on device", "Disk quota exceeded")
+_ROOM = "Free some of the disk, or name a path on another one by ansible_python_interpreter"
+
 #: Makes an environment in the folder ``new``, which has the wheels, and perhaps a build of Python.
 _MAKE = r"""
 set -eu
@@ -247,16 +251,16 @@ def _require_room(host: Host, parts: Sequence[Path], params: Params) -> None:
     if place.free is not None and place.free < needed:
         raise ModuleFailure(
             "the disk of {} is full: {:.0f} MB are free, and the environment takes {:.0f} MB; "
-            "nothing was changed. Free some of it, or name a path on another disk by "
-            "ansible_python_interpreter".format(place.there, place.free / 1e6, needed / 1e6)
+            "nothing was changed. {}".format(place.there, place.free / 1e6, needed / 1e6, _ROOM)
         )
 
 
 def _unmade(what: str, done: Mapping[str, Any]) -> ModuleFailure:
     said = "{}\n{}".format(done["stdout"], done["stderr"]).strip().splitlines()[-_LINES:]
+    full = any(word in line for word in _FULL for line in said)
     return ModuleFailure(
-        "cannot make {} on the host; what is there now stays as it is:{}".format(
-            what, "".join("\n  " + line for line in said)
+        "cannot make {} on the host; what is there now stays as it is:{}{}".format(
+            what, "".join("\n  " + line for line in said), "\n" + _ROOM if full else ""
         )
     )
 
