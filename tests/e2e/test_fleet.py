@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
-from command_line import Sandbox
+from command_line import PROJECT, Sandbox
 from fleet import Fleet
 
 
@@ -25,9 +26,9 @@ def in_service(fleet: Fleet) -> list[str]:
     return [h for h in fleet.hosts if "daemonNanny" in (fleet.home(h) / "crontab").read_text()]
 
 
-def half_done(fleet: Fleet, plan: Path) -> list[str]:
+def half_done(fleet: Fleet, plan: Path, playbook: str = "shutdown.yml") -> list[str]:
     """Apply a plan that one host, area02, is not as planned for any more; gives the output."""
-    fleet.run("plan shutdown.yml", "-o", str(plan))
+    fleet.run(f"plan {playbook}", "-o", str(plan))
     with (fleet.home("area02") / "crontab").open("a") as crontab:
         crontab.write("5 5 * * * echo mine\n")
     return fleet.box.run("apply", str(plan), exit_code=5).stdout.splitlines()
@@ -71,6 +72,44 @@ def test_a_check_shows_the_others_and_an_undo_takes_the_changed(
     done = fleet.run("undo", run.split()[0], "--yes")
     assert "changed nothing on area02.\n" in done.stderr
     assert in_service(fleet) == ["area01", "area02", "area03"]
+
+
+def shutdown(folder: Path, **options: object) -> str:
+    """A playbook of the operator's own: shutdown.yml by two hosts, with options of its play."""
+    text = (PROJECT / "playbooks" / "shutdown.yml").read_text()
+    given = {"serial": 2, "order": "sorted", **options}
+    lines = "".join(f"  {name}: {value}\n" for name, value in given.items())
+    text = text.replace("  gather_facts: false\n", "  gather_facts: false\n" + lines)
+    file = folder / "own.yml"
+    file.write_text(
+        text.replace("import_tasks: tasks/", f"import_tasks: {PROJECT}/playbooks/tasks/")
+    )
+    return str(file)
+
+
+@pytest.mark.campaign
+def test_batches_of_hosts_end_where_too_many_failed(fleet: Fleet, tmp_path: Path) -> None:
+    """Two at a time: one of two that fails is too many, or few enough to go on."""
+    playbook = shutdown(tmp_path, max_fail_percentage=49)
+    said = half_done(fleet, tmp_path / "fleet.plan", playbook)
+    assert said[said.index("Stopped: 1 of 3 hosts are done.") + 1 :][:3] == [
+        "  area02: failed at 'Remove the crontab'; nothing was changed there",
+        "  area03: not begun",
+        "  area01: done",
+    ]
+    assert in_service(fleet) == ["area02", "area03"]
+    assert ", on area02, area03\n" in fleet.run("resume", "--yes").stderr
+    assert in_service(fleet) == []
+
+    fleet.renew()
+    playbook = shutdown(tmp_path, max_fail_percentage=50)
+    said = half_done(fleet, tmp_path / "fleet.plan", playbook)
+    assert "Stopped: 2 of 3 hosts are done." in said
+    hosts = re.findall(r"^\w+: .* \[(area\d\d)\]", "\n".join(said), re.MULTILINE)
+    assert [last for last, _ in groupby(host == "area03" for host in hosts)] == [False, True]
+    assert in_service(fleet) == ["area02"]
+    assert ", on area02\n" in fleet.run("resume", "--yes").stderr
+    assert in_service(fleet) == []
 
 
 @pytest.fixture
