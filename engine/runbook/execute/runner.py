@@ -12,13 +12,14 @@ import contextlib
 import gc
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook.errors import ExitCode, worst
 from runbook.events.model import Event, HostCounts, Notice, TaskResult, failures
 from runbook.execute.child import patches
+from runbook.execute.child.channel import ANSWER
 from runbook.execute.environment import (
     MOST,
     callbacks,
@@ -123,6 +124,8 @@ class Outcome:
     unfinished: str = ""
     unchecked: tuple[str, ...] = ()
     planned: Mapping[str, Any] = field(default_factory=dict)
+    #: By host, the fact ``runbook_answer`` of a query, with its secrets.
+    answers: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def changed(self) -> bool:
@@ -183,7 +186,12 @@ class Ansible:
         code = self._process.exit_code()
         self._watch.finish()
         self._watch.explain(code)
-        return _outcome(self._watch, code)
+        files = sorted(self._process.folder.glob(f"{ANSWER}*.json"))
+        answers = {
+            file.stem.removeprefix(ANSWER): json.loads(file.read_text(encoding="utf-8"))
+            for file in files
+        }
+        return replace(_outcome(self._watch, code), answers=answers)
 
 
 def sandbox_state(folder: Path) -> list[str]:

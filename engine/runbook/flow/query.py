@@ -1,17 +1,15 @@
-"""Questions to a target: a packaged playbook runs there; each host's answer comes back as a file.
+"""Questions to a target: a packaged playbook runs there; each host's answer comes back as a fact.
 
-The playbook writes what it found to ``{{ answers }}/HOST.json`` on this machine.
+The playbook sets the fact ``runbook_answer`` to what it found, as JSON.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook.errors import ExitCode, InvalidInputError, RunbookError, worst
@@ -125,32 +123,31 @@ def survey(
     playbook = collection.root() / "playbooks/queries" / f"{question}.yml"
     target = targets.target(options["target"])
     redactor = Redactor()
-    with tempfile.TemporaryDirectory(prefix="runbook-") as answers:
-        given = (*options["extra_vars"], json.dumps({**(variables or {}), "answers": answers}))
-        source = Source.of(playbook, target, given)
-        redactor.learn(source.extra.secrets())
-        typed = passwords or Passwords(
-            None, ask_vault_passwords(options["vault_id"], wanted=options["ask_vault_password"])
-        )
-        redactor.learn([typed.become, typed.vaults])
-        request = _request(source, options, typed, check=check)
-        with runner.started(request, redactor) as ansible, shown() as show:
-            files, identities = options["vault_password_file"], options["vault_id"]
-            opened = vault.passwords(typed.vaults, files, identities)
-            selection = Selection(limit=options["limit"], others=passwords is not None)
-            secrets = load(source, selection, opened).secrets
-            bring_up(target)
-            outcome = ansible.run(show, needed=secrets)
-        if outcome.exit_code == ExitCode.INTERRUPTED:
-            raise KeyboardInterrupt
-        found = _answers(outcome, redactor, Path(answers))
+    given = (*options["extra_vars"], *([json.dumps(dict(variables))] if variables else ()))
+    source = Source.of(playbook, target, given)
+    redactor.learn(source.extra.secrets())
+    typed = passwords or Passwords(
+        None, ask_vault_passwords(options["vault_id"], wanted=options["ask_vault_password"])
+    )
+    redactor.learn([typed.become, typed.vaults])
+    request = _request(source, options, typed, check=check)
+    with runner.started(request, redactor) as ansible, shown() as show:
+        files, identities = options["vault_password_file"], options["vault_id"]
+        opened = vault.passwords(typed.vaults, files, identities)
+        selection = Selection(limit=options["limit"], others=passwords is not None)
+        secrets = load(source, selection, opened).secrets
+        bring_up(target)
+        outcome = ansible.run(show, needed=secrets)
+    if outcome.exit_code == ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    found = _answers(outcome, redactor)
     if not found.found and not found.failed:
         raise InvalidInputError(f"target {target.name} has no host")
     return found
 
 
-def _answers(outcome: Outcome, redactor: Redactor, folder: Path) -> Answers:
-    """The files of those who answered, and the messages of those who failed."""
+def _answers(outcome: Outcome, redactor: Redactor) -> Answers:
+    """The answers of those who answered, and the messages of those who failed."""
     failed = {
         result.host: redactor.text(result.message)
         for result in outcome.results
@@ -160,9 +157,9 @@ def _answers(outcome: Outcome, redactor: Redactor, folder: Path) -> Answers:
         message = redactor.text(outcome.message) or "ansible could not be run"
         raise _failure(outcome.exit_code, message)
     found = {
-        path.stem: redactor.value(json.loads(path.read_text(encoding="utf-8")))
-        for path in sorted(folder.glob("*.json"))
-        if path.stem not in failed
+        host: redactor.value(answer)
+        for host, answer in outcome.answers.items()
+        if host not in failed
     }
     return Answers(found, failed, outcome.exit_code)
 

@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+#: What the names of files with answers to queries begin with; a host and .json follow.
+ANSWER = "answer-"
+
 #: Values of secret variables, for what in this process masks them too.
 SECRETS: list[Any] = []
 

@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible import constants
@@ -27,6 +28,7 @@ from ansible.plugins.loader import callback_loader, connection_loader
 from ansible.template import Templar
 
 from runbook.execute.child import channel, patches
+from runbook.execute.child.channel import ANSWER
 
 DOCUMENTATION = """
 name: runbook_quiet
@@ -142,8 +144,19 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             sys.exit(1)  # before the play begins: no host is contacted
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """Say which steps report that a check sees no further, as one that waits for a cluster."""
+        """Say which steps report that a check sees no further, as one that waits for a cluster.
+
+        A query's answer, the fact ``runbook_answer``, is left in the private folder of the run.
+        """
         found = getattr(result, "result", None) or result._result  # noqa: SLF001
+        answer = found.get("ansible_facts", {}).get("runbook_answer")
+        if answer is not None:
+            host = result.host.get_name()
+            file = Path(os.environ["RUNBOOK_CHANNEL"]).parent / f"{ANSWER}{host}.json"
+            try:
+                file.write_text(answer, encoding="utf-8")
+            except OSError as error:
+                _lost(error)
         if found.get("unchecked"):
             channel.tell({"unchecked": str(getattr(result, "task_name", ""))})
 
