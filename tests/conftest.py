@@ -35,6 +35,11 @@ _COLLECTIONS = collection.link(PROJECT / ".build" / "collections")
 sys.path.insert(0, str(_COLLECTIONS))
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than the cores: a test also waits, for disks and for the ends of processes."""
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", len(os.sched_getaffinity(0)) + 1))
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.PostgresServer]:
     """A PostgreSQL 18 of this test process, gone with it.

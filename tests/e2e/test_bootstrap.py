@@ -73,6 +73,7 @@ def everything(bare: Instance) -> list[str]:
     return sorted(line for line in listed if not any(each in line for each in noise))
 
 
+@pytest.mark.campaign
 def test_a_bare_instance_gets_its_environment(bare: Instance) -> None:
     """Also with a profile that prints text, umask 0007 and a /tmp of which nothing is executed."""
     for name in (".bashrc", ".profile"):
