@@ -108,7 +108,9 @@ def test_another_host_key(shared_instance: Instance, tmp_path: Path) -> None:
         with variables(instance, ansible_ssh_args="-o ControlMaster=no -o ControlPath=none"):
             for strategy in STRATEGIES:
                 said = instance.apply("regular.yml", "--check", "--strategy", strategy, exit_code=4)
-                assert f"ssh-keygen -R {host.address}" in " ".join(said.split())
+                said = " ".join(said.split())
+                # ssh may be gone before Ansible has written to it: then its words are lost.
+                assert f"ssh-keygen -R {host.address}" in said or "the command below says" in said
     finally:
         host.known_hosts.write_text(known)
 

@@ -145,7 +145,7 @@ def test_ansible_navigator_replays_it(folder: Path, tmp_path: Path) -> None:
     run = journal_read.report(str(folder), RUN)
     artifact.write_text(interchange.navigator({"labeller3": run}, ["a line of output"]))
     environment = {
-        **os.environ, "HOME": str(tmp_path), "TERM": "xterm",
+        **os.environ, "HOME": str(tmp_path), "TERM": "xterm", "COLUMNS": "160", "LINES": "40",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }  # fmt: skip
 

@@ -67,6 +67,7 @@ def test_host_way_words_and_advice_are_said(text: str) -> None:
             "`runbook apply bootstrap.yml` makes the environment",
         ),
         ("Connection timed out.", "ansible_ssh_timeout"),
+        ("[Errno 32] Broken pipe", "the command below says why"),
         ("Timeout (12s) waiting for privilege escalation prompt:", "-K"),
         ("no words that are known", "Check ansible_host, ansible_port, ansible_user and the key"),
     ],

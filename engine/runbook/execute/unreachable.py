@@ -17,7 +17,7 @@ LOST = (
 #: Mitogen's words for it, and Ansible's where ssh had been let in, so that it says no more.
 _IN_THE_MIDDLE = re.compile(
     r"Mitogen was disconnected from the remote environment while a call was in-progress"
-    r"|Data could not be sent to remote host \S+ Make sure this host can be reached over ssh:\s*"
+    r"|Data could not be sent to remote host \S+ Make sure this host can be reached over \w+:\s*"
     r"((Shared )?[Cc]onnection to \S+ closed|client_loop: |Timeout, server |$)"
 )
 
@@ -48,7 +48,7 @@ _NO_ROOM = re.compile(r"No usable temporary directory found in|_ansiballz_main[\
 #: What Ansible and Mitogen put before the words of ssh.
 _BEFORE = re.compile(
     r"^(Task failed: )?(EOF on stream; last \d+ lines received:\s*"
-    r"|Data could not be sent to remote host \S+ Make sure this host can be reached over ssh:\s*"
+    r"|Data could not be sent to remote host \S+ Make sure this host can be reached over \w+:\s*"
     r"|Failed to connect to the host via ssh:\s*)?"
 )
 
@@ -69,6 +69,10 @@ _ADVICE = {
         "there; of a host that was replaced, first remove the old key: ssh-keygen -R {known}. "
         "To accept new keys unseen, set -o StrictHostKeyChecking=accept-new in "
         "ansible_ssh_common_args"
+    ),
+    r"^\[Errno 32\]": (  # Ansible was still writing, so that ssh's own words are lost
+        "ssh ended as soon as it was started, as for a host key that is unknown or another one, or "
+        "a login that is refused: the command below says why"
     ),
     r"^Connection timed out$": (  # Mitogen's; ssh names the host too
         "The connection was not ready in time, as over a slow line: try the login below, and give "
