@@ -17,6 +17,9 @@ pytestmark = pytest.mark.campaign
 
 CLONE = f"{roots.HOME}/runbook"
 
+#: Its workers share the cores with those of this run.
+FEW = "PYTEST_XDIST_AUTO_NUM_WORKERS=2"
+
 #: Tests that together need every Debian package that `make test` installs: a browser, cron, git's
 #: hooks, old and new PostgreSQL, sshd, sudo.
 PACKAGES = (
@@ -45,6 +48,6 @@ def test_the_commands_of_the_readme_are_enough(machine: roots.Root) -> None:
     # CI itself is such a machine of the older release, and has run all tests there.
     some = machine.release == "bookworm" and os.environ.get("CI")
     chosen = " ".join(f"tests/{path}" for path in PACKAGES) if some else ""
-    tested = machine.run(f"cd {CLONE} && PYTEST_ADDOPTS='{chosen}' make test")
+    tested = machine.run(f"cd {CLONE} && PYTEST_ADDOPTS='{chosen}' {FEW} make test")
     assert re.search(r"\d+ passed", tested)
     assert "failed" not in tested.splitlines()[-1]
