@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -296,32 +296,21 @@ def module_of(host: hosts.Host) -> int:
     return 0
 
 
-def struck(
-    bare: Instance, when: Callable[[], object], strike: Callable[[], None] | None = None
-) -> tuple[int, str]:
-    """Exit code and output of a run that is killed, or where ``strike()``, once ``when()`` is true."""
-    run = bare.started(*PLAYBOOK)
-    try:
-        until(lambda: when() or run.poll() is not None, 300)
-        (strike or run.kill)()
-        said, _ = run.communicate()
-    finally:
-        run.kill()
-        run.wait()
-    return run.returncode, said
-
-
 @pytest.mark.campaign
 def test_a_run_that_is_killed_is_finished_by_the_next_one(bare: Instance) -> None:
     """While packages are installed; when the environment is complete; the module, on the host."""
     host, folder = bare.host, Path(f"{bare.host.root}{hosts.HOME}/.runbook")
     for made in ("*/lib/python3*/site-packages/boto3", f"*/{ABOUT}"):
         seen = {*folder.glob(made)}
-        code, said = struck(bare, lambda made=made, seen=seen: {*folder.glob(made)} - seen)
+        code, said = bare.struck(
+            lambda made=made, seen=seen: {*folder.glob(made)} - seen,
+            subprocess.Popen.kill,
+            *PLAYBOOK,
+        )
         assert code == -signal.SIGKILL, said
         assert not host.run("find", LINK, check=False)
-    code, said = struck(
-        bare, lambda: module_of(host), lambda: os.kill(module_of(host), signal.SIGKILL)
+    code, said = bare.struck(
+        lambda: module_of(host), lambda _: os.kill(module_of(host), signal.SIGKILL), *PLAYBOOK
     )
     assert code == 1, said
     assert "was killed on the host before it was done (exit code 137)" in said

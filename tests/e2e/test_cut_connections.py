@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from faulty import Fault, Gate, Proxy, Request
-from host_faults import await_end, cut, variables, waiting
+from host_faults import OPEN, await_end, cut, variables, waiting
 from instances import Instance
 
 pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.campaign]
@@ -79,6 +79,4 @@ def test_a_cable_that_is_pulled_out_in_each_kind_of_step(instance: Instance) -> 
         instance.apply(*REGULAR)
         assert host.run("cat", "/run/apache2/apache2.pid", user="root") != served
         assert "changed=0" in instance.apply(*REGULAR)
-    assert host.query(
-        "SELECT run, count(*) FROM incoming_names WHERE NOT processed GROUP BY run"
-    ) == [(0, 100)]
+    assert host.query(OPEN) == [(0, 100)]

@@ -11,15 +11,13 @@ from pathlib import Path
 import interpreters
 import pytest
 from host import HOME, LABELLER
-from host_faults import STRATEGIES, variables
+from host_faults import OPEN, STRATEGIES, variables
 from instances import IMPATIENT, WAITING, Instance
 from waiting import until
 
 from runbook.execute.unreachable import LOST
 
 pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.campaign]
-
-OPEN = "SELECT run, count(*) FROM incoming_names WHERE NOT processed GROUP BY run"
 
 
 def finished(instance: Instance) -> None:

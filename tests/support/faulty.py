@@ -223,9 +223,9 @@ class Gate:
 
 
 @contextmanager
-def gate(endpoint: str, pattern: str, address: str = "127.0.0.1") -> Iterator[Gate]:
-    """A gate before the server ``endpoint``; its ``url`` on ``address`` stands for the server."""
-    with Proxy(endpoint, address).running() as proxy:
+def gate(endpoint: str, pattern: str) -> Iterator[Gate]:
+    """A gate before the server ``endpoint``; its ``url`` stands for the server."""
+    with Proxy(endpoint).running() as proxy:
         proxy.rule = made = Gate(proxy.url, pattern)
         try:
             yield made

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from host import PYTHON, USER, Host
 from instances import IMPATIENT, Instance
-from waiting import until
 
 from runbook.execute.unreachable import LOST
 
 STRATEGIES = ["mitogen", "linear"]
+#: The names that a run left to be mapped.
+OPEN = "SELECT run, count(*) FROM incoming_names WHERE NOT processed GROUP BY run"
 
 
 @contextlib.contextmanager
@@ -34,16 +35,13 @@ def cut(instance: Instance, *arguments: str, when: Callable[[], object]) -> None
     """
     host = instance.host
     with variables(instance, **IMPATIENT):
-        run = instance.started("apply", *arguments, "--yes")
         try:
-            until(lambda: when() or run.poll() is not None, 300)
-            host.connect(up=False)
-            said, _ = run.communicate(timeout=300)
+            code, said = instance.struck(
+                when, lambda _: host.connect(up=False), "apply", *arguments, "--yes"
+            )
         finally:
-            run.kill()
-            run.wait()
             host.connect(up=True)
-    assert run.returncode == 4, said
+    assert code == 4, said
     assert LOST in " ".join(said.split()), said
 
 

@@ -170,23 +170,36 @@ class Instance:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
+    def struck(
+        self,
+        when: Callable[[], object],
+        strike: Callable[[subprocess.Popen[str]], object],
+        *arguments: str,
+    ) -> tuple[int, str]:
+        """Exit code and output of a command to which ``strike`` happens as soon as ``when()``."""
+        run = self.started(*arguments)
+        try:
+            until(lambda: when() or run.poll() is not None, 300)
+            strike(run)
+            said, _ = run.communicate(timeout=300)
+        finally:
+            run.kill()
+            run.wait()
+        return run.returncode, said
+
     def interrupted(self, event: Callable[[], None], *arguments: str) -> str:
         """The output of ``apply regular.yml`` when ``event`` happens in the middle of its transaction."""
         session = psycopg2.connect(self.host.database_url)
         with session.cursor() as cursor:
             cursor.execute("LOCK TABLE user_maps IN SHARE MODE")
-            run = self.started("apply", "regular.yml", "--yes", *arguments)
-            try:
+            code, said = self.struck(
                 # By a session that is there: a new one is a process of the host.
-                until(lambda: _answers(cursor, WAITING) or run.poll() is not None, 300)
-                event()
-                said, _ = run.communicate(timeout=300)
-            finally:
-                run.kill()
-                run.wait()
+                lambda: _answers(cursor, WAITING), lambda _: event(),
+                "apply", "regular.yml", "--yes", *arguments,
+            )  # fmt: skip
         with contextlib.suppress(psycopg2.Error):
             session.close()
-        assert run.returncode == 4, said
+        assert code == 4, said
         return said
 
     def expire_lease(self) -> None:

@@ -38,7 +38,7 @@ def test_foreign_settings_of_ansible_do_not_survive(
     for name, value in operator.items():
         monkeypatch.setenv(name, value)
     chosen = settings("linear", tmp_path)
-    given = {**hermetic(dict(os.environ), {*()}), **chosen, **facts(tmp_path)}
+    given = {**hermetic(dict(os.environ), set()), **chosen, **facts(tmp_path)}
     assert "ANSIBLE_STDOUT_CALLBACK" not in given  # ansible-runner sets it
     assert given["ANSIBLE_PRIVATE_KEY_FILE"] == "/key"
     assert given["ANSIBLE_REMOTE_USER"] == "mapper"
