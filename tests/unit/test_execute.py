@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import importlib.metadata
+import locale
 import os
 import signal
 import subprocess
@@ -15,9 +16,10 @@ from typing import Any
 import pytest
 
 from runbook import processes
+from runbook.errors import RunbookError
 from runbook.events import model
 from runbook.events.redaction import Redactor
-from runbook.execute import runner
+from runbook.execute import environment, runner
 from runbook.execute.environment import facts, hermetic, settings, transport
 from runbook.execute.private import private_folder
 from runbook.execute.process import Channel, launched
@@ -341,3 +343,20 @@ def test_a_machine_without_a_terminal_for_ansible_says_so(tmp_path: Path) -> Non
     assert done.returncode == 1
     assert "no pseudo-terminal (out of pty devices). Mount /dev/pts" in done.stderr
     assert "bug" not in done.stderr
+
+
+@pytest.mark.parametrize("given", ["C", "xx_XX.UTF-8"])
+def test_a_locale_that_ansible_refuses_is_replaced(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As cron's, which has none, and one that ssh brought and that is not installed."""
+    before = locale.setlocale(locale.LC_ALL)
+    monkeypatch.setenv("LC_ALL", given)
+    assert hermetic(dict(os.environ), set())["LC_ALL"] == "C.UTF-8"
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    assert environment.utf8_locale() == {}
+    assert locale.setlocale(locale.LC_ALL) == before
+    monkeypatch.setenv("LC_ALL", given)
+    monkeypatch.setattr(environment, "UTF8_LOCALES", ("yy_YY.UTF-8",))
+    with pytest.raises(RunbookError, match=r"no UTF-8 locale.*yy_YY.*locale -a"):
+        environment.utf8_locale()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import locale
 import os
 import re
 import shlex
@@ -46,6 +47,9 @@ MITOGEN = {
 #: Seconds between two questions of ssh whether the host is still there, and how many without an
 #: answer end the connection. Without them a step whose network is gone is waited for for ever.
 ALIVE_INTERVAL, ALIVE_COUNT = 10, 3
+
+#: What is taken in the place of a locale that Ansible refuses. RHEL 7 has no C.UTF-8.
+UTF8_LOCALES = ("C.UTF-8", "C.utf8", "en_US.UTF-8", "UTF-8")
 
 #: The engine's callback. ansible-runner puts its own, which derives from it, in its place.
 ANSIBLE_CALLBACK = {
@@ -229,7 +233,35 @@ def hermetic(prepared: Mapping[str, str], chosen: set[str]) -> dict[str, str]:
         if name in chosen or KEPT.fullmatch(name) or not FOREIGN.match(name)
     }
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
-    return {**kept, "PATH": path}
+    return {**kept, "PATH": path, **utf8_locale()}
+
+
+def utf8_locale() -> dict[str, str]:
+    """``LC_ALL`` for Ansible, which refuses every locale but those of UTF-8; empty if it has one.
+
+    Cron gives none, and ssh brings one along that this machine may not have. Raises RunbookError
+    where none of ``UTF8_LOCALES`` is installed.
+    """
+    usable = next(filter(_is_utf8, ("", *UTF8_LOCALES)), None)
+    if usable is None:
+        raise RunbookError(
+            "this machine has no UTF-8 locale that runbook knows "
+            f"({', '.join(UTF8_LOCALES)}), and Ansible needs one: install one of them, or set "
+            "LC_ALL to one that `locale -a` lists"
+        )
+    return {"LC_ALL": usable} if usable else {}
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a locale is installed and of UTF-8, as Ansible looks; empty: the environment's."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        locale.setlocale(locale.LC_ALL, name)
+        return (locale.getlocale()[1] or "").lower() in ("utf-8", "utf8")
+    except (locale.Error, ValueError):
+        return False
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
 
 
 def facts(folder: Path) -> dict[str, str]:
@@ -262,8 +294,8 @@ def process_name(pid: int) -> str:
 
 def may_be_kept(name: str) -> bool:
     """Whether a variable may be kept in a file by ansible-runner: those that hold no secret."""
-    locale = ("HOME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TMPDIR", "USER", "LOGNAME")
-    return name in locale or (
+    plain = ("HOME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TMPDIR", "USER", "LOGNAME")
+    return name in plain or (
         name.startswith(("ANSIBLE_", "AWX_", "RUNNER_", "RUNBOOK_", "ORIGINAL_STDOUT", "MAX_EVENT"))
         and not re.search(r"PASS(?!WORD_FILE)|TOKEN|SECRET(?!_NAMES)", name)
     )
