@@ -6,6 +6,7 @@ import contextlib
 import errno
 import gc
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -15,7 +16,7 @@ import click
 
 from runbook import __version__
 from runbook.commands.options import SETTINGS
-from runbook.errors import ExitCode, RunbookError
+from runbook.errors import ExitCode, InvalidInputError, RunbookError
 from runbook.home import home
 from runbook.processes import silence
 
@@ -92,9 +93,23 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The ``runbook`` command: the one place where errors become messages and exit codes."""
-    code = run(lambda: cli.main(prog_name="runbook", standalone_mode=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # no run ends because a terminal lacks a character
+    code = run(lambda: _called(sys.argv[1:]))
     gc.freeze()  # or the interpreter looks through everything once more before it ends
     sys.exit(code)
+
+
+def _called(arguments: list[str]) -> Any:
+    """Call the command; InvalidInputError for what no journal, report or JSON could hold."""
+    for word in arguments:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            text = f"the argument {word!a} is not UTF-8; rename that file"
+            raise InvalidInputError(text) from error
+    return cli.main(arguments, prog_name="runbook", standalone_mode=False)
 
 
 #: Environment errors, not bugs.

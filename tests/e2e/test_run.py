@@ -314,6 +314,21 @@ def at_terminal(repository: Repository, command: list[str], *typed: str) -> tupl
     return os.waitstatus_to_exitcode(status), shown.decode(errors="replace")
 
 
+def test_a_run_needs_no_locale_and_no_terminal_of_utf_8(repository: Repository) -> None:
+    """Cron gives no locale; ssh may bring one that is not installed, and a terminal of latin-1."""
+    file = repository.folder / "file"
+    repository.playbook(touch(file, "Write 5 € — ✓"))
+    environment = {"LC_ALL": "xx_XX.ISO-8859-1", "PYTHONIOENCODING": "latin-1"}
+    done = repository.apply("--yes", "--quiet", env=environment)
+    assert (done.returncode, file.read_text()) == (0, "new\n"), done.stderr
+    assert "changed: Write 5 ? ? ? [here]" in done.stdout
+    target = os.fsdecode(b"b\xe9")
+    refused = repository.apply(target=target, env={"LC_ALL": "C.UTF-8"})
+    assert (refused.returncode, refused.stderr) == (
+        3, "the argument 'b\\udce9' is not UTF-8; rename that file\n",
+    )  # fmt: skip
+
+
 def test_a_typo_is_found_before_anything_is_contacted(repository: Repository) -> None:
     file = repository.folder / "file"
     repository.playbook(touch(file), {"name": "Typo", "ansible.builtin.comand": "true"})
