@@ -387,6 +387,22 @@ def test_brief_says_of_an_apply_what_it_did_once() -> None:
     ]
 
 
+def test_brief_says_what_a_real_run_did_when_it_was_done() -> None:
+    """A log has the time of each step, and the steps of a run that was killed."""
+    stream = io.StringIO()
+    show = Brief(only_check=False, stream=stream)
+    show(RunStarted("r", "p.yml", "t", False, at=AT))
+    for minute, status in enumerate((Status.CHANGED, Status.OK, Status.CHANGED)):
+        at = f"2026-01-14T09:3{minute}:00.000+00:00"
+        show(TaskResult("h", f"Step {minute}", "m", status, changed=status != Status.OK, at=at))
+        line = f"{at} changed: Step {minute} [h]\n"
+        assert stream.getvalue().endswith(line) == (status != Status.OK)
+    show(RunFinished(False, ExitCode.OK, True, 1.0, at=AT))
+    assert stream.getvalue().splitlines()[2:] == [
+        f"{AT} Done, as planned: 2 steps changed something."
+    ]
+
+
 def test_brief_says_what_a_check_alone_found_and_what_failed() -> None:
     assert brief(only_check=True, changed=True)[0] == f"{AT} changed: Write [h]"
     assert brief(only_check=False, changed=True, code=ExitCode.FAILED)[-1].endswith("was a check.")

@@ -219,29 +219,40 @@ class Brief:
     def __init__(self, *, only_check: bool, stream: TextIO | None = None) -> None:
         self._only_check = only_check
         self._stream = stream or sys.stdout
+        self._check = True
         self._results: list[TaskResult] = []
         self._counts: Mapping[str, HostCounts] = {}
 
     def __call__(self, event: Event) -> None:
-        """Take in one event; what is to be said is said at the end of its run."""
+        """Take in one event. A real run's steps are said as they end, those of a check after it."""
         match event:
             case RunStarted():
-                self._results = []
+                self._check, self._results = event.check, []
             case TaskResult():
                 self._results.append(event)
+                if not self._check:
+                    self._say(event.at, _brief(event))
             case Recap():
                 self._counts = event.hosts
             case RunFinished() if not event.check or self._only_check or not self._goes_on(event):
-                changed = any(result.changed for result in self._results)
-                said = fleet.headlines(self._results) if event.check or not changed else []
-                said += [line for result in self._results for line in _brief(result)]
-                held = event.exit_code == ExitCode.LOCKED or text.is_held(self._results)
-                if not (held and len(said) == 1):
-                    said += fleet.conclusion(event, self._results, self._counts)
-                for line in said:
-                    print(f"{event.at} {line}", file=self._stream, flush=True)
+                self._end(event)
             case _:
                 pass
+
+    def _end(self, event: RunFinished) -> None:
+        """Say what is still to be said, and how the run ended."""
+        changed = any(result.changed for result in self._results)
+        said = fleet.headlines(self._results) if event.check or not changed else []
+        steps = [line for result in self._results for line in _brief(result)]
+        said += steps if event.check else []
+        held = event.exit_code == ExitCode.LOCKED or text.is_held(self._results)
+        if not (held and len(said if event.check else [*said, *steps]) == 1):
+            said += fleet.conclusion(event, self._results, self._counts)
+        self._say(event.at, said)
+
+    def _say(self, at: str, lines: Sequence[str]) -> None:
+        for line in lines:
+            print(f"{at} {line}", file=self._stream, flush=True)
 
     @staticmethod
     def _goes_on(check: RunFinished) -> bool:
