@@ -9,6 +9,7 @@ secrets: nothing here returns them but ``images``, for undo.
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import os
 import re
@@ -26,6 +27,7 @@ ABOUT = ("run", "operator", "playbook", "task", "host", "module")
 _NAME = re.compile(RUN_ID + re.escape(SUFFIX))
 #: How the lines begin that a row does not need, and that are most of the bytes.
 _LONG = (b'{"image":', b'{"changes":')
+_INTENT = b'{"intent":'
 _SINCE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?Z?)?")
 
 
@@ -37,7 +39,7 @@ class Lines(NamedTuple):
 
 
 def runs(folder: str) -> List[str]:
-    """The ids of the runs, newest first; none where there is no folder.
+    """The ids of the runs, those that were started last first; none where there is no folder.
 
     Raises ModuleFailure for a folder that cannot be read.
     """
@@ -48,6 +50,29 @@ def runs(folder: str) -> List[str]:
     except OSError as error:
         raise _unreadable(folder, error) from error
     return sorted((n[: -len(SUFFIX)] for n in names if _NAME.fullmatch(n)), reverse=True)
+
+
+def in_order(folder: str) -> List[str]:
+    """The ids of the runs, newest first: by when they began to change this host, on its clock.
+
+    An id has the time at which the operator's machine began its check. Its clock may be wrong, and
+    another run may have come while the operator was asked. Raises what ``runs`` does.
+    """
+    return sorted(runs(folder), key=lambda run: (_begun(folder, run), run), reverse=True)
+
+
+def _begun(folder: str, run: str) -> str:
+    """When a run's first step began, in the form that ids have; by the id where no step says so."""
+    path = os.path.join(folder, run + SUFFIX)
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                if line.startswith(_INTENT):
+                    with suppress(ValueError, KeyError):
+                        return str(json.loads(line)["at"]).replace("-", "").replace(":", "")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return run
 
 
 def lines(path: str, *, short: bool = False) -> Lines:
@@ -166,14 +191,18 @@ def history(
     ``since`` is a date or a time in UTC; ``operator`` a part of the operator, ``playbook`` a name.
     """
     oldest = _oldest(since)
-    found: List[Dict[str, Any]] = []
-    for run in runs(folder):
-        if run < oldest or (limit and len(found) == limit):
-            break
-        each = parsed(run, lines(os.path.join(folder, run + SUFFIX), short=True))
-        if each.steps and _matches(each.steps[0], operator, playbook):
-            found.append(row(each))
-    return found
+    wanted = (run for run in in_order(folder) if run >= oldest)
+    found = (
+        row(each)
+        for each in (stored(folder, run) for run in wanted)
+        if each.steps and _matches(each.steps[0], operator, playbook)
+    )
+    return list(itertools.islice(found, limit or None))
+
+
+def stored(folder: str, run: str) -> Run:
+    """A run, without its images and the texts of its changes."""
+    return parsed(run, lines(os.path.join(folder, run + SUFFIX), short=True))
 
 
 def _matches(step: Mapping[str, Any], operator: str, playbook: str) -> bool:
@@ -210,7 +239,7 @@ def report(folder: str, run: str) -> Dict[str, Any]:
 
 def named(folder: str, run: str) -> str:
     """The one run whose id begins with ``run``, or ``newest``. InvalidInput for none or several."""
-    known = runs(folder)
+    known = in_order(folder) if run == "newest" else runs(folder)
     found = known[:1] if run == "newest" else [each for each in known if each.startswith(run)]
     if len(found) != 1:
         alike = [] if found else difflib.get_close_matches(run, known, 1)

@@ -18,6 +18,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils.change import Cha
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     InvalidInput,
     ModuleFailure,
+    Refused,
     Stale,
 )
 from ansible_collections.labeller.runbook.plugins.module_utils.module import (
@@ -25,6 +26,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils.module import (
     Plan,
     composed,
 )
+from ansible_collections.labeller.runbook.plugins.module_utils.undo import record
 
 RUN = "20260114T093012-3f9a1c"
 CHANGE = Change("the shelf", "write", "vase\n", "book\n", {"rows_changed": 1})
@@ -410,3 +412,24 @@ def test_filters(tmp_path: Path) -> None:
         with pytest.raises(InvalidInput, match="runbook history"):
             journal_read.report(str(tmp_path / "journal"), wrong)
     assert journal_read.history(str(tmp_path / "nowhere")) == []
+
+
+def test_the_newest_run_is_the_one_that_last_began_to_change_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the clock of an operator's machine says, and however long the question stood."""
+    ids = ["20260114T093012-aaaaaa", "20260114T040000-bbbbbb", "20260113T170000-cccccc"]
+    for minute, run in enumerate(ids):
+        monkeypatch.setattr(journal, "_now", lambda: f"2026-01-14T09:3{minute}:00.000+00:00")  # noqa: B023
+        make(tmp_path, run)
+    folder = str(tmp_path / "journal")
+    file(tmp_path, "20260112T000000-dddddd").write_text('{"image"')
+    assert [row["run"] for row in rows(tmp_path)] == ids[::-1]
+    assert [row["run"] for row in rows(tmp_path, limit=1)] == [ids[2]]
+    assert journal_read.named(folder, "newest") == ids[2]
+    about = {"journal": {"folder": folder, "host": "labeller3"}}
+    with pytest.raises(Refused, match=ids[2]):  # of an image that undo does not know
+        record.of({**about, "run": "newest"})
+    later = record._since(folder, ids[0], "labeller3")
+    assert [row["run"] for row in later] == [ids[2], ids[1]]
+    assert record._since(folder, ids[2], "labeller3") == []

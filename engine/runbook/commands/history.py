@@ -70,8 +70,7 @@ def by_run(hosts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     if not runs:
         return [f"no such run in the journals of {fleet.named(hosts, hosts)}"]
     rows = [("run", "operator", "playbook", "outcome")]
-    for name in sorted(runs, reverse=True):
-        on = runs[name]
+    for name, on in sorted(runs.items(), key=lambda item: _began(*item), reverse=True):
         ends: dict[str, list[str]] = defaultdict(list)
         for host, run in on.items():
             ends[run["outcome"]].append(host)
@@ -82,6 +81,11 @@ def by_run(hosts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         run = next(iter(on.values()))
         rows.append((name, run["operator"], run["playbook"], "; ".join(said)))
     return _indented(rows)
+
+
+def _began(name: str, on: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+    """When a run first changed something; its id, for those that did at the same time."""
+    return min(run["at"] for run in on.values()), name
 
 
 def _indented(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -9,7 +9,7 @@ resource is in one of those, it was not changed since.
 
 from __future__ import annotations
 
-import os
+import itertools
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -115,9 +115,8 @@ def _named(folder: str, run: str, host: Optional[str]) -> str:
         raise InvalidInput("which run is undone? Name it: `runbook history` lists them")
     if run != "newest":
         return journal_read.named(folder, run)
-    for each in journal_read.runs(folder):
-        path = os.path.join(folder, each + journal_read.SUFFIX)
-        steps = journal_read.parsed(each, journal_read.lines(path, short=True)).steps
+    for each in journal_read.in_order(folder):
+        steps = journal_read.stored(folder, each).steps
         hosts = {step["host"] for step in steps}
         if steps and steps[0]["playbook"] != PLAYBOOK and (not host or host in hosts):
             return each
@@ -126,12 +125,10 @@ def _named(folder: str, run: str, host: Optional[str]) -> str:
 
 def _since(folder: str, run: str, host: Optional[str]) -> List[Mapping[str, Any]]:
     """The later runs that changed this host, the newest first."""
-    rows = [row for row in journal_read.history(folder, since=_day(run)) if row["run"] > run]
+    later = itertools.takewhile(run.__ne__, journal_read.in_order(folder))
+    found = (journal_read.stored(folder, each) for each in later)
+    rows = (journal_read.row(each) for each in found if each.steps)
     return [row for row in rows if not host or host in row["hosts"]]
-
-
-def _day(run: str) -> str:
-    return "{}-{}-{}".format(run[:4], run[4:6], run[6:8])
 
 
 def _take(record: Record, step: Mapping[str, Any]) -> None:
