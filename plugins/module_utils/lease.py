@@ -17,7 +17,7 @@ import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Optional
 
-from . import applied, journal, marker, postgres, server
+from . import applied, guard, journal, marker, postgres, server
 from .change import result
 from .errors import Locked, ModuleFailure, Refused, Stale
 from .held import require
@@ -331,8 +331,9 @@ def _exists(cursor: Cursor) -> bool:
 
 def _create(cursor: Cursor) -> None:
     """Make the table where there is none, and the columns that an older version's lacks."""
-    cursor.execute("CREATE SCHEMA IF NOT EXISTS runbook")
-    cursor.execute(_DEFINITION)
+    if not _exists(cursor):
+        marker.create_schema(cursor)
+        cursor.execute(_DEFINITION)
     cursor.execute(
         "SELECT 1 FROM pg_attribute WHERE attrelid = 'runbook.lease'::regclass"
         " AND attname = 'expires'"
@@ -351,6 +352,8 @@ def _foreseen(params: Mapping[str, Any]) -> dict[str, Any]:
     with postgres.connect(params) as session, session.cursor() as cursor:
         changes = [applied.identity(cursor)]
         require(params.get("planned"), changes)
+        if not _exists(cursor):
+            guard.require_schema(cursor, postgres.database_name(params), "runbook")
         if params.get("plan"):
             applied.require_new(cursor, params["plan"])
         free = result(changes, number=0, held=False, warnings=[])

@@ -92,10 +92,20 @@ def exists(cursor: Cursor) -> bool:
 def create(cursor: Cursor) -> None:
     """Make the table where there is none, and the columns that an older version's lacks."""
     if not exists(cursor):
-        cursor.execute("CREATE SCHEMA IF NOT EXISTS runbook")
+        create_schema(cursor)
         cursor.execute("CREATE TABLE runbook.run_marker {}".format(DEFINITION))
     elif not has_column(cursor, "made_with"):
         cursor.execute("ALTER TABLE runbook.run_marker ADD COLUMN made_with text")
+
+
+def create_schema(cursor: Cursor) -> None:
+    """Make the schema where there is none.
+
+    Of a role without CREATE on the database IF NOT EXISTS is refused, also where it exists.
+    """
+    cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'runbook'")
+    if not cursor.rowcount:
+        cursor.execute("CREATE SCHEMA IF NOT EXISTS runbook")
 
 
 def has_column(cursor: Cursor, name: str) -> bool:

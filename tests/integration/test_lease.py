@@ -65,6 +65,28 @@ def test_a_check_takes_and_makes_nothing(labeller: Labeller) -> None:
     assert labeller.sql("SELECT to_regclass('runbook.lease')") == [(None,)]
 
 
+def test_a_role_that_may_create_nothing_has_the_schema_made_for_it(labeller: Labeller) -> None:
+    """Once; a check refuses where the lease could not be taken."""
+    name = labeller.login["login_db"]
+    role = f"{name}_role"
+    labeller.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'test'")
+    plan = {"id": "0" * 64, "run": "20260114T093012-3f9a1c"}
+    login = {"login_user": role, "plan": plan}
+    try:
+        with pytest.raises(
+            errors.Refused, match="lacks CREATE on the database, to make the schema"
+        ):
+            module(labeller, "taken", check=True, **login)
+        labeller.sql(f"CREATE SCHEMA runbook AUTHORIZATION {role}")
+        module(labeller, "taken", check=True, **login)
+        module(labeller, "released", number=take(labeller, **login), **login)
+        labeller.sql(f"REVOKE CREATE ON SCHEMA runbook FROM {role}")
+        module(labeller, "taken", check=True, **login)
+        module(labeller, "released", number=take(labeller, **login), **login)
+    finally:
+        labeller.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 def test_a_holder_that_is_not_seen_is_replaced_and_refused_when_it_comes_back(
     labeller: Labeller,
 ) -> None:
