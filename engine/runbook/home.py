@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import pwd
 from pathlib import Path
 
 from runbook.errors import RunbookError
@@ -20,6 +21,20 @@ def home() -> Path:
     if str(found).startswith("~"):
         raise RunbookError(f"there is no folder {found}; set RUNBOOK_HOME to a folder of your own")
     return found.absolute()
+
+
+def operator() -> str:
+    """Who is at work: ``RUNBOOK_OPERATOR``, for people who share a user, else user@machine."""
+    return os.environ.get("RUNBOOK_OPERATOR") or f"{_user()}@{os.uname().nodename}"
+
+
+def _user() -> str:
+    if named := os.environ.get("USER") or os.environ.get("LOGNAME"):
+        return named
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # in a container, where a user needs no name
+        return str(os.getuid())
 
 
 def own_folder(path: Path) -> Path:

@@ -49,7 +49,8 @@ def _own(folder: Path) -> str:
 
 
 def _operator(environment: Mapping[str, str]) -> str:
-    return "{}@{}".format(environment.get("USER") or os.getuid(), socket.gethostname())
+    user = environment.get("USER") or environment.get("LOGNAME") or os.getuid()
+    return "{}@{}".format(user, socket.gethostname())
 
 
 def _playbook() -> str:

@@ -1,12 +1,17 @@
-"""A sandbox of this test process."""
+"""Fixtures of end-to-end tests: a sandbox, an instance on a host of its own, a remote user."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import host
 import pytest
-from command_line import Sandbox
+import sshd
+from command_line import PROJECT, Sandbox
 from instances import Instance, instances
 
 
@@ -40,3 +45,31 @@ def instance(shared_instance: Instance) -> Instance:
     """The instance as new."""
     shared_instance.reset()
     return shared_instance
+
+
+@pytest.fixture(scope="session")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Target]:
+    """A user of this machine behind an sshd; tests that use it are of the group ``ssh``."""
+    if missing := sshd.missing():
+        pytest.skip(f"needs {missing}: .ci/apt installs what CI has")
+    with sshd.target(tmp_path_factory.mktemp("sshd")) as reached:
+        yield reached
+
+
+@pytest.fixture
+def inventory(remote: sshd.Target, sandbox: Sandbox, tmp_path: Path) -> Path:
+    """The sandbox's services, reached from the remote user's host; its own labeller and crontab."""
+    folder = tmp_path / "inventory"
+    shutil.copytree(PROJECT / "inventories" / "sandbox" / "group_vars", folder / "group_vars")
+    home = remote.home / "labeller"
+    variables = {**remote.host_variables(), "labeller_home": str(home), "crontab_file": "",
+                 "journal_folder": ""}  # fmt: skip
+    (folder / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"labeller9": variables}}}))
+    labeller = Path(sandbox.status()["labeller_home"])
+    archive = subprocess.run(
+        ["tar", "-C", str(labeller), "-c", "."], check=True, capture_output=True
+    ).stdout
+    remote.run("mkdir", "-p", str(home))
+    remote.run("tar", "-C", str(home), "--no-same-owner", "-x", input=archive)
+    remote.run("sh", "-c", "echo '0 4 * * * true' | crontab -")
+    return folder

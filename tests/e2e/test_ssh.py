@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,33 +21,6 @@ pytestmark = pytest.mark.xdist_group("ssh")
 
 #: With Mitogen's strategy, which a remote target has; Ansible's own is a campaign.
 STRATEGIES = ["mitogen", pytest.param("linear", marks=pytest.mark.campaign)]
-
-
-@pytest.fixture(scope="module")
-def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Target]:
-    if missing := sshd.missing():
-        pytest.skip(f"needs {missing}: .ci/apt installs what CI has")
-    with sshd.target(tmp_path_factory.mktemp("sshd")) as reached:
-        yield reached
-
-
-@pytest.fixture
-def inventory(remote: sshd.Target, sandbox: Sandbox, tmp_path: Path) -> Path:
-    """The sandbox's services, reached from the remote user's host; its own labeller and crontab."""
-    folder = tmp_path / "inventory"
-    shutil.copytree(PROJECT / "inventories" / "sandbox" / "group_vars", folder / "group_vars")
-    home = remote.home / "labeller"
-    variables = {**remote.host_variables(), "labeller_home": str(home), "crontab_file": "",
-                 "journal_folder": ""}  # fmt: skip
-    (folder / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"labeller9": variables}}}))
-    labeller = Path(sandbox.status()["labeller_home"])
-    archive = subprocess.run(
-        ["tar", "-C", str(labeller), "-c", "."], check=True, capture_output=True
-    ).stdout
-    remote.run("mkdir", "-p", str(home))
-    remote.run("tar", "-C", str(home), "--no-same-owner", "-x", input=archive)
-    remote.run("sh", "-c", "echo '0 4 * * * true' | crontab -")
-    return folder
 
 
 def test_regular_over_ssh(sandbox: Sandbox, remote: sshd.Target, inventory: Path) -> None:

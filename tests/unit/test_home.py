@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
 
 from runbook.errors import RunbookError
-from runbook.home import expanded, home, own_folder
+from runbook.home import expanded, home, operator, own_folder
 
 NOBODY = "~no-such-user/state"
 
@@ -35,6 +36,35 @@ def test_places(environment: pytest.MonkeyPatch, variables: dict[str, str], expe
     for name, value in variables.items():
         environment.setenv(name, value)
     assert str(home()) == expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"RUNBOOK_OPERATOR": "olli@laptop", "USER": "root"}, "olli@laptop"),
+        ({"USER": "anna", "LOGNAME": "root"}, f"anna@{os.uname().nodename}"),
+        ({"LOGNAME": "mapper"}, f"mapper@{os.uname().nodename}"),
+        ({}, f"{pwd.getpwuid(os.getuid()).pw_name}@{os.uname().nodename}"),
+    ],
+)
+def test_operators(
+    environment: pytest.MonkeyPatch, variables: dict[str, str], expected: str
+) -> None:
+    for name in ("RUNBOOK_OPERATOR", "USER", "LOGNAME"):
+        environment.delenv(name, raising=False)
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    assert operator() == expected
+
+
+def test_the_operator_of_a_container_whose_user_has_no_name(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    for name in ("RUNBOOK_OPERATOR", "USER", "LOGNAME"):
+        environment.delenv(name, raising=False)
+    unnamed = max(entry.pw_uid for entry in pwd.getpwall()) + 1
+    environment.setattr(os, "getuid", lambda: unnamed)
+    assert operator() == f"{unnamed}@{os.uname().nodename}"
 
 
 def test_an_unknown_user(environment: pytest.MonkeyPatch) -> None:

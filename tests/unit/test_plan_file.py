@@ -254,9 +254,12 @@ def test_it_takes_no_planning_option(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["apply", "p"], "Missing option '-i'"),
+        (
+            ["apply", "p"],
+            "Missing option '-i' / '--inventory': p is no saved plan, which needs none.",
+        ),
         (["apply", "p", "-i", "t", "--sha256", "00"], "this is a playbook"),
-        (["plan", "p", "-o", "x"], "Missing option '-i'"),
+        (["plan", "p", "-o", "x"], "Missing option '-i' / '--inventory'."),
         (["plan", "p", "-i", "t"], "Missing option '-o'"),
         (["plan", "p", "-i", "t", "-o", "x", "--expires", "soon"], "such as 90m, 8h or 1d12h"),
     ],

@@ -66,6 +66,8 @@ def test_host_way_words_and_advice_are_said(text: str) -> None:
             "bash: line 1: /nowhere/python3: No such file or directory",
             "`runbook apply bootstrap.yml` makes the environment",
         ),
+        ("/home/me/private/1/ssh: 12: exec: ssh: not found", "This machine has no ssh"),
+        ("[Errno 2] No such file or directory: b'ssh'", "This machine has no ssh"),
         ("Connection timed out.", "ansible_ssh_timeout"),
         ("[Errno 32] Broken pipe", "the command below says why"),
         ("Timeout (12s) waiting for privilege escalation prompt:", "-K"),

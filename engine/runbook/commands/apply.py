@@ -68,7 +68,8 @@ def apply(context: click.Context, /, sha256: str, **options: Any) -> int:
         elif sha256:
             text = "--sha256 is the digest of a plan file; this is a playbook"
             raise click.UsageError(text, context)
-        _require_target(context, options)
+        why = f"{options['playbook']} is no saved plan, which needs none"
+        _require_target(context, options, why)
         return flow.apply(flow.Options(**options), process=process)
 
 
@@ -107,9 +108,10 @@ def _ansible(options: Mapping[str, Any]) -> Iterator[AnsibleProcess | None]:
         yield process
 
 
-def _require_target(context: click.Context, options: dict[str, Any]) -> None:
+def _require_target(context: click.Context, options: dict[str, Any], why: str = "") -> None:
     if options["target"] is None:
-        raise click.UsageError("Missing option '-i' / '--inventory'.", context)
+        missing = "Missing option '-i' / '--inventory'"
+        raise click.UsageError(f"{missing}: {why}." if why else f"{missing}.", context)
 
 
 def _require_no_planning(context: click.Context) -> None:

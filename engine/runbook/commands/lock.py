@@ -5,9 +5,7 @@ The lease is in the target's database; the module lock changes it there (``queri
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from runbook.commands.options import SETTINGS, YES, duration, query_options
 from runbook.errors import RefusedError
 from runbook.events.render import text
 from runbook.flow import query
+from runbook.home import operator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,12 +75,7 @@ def _confirm(target: str, held: Mapping[str, Any]) -> None:
 
 
 def _ask(options: Mapping[str, Any], **wanted: Any) -> tuple[dict[str, Any], ExitCode]:
-    return query.ask_each("lock", options, {"lock": {**wanted, "holder": holder()}})
-
-
-def holder() -> str:
-    """Who holds what this person locks: user and machine."""
-    return f"{os.environ.get('USER') or getpass.getuser()}@{os.uname().nodename}"
+    return query.ask_each("lock", options, {"lock": {**wanted, "holder": operator()}})
 
 
 def _show(options: Mapping[str, Any], answers: Mapping[str, Any], code: ExitCode) -> int:

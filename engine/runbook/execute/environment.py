@@ -21,7 +21,7 @@ from typing import NamedTuple
 from runbook import collection, processes
 from runbook.errors import RunbookError
 from runbook.execute.child import patches
-from runbook.home import home
+from runbook.home import home, operator
 
 #: Settings of the operator that survive: how hosts are reached and vaults opened.
 KEPT = re.compile(
@@ -268,12 +268,11 @@ def facts(folder: Path) -> dict[str, str]:
     """Variables that name the engine, the operator and the parameters to the ansible process."""
     from runbook.load import schemas  # not before the process was started
 
-    operator = f"{os.environ.get('USER') or os.getuid()}@{os.uname().nodename}"
     secret = schemas.secret_names()
     return {
         "RUNBOOK_HOME": str(home()),
-        "RUNBOOK_HOLDER": f"{operator}, process {os.getpid()}",
-        "RUNBOOK_OPERATOR": operator,
+        "RUNBOOK_HOLDER": f"{operator()}, process {os.getpid()}",
+        "RUNBOOK_OPERATOR": operator(),
         "RUNBOOK_PROCESS": process_name(os.getpid()),
         "RUNBOOK_CHANNEL": str(folder / "channel"),
         "RUNBOOK_SECRET_NAMES": json.dumps(sorted(secret)),

@@ -54,6 +54,9 @@ _BEFORE = re.compile(
 
 #: What to check, by the words of ssh, Ansible and Mitogen; the first that fits.
 _ADVICE = {
+    r"exec: ssh: not found|No such file or directory: b?'ssh'": (
+        "This machine has no ssh: install OpenSSH's client (openssh-client, or openssh-clients)"
+    ),
     r"\b(ba|da|k|z)?sh: .*(No such file or directory|not found|Permission denied)": (
         "The login works, but Python does not start: `runbook apply bootstrap.yml` makes the "
         "environment that ansible_python_interpreter names"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
-import socket
 import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from runbook import __version__
 from runbook.errors import InvalidInputError
 from runbook.events.model import Status, TaskResult
 from runbook.events.render import fleet
+from runbook.home import operator
 from runbook.load import plan_file, schemas
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def content(
         "format_version": plan_file.FORMAT,
         "made": {
             "at": now.isoformat(),
-            "by": f"{getpass.getuser()}@{socket.gethostname()}",
+            "by": operator(),
             "commit": _commit(given.source.playbook),
             "runbook": __version__,
         },
