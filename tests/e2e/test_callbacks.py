@@ -190,7 +190,8 @@ def test_opentelemetry_gets_the_spans_of_a_run_without_its_secrets(
     assert len(Collector.received) == 2, "the check and the real run"
     sent = b"".join(Collector.received).decode(errors="replace")
     assert "Print one after the other" in sent
-    assert "not ********" in sent
+    # Redacted by the engine, or by ansible-core, since 2.22.
+    assert "not ********" in sent or "not $REDACTED$" in sent
     assert not [form for form in FORMS if form in sent]
 
 

@@ -26,6 +26,8 @@ SUBSET = (
     "e2e/test_regular.py::test_regular_production_from_its_check_to_the_run_after_it",
     "e2e/test_run.py::test_no_secret_is_shown_or_stays_on_disk",
     "e2e/test_ssh.py::test_regular_over_ssh",  # with Mitogen
+    "e2e/test_callbacks.py::test_ara_records_a_run_without_its_secrets",
+    "e2e/test_callbacks.py::test_opentelemetry_gets_the_spans_of_a_run_without_its_secrets",
 )
 
 
