@@ -119,6 +119,13 @@ def test_what_another_version_kept_is_refused(change: dict[str, Any] | None, sai
             found(run_id)
 
 
+def test_what_another_version_kept_of_another_target_is_nothing_to_it() -> None:
+    mine = started(1)
+    file = Path("home/runs", started(2, target="other"), "input.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "salt": "0"}))
+    assert found().run_id == mine
+
+
 def test_the_newest_that_did_not_end_and_was_not_made_up_for() -> None:
     with pytest.raises(InvalidInputError, match="no run on t .* is unfinished"):
         found()

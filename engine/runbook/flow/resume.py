@@ -159,8 +159,8 @@ def _newest(inventory: str, target: str) -> tuple[journal.Kept, AbstractSet[str]
     """
     done: defaultdict[str, set[str]] = defaultdict(set)
     for each in journal.runs():
-        _require_valid(each)
-        if each.given and each.given["inventory"] == inventory:
+        if each.given and each.given.get("inventory", inventory) == inventory:
+            _require_valid(each)
             finished = done[PurePath(each.given["playbook"]).stem]
             hosts = {*each.given["hosts"]} or {""}
             if each.ended_well:
