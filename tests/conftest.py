@@ -24,6 +24,10 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Sandboxes of tests do without spark-submit, whose JVM starts for seconds; its own test asks for it.
 os.environ[emr.SPARK] = "off"
 
+# Of a thousand processes each would compile the engine anew where bytecode is not kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # How long an example takes is no result of a test: the machine may be busy.
 hypothesis.settings.register_profile(
     "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
