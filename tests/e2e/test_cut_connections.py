@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import threading
-
 import pytest
-from faulty import Fault, Gate, Proxy, Request
+from faulty import Gate, Proxy
 from host_faults import OPEN, await_end, cut, variables, waiting
 from instances import Instance
 
@@ -27,15 +24,7 @@ def cut_at(
 
     ``after``: the request is one that comes later than another.
     """
-    gate = Gate(proxy.url, request)
-    passed = threading.Event()
-
-    def rule(asked: Request) -> Fault | None:
-        if re.search(after, f"{asked.method} {asked.path}"):
-            passed.set()
-        return gate(asked) if passed.is_set() else None
-
-    proxy.rule = rule
+    proxy.rule = gate = Gate(proxy.url, request, after)
     try:
         cut(instance, *arguments, when=gate.reached.is_set)
     finally:

@@ -217,6 +217,31 @@ def test_an_undo_that_was_killed_is_completed_by_the_same_command(
 
 
 @pytest.mark.campaign
+def test_an_undo_that_was_killed_between_its_two_transactions(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The grid has its codes back, and the tables are not restored: completed, or resumed."""
+    worked(sandbox, monkeypatch)
+    run_0 = state(sandbox)
+    for complete in (["undo", "newest"], ["resume"]):
+        sandbox.apply(*RUN_1, "-e", "replaced_run=0")
+        run_1, run = state(sandbox), newest(sandbox)
+        # The restore reads its manifest after the backup of what it replaces, before its transaction.
+        with gate(
+            sandbox.status()["s3_endpoint_url"],
+            r"GET /\w+/backups/database/sandbox/.*manifest",
+            after=r"PUT /\w+/backups/database/sandbox-before-restore/.*manifest",
+        ) as gated:
+            kill_at(sandbox, gated, "undo.yml", "-e", f"undo_run={run}")
+            gated.drop()
+            left = state(sandbox)
+            assert "master_grid" not in differing(run_0, left)
+            assert set(differing(run_1, left)) == {"master_grid", "crontab"}
+            sandbox.run(*complete, "-i", "sandbox", "--yes")
+        assert differing(run_0, state(sandbox)) == []
+
+
+@pytest.mark.campaign
 def test_runs_without_a_backup_are_undone(sandbox: Sandbox) -> None:
     few = ("-e", "initial_f_count=12")
     sandbox.apply(*few)

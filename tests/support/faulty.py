@@ -193,19 +193,23 @@ def on(method: str, path: str, fault: Fault | None, times: int = 1_000_000) -> R
 class Gate:
     """A rule that stops at requests with ``pattern`` in ``METHOD /path?query``.
 
-    ``reached`` is set when one has come. It is not handed on, and not answered before the proxy's
-    end, unless a test opens the gate.
+    With ``after``: those that come later than one with that. ``reached`` is set when one has come.
+    It is not handed on, and not answered before the proxy's end, unless a test opens the gate.
     """
 
-    def __init__(self, url: str, pattern: str) -> None:
+    def __init__(self, url: str, pattern: str, after: str = "") -> None:
         self.url = url
         self.reached = threading.Event()
         self.closed = threading.Event()
         self._pattern = re.compile(pattern)
+        self._after = re.compile(after)
+        self._armed = not after
         self._opened = False
 
     def __call__(self, request: Request) -> Fault | None:
-        if not self._pattern.search(f"{request.method} {request.path}"):
+        asked = f"{request.method} {request.path}"
+        if not self._armed or not self._pattern.search(asked):
+            self._armed = self._armed or bool(self._after.search(asked))
             return None
         self.reached.set()
         self.closed.wait()
@@ -223,10 +227,10 @@ class Gate:
 
 
 @contextmanager
-def gate(endpoint: str, pattern: str) -> Iterator[Gate]:
+def gate(endpoint: str, pattern: str, after: str = "") -> Iterator[Gate]:
     """A gate before the server ``endpoint``; its ``url`` stands for the server."""
     with Proxy(endpoint).running() as proxy:
-        proxy.rule = made = Gate(proxy.url, pattern)
+        proxy.rule = made = Gate(proxy.url, pattern, after)
         try:
             yield made
         finally:
