@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import IO, Any, Callable, List, Mapping, Optional, Sequence
 
@@ -61,10 +62,7 @@ class Body:
         data = bytes(self._gathered)
         self._gathered.clear()
         if self._file:
-            try:
-                self._file.write(data)
-            except OSError as error:
-                raise files.no_temporary(error) from error
+            self._write(self._file, data)
         self._whole.update(data)
         self._size += len(data)
         view = memoryview(data)
@@ -75,6 +73,17 @@ class Body:
             view = view[len(taken) :]
             if self._in_part == PART:
                 self._next_part()
+
+    @staticmethod
+    def _write(file: IO[bytes], data: bytes) -> None:
+        """Write to the disk: what waited in memory could find no room later, where S3 reads it."""
+        try:
+            file.write(data)
+            file.flush()
+        except OSError as error:
+            with suppress(OSError):
+                file.close()
+            raise files.no_temporary(error) from error
 
     def _next_part(self) -> None:
         self._parts.append(self._part.digest())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import daemons, doctor, ec2
+from ansible_collections.labeller.runbook.plugins.module_utils import daemons, doctor, ec2, files
 from faulty import Fault, Proxy, on
 from labeller_support import Labeller
 
@@ -128,6 +128,8 @@ def test_a_disk_that_is_nearly_full(
 ) -> None:
     monkeypatch.setattr(doctor, "SCARCE", 10**18)
     assert "warning: " in wrong(examined(labeller, home))["disk"]
+    monkeypatch.setattr(files, "ROOM", 10**18)
+    assert "failed: " in wrong(examined(labeller, home))["disk"]
 
 
 def test_a_library_that_is_missing(
