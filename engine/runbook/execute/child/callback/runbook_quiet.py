@@ -117,8 +117,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         seen: dict[str, dict[str, Any]] = {}
         needed = json.loads(os.environ.get("RUNBOOK_NEEDED_SECRETS", "{}"))
         problems: dict[str, str] = {}
-        mine = {host.name for host in manager._inventory.get_hosts(play.hosts)}  # noqa: SLF001
-        for host in manager._inventory.get_hosts():  # noqa: SLF001
+        inventory = manager._inventory  # noqa: SLF001
+        # Also those of later batches, with the play's keyword serial.
+        mine = {host.name for host in inventory.get_hosts(play.hosts, ignore_restrictions=True)}
+        for host in inventory.get_hosts(ignore_restrictions=True):
             variables = manager.get_vars(play=play, host=host)
             templar = Templar(loader=manager._loader, variables=variables)  # noqa: SLF001
             for name, value in variables.items():
