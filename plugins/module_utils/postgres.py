@@ -42,6 +42,8 @@ SESSION_SETTINGS: dict[str, str] = {
     "client_encoding": "UTF8",
     "extra_float_digits": "3",
     "standard_conforming_strings": "on",
+    # After it has waited for a lock, a transaction must see what the holder has committed.
+    "default_transaction_isolation": "read committed",
     # The server notices within a minute that the machine of a client is gone, and frees its locks.
     "tcp_keepalives_idle": "20",
     "tcp_keepalives_interval": "10",

@@ -5,17 +5,22 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+import fault_support as faults
 import pytest
 import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import errors
 from ansible_collections.labeller.runbook.plugins.module_utils.backup import make
 from ansible_collections.labeller.runbook.plugins.module_utils.steps import pg_clear
 from ansible_collections.labeller.runbook.plugins.modules import s3_table_backup
+from labeller_support import admin
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from labeller_support import Labeller
+
+    from runbook.sandbox import postgres
 
 BACKED_UP = [*pg_clear.TABLES, "incoming_names"]
 
@@ -140,6 +145,29 @@ def test_one_row_that_moved_since_the_backup_refuses_it(
         with pytest.raises(errors.Refused, match=problem):
             run(labeller, guarded(backup=manifest))
         assert support.state(labeller) == before
+
+
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+def test_a_row_that_is_written_while_its_table_is_waited_for_refuses_it(
+    labeller: Labeller, postgres_server: postgres.PostgresServer, level: str
+) -> None:
+    """Whatever isolation the database or the role has by default."""
+    name = labeller.login["login_db"]
+    manifest = make_backup(labeller)
+    setting = f"default_transaction_isolation = '{level}'"
+    admin(postgres_server, f"ALTER DATABASE {name} SET {setting}")
+    writer = faults.Held(
+        labeller,
+        "INSERT INTO scenes_data (provider, scene_id, cell_id, season, date_time)"
+        " VALUES ('x', 'x', 1, 'GS', now())",
+    )
+    step = guarded(backup=manifest)
+    run = faults.Background(lambda: support.apply(labeller, step, lock_timeout=60))
+    until(lambda: faults.waiting(labeller, "scenes_data"))
+    writer.execute("COMMIT")
+    with pytest.raises(errors.Refused, match=r"table scenes_data has .* rows, the backup"):
+        run.result()
+    writer.let_go()
 
 
 def test_the_transactions_backup_serves_the_step(labeller: Labeller) -> None:
