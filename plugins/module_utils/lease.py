@@ -208,7 +208,7 @@ def held(params: Mapping[str, Any]) -> Iterator[None]:
         yield
         return
     with postgres.connect(params) as session, session.cursor() as cursor:
-        server.apply_settings(cursor, {"idle_in_transaction_session_timeout": "0"})
+        server.apply_settings(cursor, server.PATIENT)
         verify(cursor, number)
         try:
             yield

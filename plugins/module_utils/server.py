@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 OLDEST = 90400
 OLDEST_NAME = "9.4"
 
+#: For a session that waits for other work to be done, on S3 or in other sessions.
+PATIENT = {
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+}
+
 #: A version that tests pretend to have; None: the server's own.
 assumed: Optional[int] = None
 
@@ -25,6 +32,8 @@ _SETTINGS = {
     "row_security": 90500,
     "idle_in_transaction_session_timeout": 90600,
     "client_connection_check_interval": 140000,
+    "idle_session_timeout": 140000,
+    "transaction_timeout": 170000,
 }
 
 

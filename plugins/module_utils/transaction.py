@@ -72,7 +72,7 @@ _SESSION = {
     # ANALYZE of an input then reads 3,000 rows: plans of joins by key need no more
     "default_statistics_target": "10",
     # uploads are staged inside the transaction, and the server waits for them
-    "idle_in_transaction_session_timeout": "0",
+    **server.PATIENT,
     # a server that works for a client that is gone would keep its locks
     "client_connection_check_interval": "2s",
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import errors, postgres
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, postgres, server
 from ansible_collections.labeller.runbook.plugins.module_utils.backup import catalog, make, source
 from backup_support import execute, parameters, url
 from fault_support import Background
@@ -78,12 +78,13 @@ def test_a_moment_that_is_lost_is_an_error(params: dict[str, Any]) -> None:
 
 
 def test_time_limits_of_the_server_do_not_count(params: dict[str, Any]) -> None:
-    for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+    limits = ("statement_timeout", *server.PATIENT)
+    for setting in limits:
         execute(params, f"ALTER DATABASE \"{params['login_db']}\" SET {setting} = '1h'")
     with source.Snapshot.of(params, params["tables"]) as snapshot:
         with snapshot.reader() as session:
             for used in (snapshot.session, session):
-                for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                for setting in limits:
                     cursor = used.cursor()
                     cursor.execute(f"SHOW {setting}")
                     assert cursor.fetchone() == ("0",)
@@ -118,6 +119,19 @@ def test_a_lock_is_of_one_prefix_and_its_loss_is_an_error(
 
     with pytest.raises(errors.Unreachable, match="the connection was lost"):
         lose()
+
+
+def test_a_lock_outlives_the_time_that_a_session_may_be_idle(
+    params: dict[str, Any], bucket: str
+) -> None:
+    database = params["login_db"]
+    execute(params, f"ALTER DATABASE \"{database}\" SET idle_session_timeout = '100ms'")
+    idle = (
+        "SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE a.datname = %s"
+        " AND l.locktype = 'advisory' AND now() - a.state_change > interval '300 ms'"
+    )
+    with source.exclusively(params, bucket, "host/"):
+        until(lambda: execute(params, idle, database) == [(True,)], 10)
 
 
 def test_an_interrupt_ends_the_statements_that_run(params: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ Task = Callable[["Connection"], None]
 #: A backup takes as long as it takes, and must see all rows or fail.
 _SETTINGS = {
     "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
+    **server.PATIENT,
     "row_security": "off",
 }
 
