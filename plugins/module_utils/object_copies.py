@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
 from . import aws
 
 if TYPE_CHECKING:
-    from .staged_upload import Staged
+    from .staged_upload import Upload
 
 #: Below the prefix of a backup: ``FOLDER/RUN/KEY``.
 FOLDER = "objects-before"
@@ -44,9 +44,12 @@ def copy(s3: Any, source: Mapping[str, str], bucket: str, key: str) -> None:
         )
 
 
-def keep(s3: Any, upload: Staged, backup: Mapping[str, Any], run: Optional[str]) -> Dict[str, Any]:
-    """Copy the object that an upload will replace; what the target's journal says of both."""
-    there = identity(aws.head_object(s3, upload.bucket, upload.key))
+def keep(s3: Any, upload: Upload, backup: Mapping[str, Any], run: Optional[str]) -> Dict[str, Any]:
+    """Copy the object that an upload will replace; what the target's journal says of both.
+
+    The object is the one that the upload's change names; undo compares the copy with it.
+    """
+    there = identity(upload.replaced)
     kept = place(backup, run, upload.key) if there else None
     if kept:
         copy(s3, {"bucket": upload.bucket, "key": upload.key}, **kept)
@@ -54,5 +57,5 @@ def keep(s3: Any, upload: Staged, backup: Mapping[str, Any], run: Optional[str])
         "bucket": upload.bucket,
         "key": upload.key,
         "before": {"is": there, "kept": kept},
-        "after": {"is": "sha256 {}".format(upload.sha256), "kept": None},
+        "after": {"is": "sha256 {}".format(upload.content.sha256), "kept": None},
     }

@@ -109,6 +109,8 @@ class Upload:
     content: Content
     upload_id: str = ""
     needed: bool = True
+    #: S3's answer about the object that is there.
+    replaced: Optional[Mapping[str, Any]] = None
 
     def describe(self) -> str:
         """The object's text in diffs."""
@@ -117,7 +119,8 @@ class Upload:
     def change(self, s3: Any) -> Change:
         """The change that uploading it makes; reads the present object's head only.
 
-        Afterwards ``needed`` says whether the object is not there with this content.
+        Afterwards ``needed`` says whether the object is not there with this content, and
+        ``replaced`` what is there.
         """
         before = self._present(s3)
         self.needed = before != self.describe()
@@ -130,7 +133,7 @@ class Upload:
         )
 
     def _present(self, s3: Any) -> str:
-        head = aws.head_object(s3, self.bucket, self.key)
+        self.replaced = head = aws.head_object(s3, self.bucket, self.key)
         if head is None:
             return ""
         if head["ETag"].strip('"') == self.content.etag:

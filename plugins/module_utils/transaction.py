@@ -415,7 +415,7 @@ def _apply(
             marker.set_pending(tx.cursor, row, staged)
         number = commits.number(session)
         real = any(change.changed for change in changes)
-        image = _image(tx, steps, replaced, staged) if real else None
+        image = _image(tx, steps, replaced) if real else None
         if observe:
             observe(tx)
         entry = journal.begun(tx.params, changes, image, transaction=number)
@@ -450,7 +450,6 @@ def _image(
     tx: Transaction,
     steps: Sequence[Step],
     replaced: Optional[Mapping[str, Any]],
-    staged: Sequence[staged_upload.Staged],
 ) -> Dict[str, Any]:
     """Image of the transaction for undo.
 
@@ -472,7 +471,8 @@ def _image(
         "tables": left,
         "objects": [
             object_copies.keep(tx.s3, upload, backup, (tx.params.get("journal") or {}).get("run"))
-            for upload in staged
+            for upload in tx.uploads
+            if upload.needed
         ],
         **{name: make(tx) for name, make in tx.image.items()},
     }

@@ -33,7 +33,7 @@ MEANING = {
 #: Each side-by-side cells that the transaction gave another code: codes, first and last gid.
 _NET = """
     WITH ends AS (SELECT gid, (array_agg(old ORDER BY number))[1] AS old,
-                  (array_agg(new ORDER BY number DESC))[1] AS new FROM runbook_kept GROUP BY gid),
+                  (array_agg(new ORDER BY number))[count(*)] AS new FROM runbook_kept GROUP BY gid),
     net AS (SELECT * FROM ends WHERE old IS DISTINCT FROM new),
     ranged AS (SELECT *, gid - row_number() OVER (PARTITION BY old, new ORDER BY gid) AS range
                FROM net)
