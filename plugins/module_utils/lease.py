@@ -28,6 +28,7 @@ with suppress(ImportError):  # postgres.connect says what to install
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
     from .module import Logic
@@ -198,20 +199,20 @@ def release(cursor: Cursor, number: int) -> None:
 
 
 @contextmanager
-def held(params: Mapping[str, Any]) -> Iterator[None]:
+def held(params: Mapping[str, Any]) -> Iterator[Optional[Connection]]:
     """Verify the lease ``params`` name, keep it while inside, give it back when that fails.
 
-    On a connection of its own; without a lease nothing is verified.
+    On a connection of its own, which it gives; without a lease nothing is verified.
     """
     number = params.get("lease")
     if not number:
-        yield
+        yield None
         return
     with postgres.connect(params) as session, session.cursor() as cursor:
         server.apply_settings(cursor, server.PATIENT)
         verify(cursor, number)
         try:
-            yield
+            yield session
         except BaseException:
             with suppress(psycopg2.Error):
                 session.rollback()

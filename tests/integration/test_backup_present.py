@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -12,7 +13,7 @@ import jsonschema
 import psycopg2
 import pytest
 import zstandard
-from ansible_collections.labeller.runbook.plugins.module_utils import errors, fingerprint
+from ansible_collections.labeller.runbook.plugins.module_utils import errors, fingerprint, postgres
 from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, manifest, source
 from ansible_collections.labeller.runbook.plugins.module_utils.s3 import Sender
 from backup_support import (
@@ -274,8 +275,10 @@ def test_a_damaged_newest_backup_does_not_count(
         key = third["manifest"]["prefix"] + "manifest.json"
 
 
-def test_one_run_at_a_time(params: dict[str, Any], bucket: str) -> None:
-    with source.exclusively(params, bucket, manifest.root(PREFIX)):
+@pytest.mark.parametrize("leased", [False, True])
+def test_one_run_at_a_time(params: dict[str, Any], bucket: str, leased: bool) -> None:
+    kept = postgres.connect(params) if leased else contextlib.nullcontext()
+    with kept as session, source.exclusively(params, bucket, manifest.root(PREFIX), session):
         with pytest.raises(errors.Locked, match="another backup"):
             make.present(params, False)
     assert make.present(params, False)["changed"]

@@ -55,6 +55,8 @@ EXTENSIONS = {"zstd": "csv.zst", "gzip": "csv.gz"}
 LEVELS = {"zstd": 1, "gzip": 1}
 #: COPY gives a row at a time; the compressor and the hashes are called with pieces of this size.
 PIECE = 1 << 20
+#: Bytes of tables whose fingerprint is worth a connection of its own.
+CONNECTION = 8 << 20
 _TID_RANGES = 140000
 #: The server's limit for one value is 1 GB; COPY writes bytea in hex, two bytes for one.
 _FIELD_LIMITS = {"bytea": (1 << 29) - 64}
@@ -108,7 +110,7 @@ def present(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
     bucket.check()
     if check_mode:
         return _present(params, bucket, root, planned=True)
-    with lease.held(params), source.exclusively(params, bucket.name, root):
+    with lease.held(params) as leased, source.exclusively(params, bucket.name, root, leased):
         return _present(params, bucket, root, planned=False)
 
 
@@ -250,6 +252,8 @@ class _Run:
         """Fingerprint the tables, copy them, or both side by side; gives the objects written."""
         objects: List[Tuple[Chunk, ObjectEntry]] = []
         jobs = self.params["jobs"]
+        if not copies:  # a small piece is read before another connection is there
+            jobs = min(jobs, 1 + sum(map(_cost, self.chunks)) // CONNECTION)
         if copies:
             known = {} if fingerprints else self.tables
             progress.begin(progress.BACK_UP, lambda: copying(self.chunks, known))

@@ -7,8 +7,19 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import deque
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
+from contextlib import contextmanager, nullcontext, suppress
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from .. import postgres, server
 from ..errors import Locked, Unreachable
@@ -35,15 +46,19 @@ _NO_SNAPSHOT = ("42704", "22023")
 
 
 @contextmanager
-def exclusively(params: Mapping[str, Any], bucket: str, root: str) -> Iterator[None]:
+def exclusively(
+    params: Mapping[str, Any], bucket: str, root: str, leased: Optional[Connection] = None
+) -> Iterator[None]:
     """While inside, no other run writes or prunes backups of this database below ``root``.
 
-    An advisory lock of the server: it goes with the connection, however the process ends.
+    An advisory lock of the server: it goes with the connection, however the process ends. That is
+    the one that keeps the lease, if there is one.
     """
     key = hashlib.sha256("{}/{}".format(bucket, root).encode()).digest()
     number = int.from_bytes(key[:8], "big", signed=True)
-    with postgres.connect(params) as session:
-        session.autocommit = True
+    with nullcontext(leased) if leased else postgres.connect(params) as session:
+        if not leased:
+            session.autocommit = True
         cursor = session.cursor()
         server.apply_settings(cursor, _SETTINGS)
         cursor.execute("SELECT pg_try_advisory_lock(%s)", (number,))
