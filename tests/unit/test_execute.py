@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -149,8 +150,11 @@ def test_arguments_are_ansibles() -> None:
 def test_a_fleet_is_worked_on_at_once_and_looked_at_less_often(
     hosts: int, forks: int, at_a_time: str, interval: float, tmp_path: Path
 ) -> None:
-    line = runner.Request(Path("/p.yml"), "inv", hosts=hosts, forks=forks).arguments()
+    request = runner.Request(Path("/p.yml"), "inv", hosts=hosts, forks=forks)
+    line = request.arguments()
     assert line[line.index("--forks") + 1] == at_a_time
+    here = replace(request, local=True).arguments()
+    assert here[here.index("--forks") + 1] == str(min(int(at_a_time), 8))
     settings("linear", tmp_path, hosts)
     written = configparser.ConfigParser()
     written.read(tmp_path / "ansible.cfg")

@@ -65,7 +65,7 @@ EXTRA_VARS = click.option("-e", "--extra-vars", multiple=True, metavar="K=V|@FIL
 LIMIT = click.option("-l", "--limit", default="", metavar="HOSTS", help="Only these hosts.")
 CHECK = click.option("-C", "--check", is_flag=True, help="Stop after the plan; change nothing.")
 FORKS = click.option("-f", "--forks", type=click.IntRange(1),
-                     help="Hosts at a time: all, at most 20, unless given.")  # fmt: skip
+                     help="Hosts at a time: all, at most 20 (local: 8), unless given.")  # fmt: skip
 YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 EXPIRES = click.option("--expires", "lifetime", callback=duration, default="24h", show_default=True,
                        metavar="DURATION",

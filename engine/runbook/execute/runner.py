@@ -22,6 +22,7 @@ from runbook.execute.child import patches
 from runbook.execute.child.channel import ANSWER
 from runbook.execute.environment import (
     MOST,
+    MOST_LOCAL,
     callbacks,
     facts,
     settings,
@@ -56,7 +57,7 @@ class Request:
     limit: str = ""
     tags: str = ""
     skip_tags: str = ""
-    forks: int = 0  # unless given, as many as there are hosts, at most MOST
+    forks: int = 0  # unless given, as many as there are hosts, at most MOST or MOST_LOCAL
     hosts: int = 1  # how many, as far as known
     verbosity: int = 0
     become: bool = False
@@ -76,13 +77,14 @@ class Request:
 
     def arguments(self) -> list[str]:
         """The command line of ansible-playbook."""
+        most = MOST_LOCAL if self.local else MOST
         named = {
             "--inventory": self.inventory,
             "--limit": self.limit,
             "--tags": self.tags,
             "--skip-tags": self.skip_tags,
             "--start-at-task": self.start_at_task,
-            "--forks": str(self.forks or min(max(self.hosts, FEWEST), MOST)),
+            "--forks": str(self.forks or min(max(self.hosts, FEWEST), most)),
         }
         flags = {
             "--check": self.check,
