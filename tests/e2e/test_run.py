@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import pytest
 import yaml
 from waiting import until
 
+from runbook import processes
 from runbook.collection import root
 
 PROGRAM = Path(sys.executable).parent / "runbook"
@@ -248,6 +250,25 @@ def test_at_a_terminal_it_asks(asking: tuple[Repository, Path, list[str]]) -> No
     assert file.exists()
 
 
+def test_the_process_of_the_real_run_waits_for_the_answer(repository: Repository) -> None:
+    repository.playbook(touch(repository.folder / "file"))
+    waiting: list[processes.Process] = []
+
+    def no(engine: int) -> str:
+        waiting.extend(
+            child
+            for child in processes.descendants(engine)
+            if b"child.launch" in Path(f"/proc/{child.pid}/cmdline").read_bytes()
+        )
+        return "n\n"
+
+    code, shown = at_terminal(repository, repository.command(), no)
+    assert code == 7, shown
+    assert len(waiting) == 1
+    assert processes.Process.of(waiting[0].pid) != waiting[0]
+    assert not (repository.folder / "file").exists()
+
+
 def test_losses_are_directly_above_the_question_and_shown_once(repository: Repository) -> None:
     crontab, file = repository.folder / "crontab", repository.folder / "file"
     crontab.write_text("# BEGIN labeller.runbook\n0 0 * * * true\n# END labeller.runbook\n")
@@ -266,7 +287,7 @@ def test_losses_are_directly_above_the_question_and_shown_once(repository: Repos
         code, shown = at_terminal(repository, each, "n\r")
         shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", shown)
         assert code == 7, shown
-        losses = r"\nDeleted, replaced or stopped:\n  /\S+/crontab:\s+3 lines\s+removed\n"
+        losses = r"\nDeleted, replaced or stopped:\n  /\S+/crontab:\s+3\s+lines\s+removed\n"
         assert re.search(losses + r"Make these changes on here\? \(y/N\): ", shown), shown
         assert shown.count("Made or changed") == shown.count("Deleted, replaced") == 1, shown
         assert "true" in crontab.read_text()
@@ -288,8 +309,13 @@ def test_it_shows_and_asks_the_same_where_stdout_does_not_show_it(
     assert not file.exists()
 
 
-def at_terminal(repository: Repository, command: list[str], *typed: str) -> tuple[int, str]:
-    """Run at a terminal of its own; each of ``typed`` answers a question on the screen."""
+def at_terminal(
+    repository: Repository, command: list[str], *typed: str | Callable[[int], str]
+) -> tuple[int, str]:
+    """Run at a terminal of its own; each of ``typed`` answers a question on the screen.
+
+    Some answers are given by what is called with the id of the process that asks.
+    """
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(repository.folder)
@@ -305,7 +331,8 @@ def at_terminal(repository: Repository, command: list[str], *typed: str) -> tupl
             break
         shown, fresh = shown + chunk, fresh + chunk
         if fresh.rstrip(b" ").endswith(b":"):
-            os.write(terminal, next(answers).encode())
+            answer = next(answers)
+            os.write(terminal, (answer if isinstance(answer, str) else answer(pid)).encode())
             fresh = b""
     else:
         os.kill(pid, signal.SIGKILL)

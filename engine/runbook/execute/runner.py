@@ -70,7 +70,7 @@ class Request:
     strategy: str = ""
     local: bool = False
     sandboxed: bool = False  # Inventory.sandboxed
-    planned: Mapping[str, Any] = field(default_factory=dict)  # Outcome.planned of the check run
+    held: bool = False  # to Outcome.planned of the check run, which ``Ansible.run`` is given
     saved: Mapping[str, str] = field(default_factory=dict)  # id and run of a plan file
     run_id: str = ""  # of the journals; without one ansible's process makes it
     map: bool = False  # whether to look where the sites of the run lie, for a report
@@ -165,16 +165,20 @@ class Ansible:
         publish: Callable[[Event], None],
         begun: Callable[[Seen], None] = lambda _seen: None,
         needed: Mapping[str, Mapping[str, Any]] | None = None,
+        planned: Mapping[str, Any] | None = None,
     ) -> Outcome:
         """Run the playbook, publishing events as they come.
 
         ``needed``: the secret parameters that must have a value before a play begins
-        (``RunInput.secrets``); else the outcome is INVALID.
+        (``RunInput.secrets``); else the outcome is INVALID. ``planned``: what a request that is
+        ``held`` is held to.
 
         ``begun`` is called when ansible has read all variables, so that the redactor knows the
         secret ones, before the first play, with the public ones as the play's tasks see them. An
         interruption (SIGINT, SIGTERM, SIGHUP) ends ansible, and the outcome says so.
         """
+        if self._request.held:
+            _plan_of(self._process.folder).write_text(json.dumps(planned), encoding="utf-8")
         known = sandbox_state(self._process.folder) if self._request.sandboxed else []
         arguments = [*known, *self._request.arguments()]
         self._process.channel.launch({"arguments": arguments, "needed": dict(needed or {})})
@@ -235,9 +239,8 @@ def _environment(request: Request, plugin: str, process: AnsibleProcess) -> dict
     given = {**process.environment, **chosen, **facts(folder), "RUNBOOK_TARGET": request.target}
     if request.local and plugin == "linear" and patches.fast():
         given["RUNBOOK_IN_PROCESS"] = "1"
-    if request.planned and not request.check:
-        (folder / "planned.json").write_text(json.dumps(request.planned), encoding="utf-8")
-        given["RUNBOOK_PLANNED"] = str(folder / "planned.json")
+    if request.held:
+        given["RUNBOOK_PLANNED"] = str(_plan_of(folder))
     if request.saved:
         given["RUNBOOK_SAVED_PLAN"] = json.dumps(dict(request.saved))
     if request.run_id:
@@ -247,6 +250,11 @@ def _environment(request: Request, plugin: str, process: AnsibleProcess) -> dict
     if request.ask:
         given["RUNBOOK_ANSWERS"] = str(folder / "answers")
     return given
+
+
+def _plan_of(folder: Path) -> Path:
+    """The file with what the run in a private folder is held to."""
+    return folder / "planned.json"
 
 
 def _answers(request: Request) -> Iterator[tuple[re.Pattern[str], str]]:

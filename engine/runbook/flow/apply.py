@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -36,7 +37,7 @@ from runbook.load.run_input import RunInput, load
 from runbook.load.source import Selection, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from runbook.execute.process import AnsibleProcess
     from runbook.execute.watch import Seen
@@ -195,8 +196,32 @@ class _Apply:
         request = self._request(source, passwords)
         if options.plan:
             return self._saved(options.plan, request, source, passwords)
+        with contextlib.ExitStack() as ends:
+            return self._planned_first(request, source, passwords, ends)
+
+    def _planned_first(
+        self,
+        request: runner.Request,
+        source: Source,
+        passwords: Passwords,
+        ends: contextlib.ExitStack,
+    ) -> ExitCode:
+        """The check run, the question and the real run, which is held to the check run.
+
+        The process of the real run is started during the check run, and ended with ``ends``: it
+        imports what it needs meanwhile. It has no input before the question is answered.
+        """
+        options = self._options
+        ask = ask_step if options.step else None
+        held = replace(request, check=False, ask=ask, held=True, map=True)
+        real: list[runner.Ansible] = []
+
+        def ahead() -> None:
+            if not options.check:
+                real.append(ends.enter_context(runner.started(held, self._redactor)))
+
         # Also with --yes: what can be known to fail must fail before anything is touched.
-        planned, given = self._checked(request, source, passwords)
+        planned, given = self._checked(request, source, passwords, ahead)
         if planned.exit_code != ExitCode.OK or not (planned.changed or planned.unchecked):
             self._advise(planned)
             return planned.exit_code
@@ -206,17 +231,22 @@ class _Apply:
         if not options.yes:
             shown = self._summary if _asked(options) else None
             confirm(planned.plan, source.target.name, shown, self._changed_hosts(planned))
-        ask = ask_step if options.step else None
-        held = replace(request, check=False, ask=ask, planned=planned.planned, map=True)
-        self._keep(saved.bound(given, self._seen, asdict(options), held.planned, self._redactor))
+        bound = saved.bound(given, self._seen, asdict(options), planned.planned, self._redactor)
+        self._keep(bound)
         begun, self._check, self._planned = time.monotonic(), False, planned.results
-        with runner.started(held, self._redactor) as ansible:
-            return self._run(ansible, given, begun).exit_code
+        return self._run(real[0], given, begun, planned.planned).exit_code
 
     def _checked(
-        self, request: runner.Request, source: Source, passwords: Passwords
+        self,
+        request: runner.Request,
+        source: Source,
+        passwords: Passwords,
+        ahead: Callable[[], None],
     ) -> tuple[runner.Outcome, RunInput]:
-        """The check run and its input. The plan is saved, or held to the run that is resumed."""
+        """The check run and its input. The plan is saved, or held to the run that is resumed.
+
+        ``ahead`` is called when the check run begins.
+        """
         options, begun = self._options, time.monotonic()
         if options.out:
             saved.require_no_secret(source)
@@ -227,6 +257,7 @@ class _Apply:
             bring_up(source.target)
             if options.journaled:
                 self._begin_journal()
+            ahead()
             planned = self._run(ansible, given, begun)
         if planned.exit_code == ExitCode.OK:
             if options.out:
@@ -249,7 +280,7 @@ class _Apply:
             )
             return ExitCode.OK
         by = {"id": plan.sha256, "run": self._run_id}
-        held = replace(request, check=False, planned=plan.held(), saved=by, map=True)
+        held = replace(request, check=False, held=True, saved=by, map=True)
         begun, self._check, self._planned = time.monotonic(), False, saved.results(plan)
         with runner.started(held, self._redactor, self._process) as ansible:
             given = self._load(source, passwords)
@@ -257,7 +288,7 @@ class _Apply:
             bring_up(source.target)
             self._begin_journal()
             self._keep(plan.content)
-            return self._run(ansible, given, begun).exit_code
+            return self._run(ansible, given, begun, plan.held()).exit_code
 
     def _save(self, planned: runner.Outcome, given: RunInput) -> None:
         """Write the plan file."""
@@ -328,7 +359,13 @@ class _Apply:
         self._journal = Journal(self._run_id)
         self._publisher.subscribe(self._journal)
 
-    def _run(self, ansible: runner.Ansible, given: RunInput, begun: float) -> runner.Outcome:
+    def _run(
+        self,
+        ansible: runner.Ansible,
+        given: RunInput,
+        begun: float,
+        planned: Mapping[str, Any] | None = None,
+    ) -> runner.Outcome:
         """One run of ansible, from its beginning to its end, for whoever follows it."""
         check = self._check
         started = False
@@ -342,7 +379,9 @@ class _Apply:
                 self._publisher.publish(RunStarted(*about))
             started = True
 
-        outcome = self._outcome = ansible.run(self._publisher.publish, start, given.secrets)
+        outcome = self._outcome = ansible.run(
+            self._publisher.publish, start, given.secrets, planned
+        )
         start({})  # ansible ended before it knew which values are secret
         left = {} if check or outcome.exit_code == ExitCode.OK else self._left(outcome)
         self._publisher.publish(

@@ -42,7 +42,7 @@ class PlanFile:
     content: Mapping[str, Any]
 
     def held(self) -> dict[str, list[dict[str, Any]]]:
-        """The plan that the real run is held to, as ``execute.runner.Request.planned`` takes it."""
+        """The plan that the real run is held to, as ``execute.runner.Ansible.run`` takes it."""
         found: dict[str, list[dict[str, Any]]] = {}
         for step in self.content["steps"]:
             if "place" in step:
