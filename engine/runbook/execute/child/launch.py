@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 from runbook.processes import die_with_parent
@@ -75,14 +76,26 @@ def _warm_up() -> None:
     import ansible.plugins.strategy.linear  # noqa: F401
 
     if "RUNBOOK_IN_PROCESS" in os.environ:
-        # What the modules import; the modules themselves come with the first play.
-        _import("boto3", "psycopg2", "zstandard")
+        _preload()
     if os.environ["ANSIBLE_STRATEGY"].startswith("mitogen"):
         # What ansible_mitogen imports, but not itself yet: from ansible-core 2.21 on it imports
         # ansible_collections at once. Before Ansible's collection loader is there, that would be
         # the folder in site-packages as a plain package, in which Mitogen then finds no
         # collections ('MultiplexedPath' object has no attribute 'glob').
         _import("ansible.collections.list", "mitogen.master", "mitogen.service")
+
+
+def _preload() -> None:
+    """Import our modules, here in the process that forks one for every task.
+
+    They lie in a collection, so Ansible's loader of collections is needed first. Ansible sets it up
+    again later, which only gives a Python warning.
+    """
+    warnings.filterwarnings("ignore", "AnsibleCollectionFinder has already been configured")
+    loader = importlib.import_module("ansible.plugins.loader")
+    loader.init_plugin_loader()
+    package = "ansible_collections.labeller.runbook.plugins.plugin_utils"
+    importlib.import_module(f"{package}.in_process").preload()
 
 
 def _import(*libraries: str) -> None:

@@ -104,11 +104,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _hand_over(self, play: Any) -> None:
         from ansible_collections.labeller.runbook.plugins.module_utils.secret_values import texts
 
-        if "RUNBOOK_IN_PROCESS" in os.environ:
-            # Here, in the process that forks one for every task.
-            from ansible_collections.labeller.runbook.plugins.plugin_utils import in_process
-
-            in_process.preload()
         self._play = play
         names = set(json.loads(os.environ.get("RUNBOOK_SECRET_NAMES", "[]")))
         public = set(json.loads(os.environ.get("RUNBOOK_PUBLIC_NAMES", "[]")))
