@@ -196,8 +196,8 @@ def test_what_a_killed_run_left_is_removed_and_a_living_one_is_not(
     children[0].kill()
     children[0].wait()
     assert folders[0].exists()
-    being_made = tmp_path / "private" / f".{os.getpid()}-1"
-    left_unmade = tmp_path / "private" / f".{children[0].pid}-1"
+    being_made = tmp_path / "private" / f".{os.getpid()}-1000000001"
+    left_unmade = tmp_path / "private" / f".{children[0].pid}-1000000001"
     for folder in (being_made, left_unmade):
         folder.mkdir()
         (folder / "alive").touch()
@@ -347,6 +347,19 @@ def test_a_machine_without_a_terminal_for_ansible_says_so(tmp_path: Path) -> Non
     assert done.returncode == 1
     assert "no pseudo-terminal (out of pty devices). Mount /dev/pts" in done.stderr
     assert "bug" not in done.stderr
+
+
+def test_leftovers_are_removed_and_the_operators_own_folders_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RUNBOOK_HOME may be a home that has a folder of this name."""
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
+    for name in ("keys", "2026-01", "x-12", "123-4567890123", f".{2**22 + 1}-4567890123"):
+        (tmp_path / "private" / name).mkdir(parents=True)
+        (tmp_path / "private" / name / "file").write_text("mine")
+    with private_folder():
+        pass
+    assert {path.name for path in (tmp_path / "private").iterdir()} == {"keys", "2026-01", "x-12"}
 
 
 @pytest.mark.parametrize("given", ["C", "xx_XX.UTF-8"])

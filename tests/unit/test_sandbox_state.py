@@ -10,6 +10,10 @@ import pytest
 from ansible.errors import AnsibleError
 from ansible_collections.labeller.runbook.plugins.lookup.sandbox_state import LookupModule
 
+from runbook.errors import RefusedError
+from runbook.sandbox import lifecycle
+from runbook.sandbox.state import Home
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -40,3 +44,20 @@ def test_without_runbook_home_it_lies_in_the_xdg_state_folder(
     state.parent.mkdir(parents=True)
     state.write_text("{}")
     assert LookupModule().run([]) == [{}]
+
+
+def test_a_folder_that_is_no_sandbox_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RUNBOOK_HOME may be a home that has a folder of this name."""
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
+    mine = tmp_path / "sandbox" / "labeller" / "notes"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    for remove in (lifecycle.down, lifecycle.up, lifecycle.reset):
+        with pytest.raises(RefusedError, match=r"is no sandbox: it holds labeller.*RUNBOOK_HOME"):
+            remove()
+    assert mine.read_text() == "mine"
+    lifecycle.Options().save(Home.current())  # as one that was killed half-made leaves it
+    assert lifecycle.down()
+    assert not mine.exists()

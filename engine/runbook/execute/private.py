@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from runbook.home import home, is_locked, own_folder
+
+#: The names that ``private_folder`` gives. All else is the operator's own.
+_NAME = re.compile(r"\.?\d+-\d{10,}")
 
 
 @contextlib.contextmanager
@@ -24,7 +28,7 @@ def private_folder() -> Iterator[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         made.rename(folder)  # under its name it is locked, or its run has ended
         for other in base.iterdir():
-            if other != folder and not _alive(other):
+            if _NAME.fullmatch(other.name) and other != folder and not _alive(other):
                 shutil.rmtree(other, ignore_errors=True)
         try:
             yield folder

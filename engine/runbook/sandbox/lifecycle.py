@@ -51,16 +51,14 @@ class Options:
         home.seed.mkdir(parents=True, exist_ok=True)
         if self.aois is not None:
             (home.seed / "given.geojson").write_bytes(self.aois)
-        write_whole(
-            home.seed / "options.json", json.dumps({"seed": self.seed, "name": self.name}), 0o600
-        )
+        write_whole(home.options, json.dumps({"seed": self.seed, "name": self.name}), 0o600)
 
     @classmethod
     def load(cls, home: Home) -> Options | None:
         """Those of the sandbox that is there, finished or not."""
         given = home.seed / "given.geojson"
         try:
-            kept = json.loads((home.seed / "options.json").read_text())
+            kept = json.loads(home.options.read_text())
             content = given.read_bytes() if given.exists() else None
             return cls(kept["seed"], content, kept["name"])
         except (OSError, ValueError, KeyError):
@@ -401,11 +399,24 @@ def _new_secrets() -> dict[str, str]:
 
 
 def _remove(home: Home) -> None:
-    """End every process of the sandbox and remove its folder."""
+    """End every process of the sandbox and remove its folder, what makes it one last.
+
+    Raises RefusedError for a folder that holds something else: RUNBOOK_HOME may be any folder.
+    """
     from runbook.sandbox import processes
 
-    if home.path.exists():
-        home.state.unlink(missing_ok=True)
-        processes.stop_one(home, "cron")
-        processes.stop_all(lambda: processes.of(home))
-        shutil.rmtree(home.path)
+    if not home.path.exists():
+        return
+    others = [entry for entry in home.path.iterdir() if entry != home.seed]
+    if others and not (home.state.exists() or home.options.exists()):
+        raise RefusedError(
+            f"{home.path} is no sandbox: it holds {min(others).name}, which runbook did not make; "
+            "nothing was removed. Set RUNBOOK_HOME to a folder of runbook's own"
+        )
+    home.state.unlink(missing_ok=True)
+    processes.stop_one(home, "cron")
+    processes.stop_all(lambda: processes.of(home))
+    for entry in home.path.iterdir():
+        if entry.is_dir() and not entry.is_symlink() and entry != home.seed:
+            shutil.rmtree(entry)
+    shutil.rmtree(home.path)

@@ -84,6 +84,11 @@ class Home:
         """The sandbox's settings, and the objects that are made once from them."""
         return self.path / "seed"
 
+    @property
+    def options(self) -> Path:
+        """The file of its settings; the first one, so that without it the folder is no sandbox."""
+        return self.seed / "options.json"
+
     @contextmanager
     def locked(self, timeout: float = 120) -> Iterator[None]:
         """Only one command at a time creates, repairs or removes this sandbox."""
