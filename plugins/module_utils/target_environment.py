@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from . import files, host_python, journal
@@ -72,6 +73,9 @@ RUNBOOK = "labeller-runbook"
 _LEFTOVER = 3600
 #: Packages of an environment that nothing depends on.
 _UNNAMED = ("pip", "setuptools", "wheel")
+#: The names of environments in ``base_of``, and of new links to them. Others are the user's: the
+#: folder of ``~/local/bin/python`` is ~/.local.
+_MADE = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}(\.link)?")
 _INTERPRETER = re.compile(r"(/[^/\s]+(?:/[^/\s]+)*)/bin/python3?")
 
 
@@ -191,7 +195,7 @@ def runner(host: Host, params: Params, made: str) -> str:
     if not usable:
         raise Refused(
             "the host has no Python to write the journal with; remove the environment by hand: "
-            "rm -r {} {}".format(path, base_of(path))
+            "rm -r {} {}/2*T*-*".format(path, base_of(path))
         )
     return max(usable, key=lambda each: each.minor).path
 
@@ -357,8 +361,10 @@ def apply(decided: Plan, params: Params) -> None:
         _switch(path, params["made"])
     elif environment.changed:
         # The link last: a run that is killed here has left a change for the next one to find.
-        if os.path.isdir(base_of(path)):
-            shutil.rmtree(base_of(path))
+        for name in _made(base_of(path)):
+            shutil.rmtree(os.path.join(base_of(path), name))
+        with suppress(OSError):  # there is none, or it holds something of the user's
+            os.rmdir(base_of(path))
         os.unlink(path)
         files.sync_folder(os.path.dirname(path))
 
@@ -371,6 +377,12 @@ def _put(file: Mapping[str, Any], *, present: bool) -> None:
     files.replace(file["path"], base64.b64decode(file["content"]), int(file["mode"], 8))
 
 
+def _made(base: str) -> List[str]:
+    """The names of the environments in a folder, and of links that a killed run left there."""
+    names = os.listdir(base) if os.path.isdir(base) else []
+    return [name for name in names if _MADE.fullmatch(name)]
+
+
 def _switch(path: str, made: str) -> None:
     """Have ``path`` link to the environment ``made``; remove what no run uses any longer."""
     base = base_of(path)
@@ -381,7 +393,7 @@ def _switch(path: str, made: str) -> None:
     os.symlink(os.path.join(os.path.basename(base), made), temporary)
     os.replace(temporary, path)
     files.sync_folder(os.path.dirname(path))
-    for name in os.listdir(base):
+    for name in _made(base):
         left = os.path.join(base, name)
         old = os.lstat(left).st_mtime < time.time() - _LEFTOVER
         if not old or name in (made, before):

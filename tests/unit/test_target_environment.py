@@ -212,11 +212,14 @@ def test_an_environment_that_cron_calls_is_not_removed() -> None:
         module.plan(called, absent)
 
 
+ONE, TWO, HALF, NEW = (f"20260114T09301{number}-3f9a1c" for number in range(4))
+
+
 def environment(folder: Path) -> dict[str, Any]:
     """The options for an environment in a folder, where there is one."""
-    (folder / ".runbook/one").mkdir(parents=True)
-    (folder / ".runbook/one" / ABOUT).write_text("python=/usr/bin/python3\n")
-    (folder / "runbook").symlink_to(".runbook/one")
+    (folder / ".runbook" / ONE).mkdir(parents=True)
+    (folder / ".runbook" / ONE / ABOUT).write_text("python=/usr/bin/python3\n")
+    (folder / "runbook").symlink_to(f".runbook/{ONE}")
     return params(interpreter=f"{folder}/runbook/bin/python", state="absent")
 
 
@@ -226,7 +229,7 @@ def test_a_removal_that_is_cut_off_is_finished_by_the_next_run(
     options = environment(tmp_path)
 
     def cut_off(folder: str) -> None:
-        (Path(folder, "one") / ABOUT).unlink()
+        (Path(folder) / ABOUT).unlink()
         raise KeyboardInterrupt
 
     found = module.plan(module.observe(options), options)
@@ -246,18 +249,31 @@ def test_a_removal_that_is_cut_off_is_finished_by_the_next_run(
 def test_what_cut_off_runs_left_is_removed_after_an_hour(tmp_path: Path) -> None:
     options = environment(tmp_path)
     base, long_ago = tmp_path / ".runbook", time.time() - 2 * 3600
-    for name in ("two", "half"):
+    for name in (TWO, HALF):
         (base / name).mkdir()
         (base / name / ABOUT).touch()
-    (base / "half.link").symlink_to(".runbook/half")
+    (base / f"{HALF}.link").symlink_to(f".runbook/{HALF}")
     for each in base.iterdir():
         os.utime(each, (long_ago, long_ago), follow_symlinks=False)
-    (base / "new").mkdir()
-    present = {**options, "state": "present", "made": "two"}
+    (base / NEW).mkdir()
+    present = {**options, "state": "present", "made": TWO}
     change = Change(str(tmp_path / "runbook"), "replace", "before", "after")
     module.apply(Plan([change]), present)
-    assert (tmp_path / "runbook").readlink() == Path(".runbook/two")
-    assert {each.name for each in base.iterdir()} == {"one", "two", "new"}
+    assert (tmp_path / "runbook").readlink() == Path(f".runbook/{TWO}")
+    assert {each.name for each in base.iterdir()} == {ONE, TWO, NEW}
+
+
+def test_what_bootstrap_did_not_make_is_left_alone(tmp_path: Path) -> None:
+    """With ~/venv/bin/python as the interpreter, the folder of the environments is ~/.venv."""
+    options = environment(tmp_path)
+    mine = tmp_path / ".runbook" / "lib" / "file"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    os.utime(mine.parent, (1, 1))
+    module.apply(Plan([Change("", "replace", "a", "b")]), {**options, "made": ONE})
+    assert mine.exists()
+    module.apply(module.plan(module.observe(options), options), options)
+    assert [*tmp_path.rglob("*")] == [tmp_path / ".runbook", mine.parent, mine]
 
 
 def pinned(requirements: Iterable[str]) -> dict[str, str]:
