@@ -250,9 +250,12 @@ def _write(descriptor: int, content: bytes, size: int) -> None:
 
 
 def _make(folder: str) -> None:
-    """Make the folder for this user alone; PermissionError for another's."""
+    """Make the folder for this user alone; PermissionError for another's.
+
+    One that holds other files too keeps its mode: others may need them, as a web server does.
+    """
     files.make_private(folder)
-    if _require_own(folder) & 0o077:
+    if _require_own(folder) & 0o077 and not journal_read.others(folder):
         os.chmod(folder, 0o700)
 
 

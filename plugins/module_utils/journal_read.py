@@ -52,6 +52,11 @@ def runs(folder: str) -> List[str]:
     return sorted((n[: -len(SUFFIX)] for n in names if _NAME.fullmatch(n)), reverse=True)
 
 
+def others(folder: str) -> bool:
+    """Whether a folder holds something else than runs."""
+    return not all(map(_NAME.fullmatch, os.listdir(folder)))
+
+
 def in_order(folder: str) -> List[str]:
     """The ids of the runs, newest first: by when they began to change this host, on its clock.
 

@@ -433,3 +433,17 @@ def test_the_newest_run_is_the_one_that_last_began_to_change_the_host(
     later = record._since(folder, ids[0], "labeller3")
     assert [row["run"] for row in later] == [ids[2], ids[1]]
     assert record._since(folder, ids[2], "labeller3") == []
+
+
+def test_a_folder_that_holds_other_files_keeps_its_mode(tmp_path: Path) -> None:
+    """As labeller's own, which the web server reads."""
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    page = folder / "index.html"
+    page.touch()
+    folder.chmod(0o750)
+    make(tmp_path)
+    assert (folder.stat().st_mode & 0o777, file(tmp_path).stat().st_mode & 0o777) == (0o750, 0o600)
+    page.unlink()
+    make(tmp_path)
+    assert folder.stat().st_mode & 0o777 == 0o700
