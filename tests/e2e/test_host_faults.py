@@ -10,6 +10,7 @@ from pathlib import Path
 
 import interpreters
 import pytest
+from command_line import playbook
 from host import HOME, LABELLER
 from host_faults import OPEN, STRATEGIES, variables
 from instances import IMPATIENT, WAITING, Instance
@@ -178,3 +179,23 @@ def test_a_clock_that_is_an_hour_off(instance: Instance) -> None:
     host.run("rm", "/etc/ld.so.preload", user="root")
     host.reboot()
     instance.apply("regular.yml", "--check")
+
+
+def test_a_line_that_is_slow_and_loses_packets(instance: Instance, tmp_path: Path) -> None:
+    """Half a second there and back, and one packet in fifty lost, each way."""
+    host = instance.host
+    remove = playbook(
+        tmp_path / "own.yml",
+        "Remove the crontab",
+        **{"labeller.runbook.crontab_profile": {"state": "absent", "home": str(LABELLER)}},
+    )
+    host.slow = (0.25, 0.02)
+    try:
+        host.reboot()
+        assert "daemonNanny" in host.run("crontab", "-l")
+        assert "Done, as planned" in instance.apply(str(remove), "--strategy", "mitogen")
+        assert "daemonNanny" not in host.run("crontab", "-l")
+        assert "changed=0" in instance.apply(str(remove), "--check", "--strategy", "linear")
+    finally:
+        host.slow = None
+        host.reboot()

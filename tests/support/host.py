@@ -8,6 +8,7 @@ writes is a folder over the image's, which all hosts of a test process share.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -32,12 +33,15 @@ SERVICES = ("ssh", "cron", "postgresql", "httpd")
 DATABASE, ROLE = "Africa", "postgis"
 #: Of the network of a host, before the number of the host.
 NETWORK, LINK = "198.18", "rb-host"
+#: Bytes of a small disk.
+DISK = 256 << 20
 
 #: The first process of a host: it starts the services, and then reaps what loses its parent.
 INIT = """
 read -r pid rest </proc/self/stat
 echo "$pid"
 read -r host network services
+{disk}
 {overlay}
 mount -t proc proc {root}/proc
 mount -t tmpfs -o mode=755 tmpfs {root}/run
@@ -88,6 +92,8 @@ class Host:
     """Whether it has no virtual environment for modules."""
     slow: tuple[float, float] | None = None
     """Seconds that a packet takes, and the fraction of packets that are lost, when it boots again."""
+    small: bool = False
+    """Whether all that it writes is on a small disk of its own, when it boots again."""
     number: int = 0
     """The third byte of its address; the first that is free when it starts, and then its own."""
     claim: socket.socket | None = field(init=False, default=None)
@@ -137,6 +143,7 @@ class Host:
         if not self.number:
             self._claim_number()
         init = INIT.replace("{overlay}", roots.overlay(self.folder, self.layers))
+        init = init.replace("{disk}", self._small_disk() if self.small else "")
         self.process = process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--net", "--uts", "--ipc",
              "--fork", "--kill-child", "sh", "-euc", init.replace("{root}", f"{self.folder}/root")],
@@ -164,6 +171,26 @@ class Host:
                     self.claim.bind(f"\0{self.link}")
                     return
         raise AssertionError("no number is free for a host")
+
+    def _small_disk(self) -> str:
+        folders = " ".join(f"{self.folder}/{name}" for name in ("root", "upper", "work"))
+        return f"mount -t tmpfs -o size={DISK} tmpfs {self.folder}; mkdir {folders}"
+
+    def fill_disk(self, left: int = 0) -> None:
+        """Leave ``left`` bytes free on the small disk."""
+        until(lambda: self._resize_disk(self._used() + left))  # refused when more is used by then
+
+    def free_disk(self) -> None:
+        """Make room on the small disk again."""
+        assert self._resize_disk(DISK)
+
+    def _used(self) -> int:
+        disk = os.statvfs(self.root)
+        return (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+
+    def _resize_disk(self, size: int) -> bool:
+        resize = ("mount", "-o", f"remount,size={size}", str(self.folder))
+        return self.outside(*resize, check=False)
 
     def _make_link(self) -> None:
         """Make the link to the host."""
@@ -211,11 +238,15 @@ class Host:
             shutil.rmtree(self.folder / name)
         self.start()
 
-    def outside(self, *command: str) -> None:
-        """Run a program of this machine in the host's mounts and network, where ``outer`` names files."""
+    def outside(self, *command: str, check: bool = True) -> bool:
+        """Whether a program of this machine worked in the host's mounts and network; it must.
+
+        ``outer`` names the host's files there.
+        """
         spaces = ["nsenter", f"--target={self.pid}", "--mount", "--net", "--uts"]
         done = subprocess.run([*spaces, *command], capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}: {done.stderr}"
+        assert not check or done.returncode == 0, f"{command}: {done.stderr}"
+        return done.returncode == 0
 
     def outer(self, path: str) -> str:
         """A path of the host, as ``outside`` needs it."""

@@ -144,11 +144,12 @@ class Instance:
         return {**kept, "RUNBOOK_HOME": str(self.home), "COLUMNS": "200"}
 
     def command(self, *arguments: str) -> list[str]:
-        """``runbook ARGUMENTS -i INVENTORY``, and the inventory."""
+        """``runbook ARGUMENTS -i INVENTORY``, and the inventory, which a saved plan names itself."""
         self.home.mkdir(exist_ok=True)
         hosts = {self.host.name: self.parameters(), **self.more}
         self.inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
-        return [str(RUNBOOK), *arguments, "-i", str(self.inventory)]
+        target = [] if arguments[-1].endswith(".plan") else ["-i", str(self.inventory)]
+        return [str(RUNBOOK), *arguments, *target]
 
     def run(
         self, *arguments: str, exit_code: int = 0, **environment: str
