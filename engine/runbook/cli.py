@@ -10,6 +10,7 @@ import io
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -102,12 +103,17 @@ def main() -> NoReturn:
 
 
 def _called(arguments: list[str]) -> Any:
-    """Call the command; InvalidInputError for what no journal, report or JSON could hold."""
-    for word in arguments:
+    """Call the command; InvalidInputError for a folder or names that it cannot work with."""
+    try:
+        folder = str(Path.cwd())
+    except OSError as error:
+        text = f"the working directory cannot be used ({error.strerror}): go to another one (cd)"
+        raise InvalidInputError(text) from error
+    for word in [folder, *arguments]:
         try:
             word.encode()
-        except UnicodeEncodeError as error:
-            text = f"the argument {word!a} is not UTF-8; rename that file"
+        except UnicodeEncodeError as error:  # no journal, report or JSON could hold it
+            text = f"{word!a} is not UTF-8; rename that file or folder"
             raise InvalidInputError(text) from error
     return cli.main(arguments, prog_name="runbook", standalone_mode=False)
 

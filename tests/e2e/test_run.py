@@ -352,7 +352,7 @@ def test_a_run_needs_no_locale_and_no_terminal_of_utf_8(repository: Repository) 
     target = os.fsdecode(b"b\xe9")
     refused = repository.apply(target=target, env={"LC_ALL": "C.UTF-8"})
     assert (refused.returncode, refused.stderr) == (
-        3, "the argument 'b\\udce9' is not UTF-8; rename that file\n",
+        3, "'b\\udce9' is not UTF-8; rename that file or folder\n",
     )  # fmt: skip
 
 

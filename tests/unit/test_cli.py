@@ -55,6 +55,17 @@ def test_an_output_that_is_full_is_no_bug() -> None:
     assert done.stderr == "Cannot write the output: No space left on device.\n"
 
 
+def test_a_working_directory_that_was_removed_is_no_bug(tmp_path: Path) -> None:
+    """As by another terminal's `git checkout`."""
+    program = Path(sys.executable).parent / "runbook"
+    script = f"cd {tmp_path} && mkdir gone && cd gone && rmdir ../gone && exec {program} list"
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True)
+    assert done.returncode == ExitCode.INVALID
+    assert done.stderr.startswith(
+        "the working directory cannot be used (No such file or directory)"
+    )
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_has_its_help_and_its_line(name: str) -> None:
     command = cli.cli.get_command(click.Context(cli.cli), name)
