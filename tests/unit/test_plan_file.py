@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -188,6 +189,10 @@ def test_it_expires(operations: Path) -> None:
     plan_file.require_fresh(plan)
     with pytest.raises(StaleError, match="the plan expired at"):
         plan_file.require_fresh(plan, datetime.now(UTC) + timedelta(hours=25))
+    for edited in ("tomorrow", "2026-01-14T09:30:12"):
+        unknown = replace(plan, content={**plan.content, "expires_at": edited})
+        with pytest.raises(InvalidInputError, match=f"'{edited}' is no time with its zone"):
+            plan_file.require_fresh(unknown)
 
 
 #: Without one of the others there is nothing to run.

@@ -118,9 +118,14 @@ def write(name: str, content: Mapping[str, Any]) -> str:
 
 
 def require_fresh(plan: PlanFile, now: datetime | None = None) -> None:
-    """Raise StaleError for a plan that has expired."""
-    expires = datetime.fromisoformat(plan.content["expires_at"])
-    if (now or datetime.now(UTC)) >= expires:
+    """Raise StaleError for a plan that has expired, InvalidInputError if it does not say when."""
+    expires = plan.content["expires_at"]
+    try:
+        late = (now or datetime.now(UTC)) >= datetime.fromisoformat(expires)
+    except (ValueError, TypeError) as error:
+        text = f"{plan.file}: expires_at: {expires!r} is no time with its zone: no valid plan file"
+        raise InvalidInputError(text) from error
+    if late:
         raise StaleError(
             f"{plan.file}: the plan expired at {plan.content['expires_at']}; nothing was changed. "
             "Make a new one"
