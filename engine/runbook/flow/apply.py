@@ -37,7 +37,7 @@ from runbook.load.run_input import RunInput, load
 from runbook.load.source import Selection, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from runbook.execute.process import AnsibleProcess
     from runbook.execute.watch import Seen
@@ -208,20 +208,28 @@ class _Apply:
     ) -> ExitCode:
         """The check run, the question and the real run, which is held to the check run.
 
-        The process of the real run is started during the check run, and ended with ``ends``: it
-        imports what it needs meanwhile. It has no input before the question is answered.
+        The process of the real run is started when the check run finds something to do, and ended
+        with ``ends``: it imports what it needs meanwhile. It has no input before the question is
+        answered.
         """
         options = self._options
         ask = ask_step if options.step else None
         held = replace(request, check=False, ask=ask, held=True, map=True)
         real: list[runner.Ansible] = []
 
-        def ahead() -> None:
-            if not options.check:
+        def start() -> runner.Ansible:
+            if not real:
                 real.append(ends.enter_context(runner.started(held, self._redactor)))
+            return real[0]
 
+        def ahead(event: Event) -> None:
+            if isinstance(event, TaskResult) and event.changed:
+                start()
+
+        if not options.check:
+            self._publisher.subscribe(ahead)
         # Also with --yes: what can be known to fail must fail before anything is touched.
-        planned, given = self._checked(request, source, passwords, ahead)
+        planned, given = self._checked(request, source, passwords)
         if planned.exit_code != ExitCode.OK or not (planned.changed or planned.unchecked):
             self._advise(planned)
             return planned.exit_code
@@ -234,19 +242,12 @@ class _Apply:
         bound = saved.bound(given, self._seen, asdict(options), planned.planned, self._redactor)
         self._keep(bound)
         begun, self._check, self._planned = time.monotonic(), False, planned.results
-        return self._run(real[0], given, begun, planned.planned).exit_code
+        return self._run(start(), given, begun, planned.planned).exit_code
 
     def _checked(
-        self,
-        request: runner.Request,
-        source: Source,
-        passwords: Passwords,
-        ahead: Callable[[], None],
+        self, request: runner.Request, source: Source, passwords: Passwords
     ) -> tuple[runner.Outcome, RunInput]:
-        """The check run and its input. The plan is saved, or held to the run that is resumed.
-
-        ``ahead`` is called when the check run begins.
-        """
+        """The check run and its input. The plan is saved, or held to the run that is resumed."""
         options, begun = self._options, time.monotonic()
         if options.out:
             saved.require_no_secret(source)
@@ -257,7 +258,6 @@ class _Apply:
             bring_up(source.target)
             if options.journaled:
                 self._begin_journal()
-            ahead()
             planned = self._run(ansible, given, begun)
         if planned.exit_code == ExitCode.OK:
             if options.out:
