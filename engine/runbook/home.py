@@ -97,6 +97,14 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def is_pipe(path: Path) -> bool:
+    """Whether ``path`` is a pipe, as bash's ``<(...)``: what is read from it is gone afterwards."""
+    try:
+        return path.is_fifo()
+    except OSError:
+        return False
+
+
 def expanded(path: str) -> Path:
     """A path with ``~`` and ``~USER`` expanded; an unknown user's stays as it is written."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's fails of an unknown user

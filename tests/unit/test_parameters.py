@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -170,6 +171,16 @@ def test_types_of_extra_vars() -> None:
     )
     assert parse_extra_vars(["backup_tables=[a,b]"]).values == {"backup_tables": ["a", "b"]}
     assert parse_extra_vars(["bid_price=1"]).values == {"bid_price": 1}
+
+
+def test_extra_vars_from_a_pipe_are_refused() -> None:
+    """As -e @<(sops -d secrets.yml): it can be read once."""
+    reading, writing = os.pipe()
+    os.write(writing, b"run_id: 4\n")
+    os.close(writing)
+    extra = parse_extra_vars([f"@/dev/fd/{reading}"])
+    assert ["a pipe, which can be read once" in each.message for each in extra.problems] == [True]
+    os.close(reading)
 
 
 def test_extra_vars_from_files(tmp_path: Path) -> None:

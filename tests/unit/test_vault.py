@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,17 @@ def test_a_source_without_a_password_is_named(folder: Path, name: str, said: str
         InvalidInputError, match=f"^--vault-password-file {folder}/{name}: .*{said}"
     ):
         vault.passwords({}, [name])
+
+
+def test_a_pipe_is_refused_because_it_can_be_read_once() -> None:
+    """As --vault-password-file <(pass show vault): ansible would find nothing there any more."""
+    reading, writing = os.pipe()
+    os.write(writing, b"secret\n")
+    os.close(writing)
+    file = f"/dev/fd/{reading}"
+    with pytest.raises(InvalidInputError, match=f"{file}: a pipe, which can be read once.*script"):
+        vault.passwords({}, [file])
+    os.close(reading)
 
 
 def test_apply_validate_stops_before_anything_is_contacted(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runbook.home import expanded
+from runbook.home import expanded, is_pipe
 from runbook.load import positions, schemas
 from runbook.load.diagnostics import Problem
 from runbook.load.positions import VAULT, Document
@@ -90,6 +90,11 @@ def _named(document: Document, problems: list[Problem]) -> Iterator[tuple[str, A
 
 
 def _document(option: str) -> Document:
+    if option.startswith("@") and is_pipe(expanded(option[1:])):
+        return _malformed(
+            f"{option[1:]} is a pipe, which can be read once, and each run reads it again; give a "
+            "file"
+        )
     if option.startswith("@"):
         return positions.load(expanded(option[1:]), f"-e {option}")
     if option.startswith(("{", "[")) and not option.startswith("{{"):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runbook.errors import InvalidInputError
-from runbook.home import expanded
+from runbook.home import expanded, is_pipe
 
 #: What a password is given by, for errors.
 OPTIONS = "-J, which asks for it, or --vault-password-file FILE"
@@ -89,6 +89,11 @@ def passwords(
 
 
 def _read(option: str, identity: str, path: Path) -> bytes:
+    if is_pipe(path):
+        raise InvalidInputError(
+            f"{option} {path}: a pipe, which can be read once, and each run reads it again; give a "
+            f"script that prints the password (chmod +x), or {ASKED}, which asks for it"
+        )
     try:
         if path.is_file() and path.stat().st_mode & 0o111:
             content = _printed(option, identity, path)
