@@ -33,3 +33,12 @@ def test_what_was_done_otherwise_is_named() -> None:
         "Write [one]: planned a change, done nothing",
         "Command [two]: planned nothing, done a change",
     ]
+
+
+def test_of_what_a_check_could_not_show_nothing_was_planned() -> None:
+    planned = [step("Follow the learner", changed=False), step("Write")]
+    done = [step("Follow the learner"), step("Write"), step("Advance", {"rows_inserted": 10})]
+    assert unplanned(planned, done, seen=False) == []
+    assert unplanned(planned, done[:1], seen=False) == [
+        "Write [one]: planned a change, done nothing"
+    ]

@@ -193,9 +193,9 @@ class RunFinished(Event):
     """A check run or a real run ended.
 
     ``unfinished`` is the step that an interruption cut off, ``unchecked`` are the steps that the
-    check could only skip, as foreign commands. ``unplanned`` is what a real run did otherwise than
-    planned on hosts where it ended well; ``left``, by host, the planned steps that it did not come
-    to, or failed at (``score``).
+    check could only skip, as foreign commands; a real run has those of its plan. ``unplanned`` is
+    what a real run did otherwise than planned on hosts where it ended well; ``left``, by host, the
+    planned steps that it did not come to, or failed at (``score``).
     """
 
     check: bool

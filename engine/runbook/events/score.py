@@ -13,16 +13,19 @@ if TYPE_CHECKING:
     from runbook.events.model import TaskResult
 
 
-def unplanned(planned: Iterable[TaskResult], done: Iterable[TaskResult]) -> list[str]:
+def unplanned(
+    planned: Iterable[TaskResult], done: Iterable[TaskResult], *, seen: bool = True
+) -> list[str]:
     """The differences, a line for each step of a host; none when all was done as planned.
 
     A step is one with its name on a host. What is volatile counts here too, as daemons that cron
-    had started again: modules are not held to it, but the operator saw another number.
+    had started again: modules are not held to it, but the operator saw another number. ``seen``:
+    whether the check showed what every step does; else one without planned changes may have some.
     """
     wanted, found = _changes(planned), _changes(done)
     return [
         f"{task} [{host}]: planned {_said(wanted[task, host])}, done {_said(found[task, host])}"
-        for task, host in dict.fromkeys([*wanted, *found])
+        for task, host in dict.fromkeys([*wanted, *(found if seen else ())])
         if wanted[task, host] != found[task, host]
     ]
 

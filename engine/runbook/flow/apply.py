@@ -176,6 +176,7 @@ class _Apply:
         self._check = True
         self._journal: Journal | None = None
         self._planned: Sequence[TaskResult] = ()
+        self._unchecked: Sequence[str] = ()
         self._seen: Seen = {}
         self._plan_sha256 = options.plan.sha256 if options.plan else ""
 
@@ -242,6 +243,7 @@ class _Apply:
         bound = saved.bound(given, self._seen, asdict(options), planned.planned, self._redactor)
         self._keep(bound)
         begun, self._check, self._planned = time.monotonic(), False, planned.results
+        self._unchecked = planned.unchecked
         return self._run(start(), given, begun, planned.planned).exit_code
 
     def _checked(
@@ -282,6 +284,7 @@ class _Apply:
         by = {"id": plan.sha256, "run": self._run_id}
         held = replace(request, check=False, held=True, saved=by, map=True)
         begun, self._check, self._planned = time.monotonic(), False, saved.results(plan)
+        self._unchecked = plan.content["unchecked"]
         with runner.started(held, self._redactor, self._process) as ansible:
             given = self._load(source, passwords)
             plan_file.require_same(plan, given)
@@ -391,7 +394,7 @@ class _Apply:
                 outcome.changed,
                 round(time.monotonic() - begun, 3),
                 outcome.unfinished,
-                list(outcome.unchecked) if check else [],
+                list(outcome.unchecked if check else self._unchecked),
                 [] if check else self._unplanned(outcome, {*left, *outcome.failed}),
                 left,
             )
@@ -418,7 +421,8 @@ class _Apply:
     def _unplanned(self, outcome: runner.Outcome, but: Collection[str]) -> list[str]:
         """The differences between the plan and a real run, on the hosts where it ended well."""
         plan = [result for result in self._planned if result.host not in but]
-        return score.unplanned(plan, [r for r in outcome.results if r.host not in but])
+        done = [result for result in outcome.results if result.host not in but]
+        return score.unplanned(plan, done, seen=not self._unchecked)
 
     def _request(self, source: Source, passwords: Passwords) -> runner.Request:
         """The check run, as ansible-playbook takes it."""

@@ -193,7 +193,7 @@ def conclusion(finished: RunFinished, results: Sequence[TaskResult], where: str 
             f"Stopped. Done before that: {', '.join(changed)}.",
             "Once the cause is fixed, the same command or runbook resume does what is missing.",
         ]
-    if finished.unchecked:
+    if finished.check and finished.unchecked:
         names = ", ".join(finished.unchecked)
         return [
             f"{steps} would change something; a check cannot show what these do: {names}.",
@@ -207,7 +207,8 @@ def conclusion(finished: RunFinished, results: Sequence[TaskResult], where: str 
         return ["Nothing to change: the target is as the playbook says."]
     if finished.check:
         return [f"{steps} would change something. Nothing was changed: this was a check."]
-    return [f"Done, as planned: {steps} changed something."]
+    known = " as far as a check could show it" if finished.unchecked else ""
+    return [f"Done, as planned{known}: {steps} changed something."]
 
 
 def otherwise(unplanned: Sequence[str]) -> str:
