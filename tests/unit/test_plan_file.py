@@ -115,6 +115,24 @@ def test_a_task_that_only_asks_is_held_and_not_shown(operations: Path) -> None:
     assert "See" not in [result.task for result in saved.results(plan)]
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nowhere/plan.json", "No such file or directory"),
+        ("playbooks", "Is a directory"),
+        ("playbooks/p.yml/plan.json", "Not a directory"),
+        ("p" * 300, "File name too long"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_known_before_a_check(
+    operations: Path, name: str, said: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=f"{name}: cannot be written: {said}"):
+        plan_file.require_place(name)
+    plan_file.require_place("plan.json")
+    assert not [path for path in operations.iterdir() if "plan" in path.name]
+
+
 def test_it_is_canonical_without_secrets_and_has_one_sha256(operations: Path) -> None:
     file = written(operations)
     data = file.read_bytes()

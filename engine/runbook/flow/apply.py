@@ -253,6 +253,7 @@ class _Apply:
         options, begun = self._options, time.monotonic()
         if options.out:
             saved.require_no_secret(source)
+            plan_file.require_place(options.out)
         with runner.started(request, self._redactor, self._process) as ansible:
             given = self._load(source, passwords)
             if options.resumes:

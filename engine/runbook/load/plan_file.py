@@ -8,6 +8,8 @@ that another checkout of the same repository can apply the plan.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -21,7 +23,7 @@ import rfc8785
 
 from runbook import __version__
 from runbook.errors import InvalidInputError, StaleError
-from runbook.home import expanded, is_file
+from runbook.home import expanded, is_file, is_folder
 from runbook.load import schemas, targets
 
 if TYPE_CHECKING:
@@ -105,16 +107,33 @@ def write(name: str, content: Mapping[str, Any]) -> str:
 
     Raises InvalidInputError where it cannot be written.
     """
-    data, path = dumps(content), expanded(name)
+    data = dumps(content)
+    with _new_file(name) as temporary:
+        temporary.write_bytes(data)
+        temporary.replace(expanded(name))
+    return hashlib.sha256(data).hexdigest()
+
+
+def require_place(name: str) -> None:
+    """Raise InvalidInputError where a plan file cannot be written."""
+    with _new_file(name):
+        if is_folder(expanded(name)):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
+@contextlib.contextmanager
+def _new_file(name: str) -> Iterator[Path]:
+    """An empty file beside ``name``, for its owner; removed if it is still there afterwards."""
+    path = expanded(name)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.touch(0o600)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        yield temporary
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InvalidInputError(f"{name}: cannot be written: {error.strerror}") from error
-    return hashlib.sha256(data).hexdigest()
+    finally:
+        with contextlib.suppress(OSError):  # it is gone, or could not be made
+            temporary.unlink()
 
 
 def require_fresh(plan: PlanFile, now: datetime | None = None) -> None:
