@@ -23,6 +23,9 @@ from killed import begun, history, kill, wait_for_end
 from runbook.errors import ExitCode
 from runbook.sandbox import postgres
 
+#: One worker has the runs that are left alone, which the rounds are compared with.
+pytestmark = [pytest.mark.campaign, pytest.mark.xdist_group("killed_anywhere")]
+
 #: Rounds of the campaign, 4 kills and a minute of CPU each; RUNBOOK_ROUNDS raises it.
 ROUNDS = int(os.environ.get("RUNBOOK_ROUNDS", "3"))
 #: What a round does one after another; each begins where the one before it ended.
@@ -134,7 +137,6 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [what for what, value in one.items() if other[what] != value]
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_what_is_killed_anywhere_ends_as_if_undisturbed(
     number: int, shared_sandbox: Sandbox, undisturbed: list[Undisturbed]

@@ -181,7 +181,7 @@ def test_a_holder_stopped_past_its_lease_is_refused_when_it_goes_on(
 
 
 #: Rounds of the campaign, 7 s of CPU each; RUNBOOK_ROUNDS raises it.
-ROUNDS = int(os.environ.get("RUNBOOK_ROUNDS", "20"))
+ROUNDS = int(os.environ.get("RUNBOOK_ROUNDS", "6"))
 
 
 def ended(runs: list[subprocess.Popen[str]]) -> bool:

@@ -81,8 +81,8 @@ def test_what_moved_in_a_table_to_restore_and_what_does_not_matter(
     assert sandbox.query(COUNT) == [(0,)]
 
 
-#: Applies of the campaign; RUNBOOK_ALARMS raises it.
-ROUNDS = int(os.environ.get("RUNBOOK_ALARMS", "10"))
+#: Rounds of the campaign, three applies each; RUNBOOK_ALARMS raises it.
+ROUNDS = int(os.environ.get("RUNBOOK_ALARMS", "4"))
 
 
 @pytest.mark.campaign
