@@ -8,6 +8,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -125,17 +126,14 @@ def _serve(folder: Path, user: str, home: Path) -> Iterator[Target]:
 
 
 def _make_virtualenv(reached: Target) -> None:
+    """Installed by this environment's pip, which need not be installed there first."""
     venv = reached.python.parent.parent
-    constraints = (PROJECT / "constraints.txt").read_text()
-    # The user may not be able to enter the project's folder: the constraints go over stdin.
-    script = (
-        f"{SYSTEM_PYTHON} -m venv {venv} && cat > {venv}/constraints.txt && "
-        f"{venv}/bin/pip install --quiet --disable-pip-version-check "
-        f"--constraint {venv}/constraints.txt {' '.join(TARGET_REQUIREMENTS)}"
-    )
-    subprocess.run(
-        [*_as(reached.user), "sh", "-c", script], input=constraints, text=True, check=True, cwd="/"
-    )
+    make = [*_as(reached.user), SYSTEM_PYTHON, "-m", "venv", "--without-pip", venv]
+    install = [sys.executable, "-m", "pip", "--python", reached.python, "install", "--no-compile"]
+    given = ["--constraint", PROJECT / "constraints.txt", *TARGET_REQUIREMENTS]
+    subprocess.run(make, check=True, cwd="/")
+    subprocess.run([*install, "--quiet", "--disable-pip-version-check", *given], check=True)
+    subprocess.run(["chown", "--recursive", f"{reached.user}:", venv], check=True)
 
 
 def _as(user: str) -> list[str]:
