@@ -25,18 +25,18 @@ def test_a_killed_run_is_resumed(sandbox: Sandbox, tmp_path: Path) -> None:
     given = ("-e", "initial_f_count=12", *secret)
 
     def refused(*arguments: str, exit_code: int) -> str:
-        now = sandbox.snapshot()
         done = sandbox.run("resume", "-i", "sandbox", *arguments, exit_code=exit_code)
-        assert sandbox.snapshot() == now
         return done.stdout + done.stderr
 
     shutil.rmtree(sandbox.home / "runs", ignore_errors=True)  # of other tests
+    now = sandbox.snapshot()
     assert "is unfinished" in refused("--yes", exit_code=3)
+    assert sandbox.snapshot() == now
     with gate(sandbox.status()["s3_endpoint_url"], IN_THE_BACKUP) as gated:
         kill_at(sandbox, gated, str(play), *given)
         gated.drop()
         run = history(sandbox)[0]["run"]
-        down = crontab.read_text()
+        down, now = crontab.read_text(), sandbox.snapshot()
 
         assert f"{run} ({play} on sandbox) was given db_pwd on the command line" in refused(
             exit_code=3
@@ -50,11 +50,14 @@ def test_a_killed_run_is_resumed(sandbox: Sandbox, tmp_path: Path) -> None:
             *secret, "--yes", exit_code=5
         )
         crontab.write_text(down)
+        assert sandbox.snapshot() == now
         done = sandbox.run("resume", run[:15], "-i", "sandbox", "--yes", *secret)
         assert "as it left it: Remove the crontab." in done.stderr
         assert [each["outcome"] for each in history(sandbox)] == ["done", "unfinished"]
         assert sandbox.query("SELECT count(*) FROM kml_data WHERE kml_type = 'F'") == [(12,)]
+        now = sandbox.snapshot()
         assert "is unfinished" in refused(exit_code=3)
+        assert sandbox.snapshot() == now
         again = sandbox.run("apply", str(play), "-i", "sandbox", "--yes", "-e",
                             f"aws_endpoint_url={gated.url}", *given)  # fmt: skip
         assert "changed=0" in again.stdout
