@@ -11,6 +11,8 @@ from command_line import Sandbox
 from faulty import gate
 from killed import history, kill_at
 
+pytestmark = pytest.mark.campaign
+
 #: Where the run is cut: a request that only the real run makes, whether the reset is then done, and
 #: the last step that the target's journal has, with the outcome of the run.
 CUTS = {
@@ -29,14 +31,7 @@ CUTS = {
 }  # fmt: skip
 
 
-#: The one that ``make test`` runs; all of them are a campaign.
-USUAL = "after the commit, before its objects"
-
-
-@pytest.mark.parametrize(
-    "where",
-    [pytest.param(cut, marks=() if cut == USUAL else pytest.mark.campaign) for cut in CUTS],
-)
+@pytest.mark.parametrize("where", CUTS)
 def test_killed_run_is_finished_by_the_next(sandbox: Sandbox, where: str) -> None:
     pattern, committed, module, outcome = CUTS[where]
     before = sandbox.snapshot()["database"]

@@ -730,12 +730,17 @@ def test_a_killed_run_leaves_no_ansible_behind_and_no_lock(repository: Repositor
     assert not list((repository.home / "private").iterdir())
 
 
+@pytest.mark.campaign
 def test_an_interruption_while_a_sandbox_is_made_leaves_none_of_it(repository: Repository) -> None:
     arguments = [PROGRAM, "apply", "regular.yml", "-i", "sandbox", "--check"]
     process = subprocess.Popen(arguments, env=repository.environment, stdin=subprocess.DEVNULL)
     sandbox = repository.home / "sandbox"
-    until(lambda: any("postgres" in line for line in processes_of(repository)), 30)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
-    assert processes_of(repository) == []
+    try:
+        until(lambda: any("postgres" in line for line in processes_of(repository)), 120)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 130
+        assert processes_of(repository) == []
+    finally:
+        for pid in numbered(repository):
+            os.kill(pid, signal.SIGKILL)
     assert not sandbox.exists()

@@ -231,14 +231,8 @@ def test_without_its_bucket_it_is_made_anew_from_the_same_seed_and_says_so(here:
     assert here.fingerprints() == before
 
 
-@pytest.mark.parametrize(
-    "seen",
-    [
-        pytest.param("run/aws.json", marks=pytest.mark.campaign),
-        pytest.param("postgres/pgdata/postmaster.pid", marks=pytest.mark.campaign),
-        "labeller",
-    ],
-)
+@pytest.mark.campaign
+@pytest.mark.parametrize("seen", ["run/aws.json", "postgres/pgdata/postmaster.pid", "labeller"])
 def test_one_that_was_killed_half_made_is_remade(tmp_path: Path, seen: str) -> None:
     box = Box(tmp_path)
     small = ("--aois", str(squares(tmp_path / "areas.geojson", (300, 500))))
