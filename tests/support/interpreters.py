@@ -21,11 +21,15 @@ def found(version: str) -> Path | None:
 
 
 def environment(python: Path, folder: Path, *packages: str) -> Path:
-    """A virtual environment with packages, or pip's options; gives its interpreter."""
+    """A virtual environment with packages, or pip's options; gives its interpreter.
+
+    Python compiles what is imported; pip would compile all that is installed.
+    """
     subprocess.run([python, "-m", "venv", folder], check=True)
     own = folder / "bin" / "python"
     subprocess.run(
-        [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages],
+        [own, "-m", "pip", "install", "--no-compile", "--quiet", "--disable-pip-version-check",
+         *packages],
         check=True, cwd=PROJECT,
     )  # fmt: skip
     return own

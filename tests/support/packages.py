@@ -44,7 +44,7 @@ def venv(folder: Path, *packages: str) -> Path:
     """The interpreter of an environment in ``folder`` with packages, and all that this one has."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin/python"
-    _pip("--python", str(python), "install", *packages)
+    _pip("--python", str(python), "install", "--no-compile", *packages)
     (site,) = folder.glob("lib/python*/site-packages")
     # Only now: pip would replace what it sees there.
     here = sysconfig.get_path("purelib")
