@@ -11,16 +11,13 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pexpect
 import psycopg2
 import pytest
-import sshd
 import yaml
 from command_line import PROJECT, RUNBOOK, Sandbox
 
@@ -94,49 +91,20 @@ class Instances:
     configuration: Callable[[], str]
 
 
-@pytest.fixture(params=["local", "ssh"])
-def instances(
-    request: pytest.FixtureRequest, sandbox: Sandbox, copy: str, tmp_path: Path
-) -> Iterator[Instances]:
-    """labeller0 and labeller3: on this machine, or as another user behind sshd."""
-
-    def write(hosts: dict[str, dict[str, Any]]) -> None:
-        for name, variables in hosts.items():
-            folder = tmp_path / "inventories" / name
-            variables_of_sandbox = PROJECT / "inventories" / "sandbox" / "group_vars"
-            shutil.copytree(variables_of_sandbox, folder / "group_vars")
-            inventory = {"all": {"hosts": {name: variables}}}
-            (folder / "hosts.yml").write_text(json.dumps(inventory))
-
+@pytest.fixture
+def instances(sandbox: Sandbox, copy: str, tmp_path: Path) -> Instances:
+    """labeller0 and labeller3 on this machine; hosts behind sshd have test_real_host."""
+    local = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+    }
+    for name, variables in {"labeller0": {**local, "db_name": copy}, "labeller3": local}.items():
+        folder = tmp_path / "inventories" / name
+        shutil.copytree(PROJECT / "inventories/sandbox/group_vars", folder / "group_vars")
+        (folder / "hosts.yml").write_text(json.dumps({"all": {"hosts": {name: variables}}}))
     status = sandbox.status()
-    labeller, crontab = Path(status["labeller_home"]), Path(status["crontab"])
-    if request.param == "local":
-        local = {
-            "ansible_connection": "local",
-            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-        }
-        write({"labeller0": {**local, "db_name": copy}, "labeller3": local})
-        yield Instances(tmp_path, crontab.read_text, (labeller / "common/config.yaml").read_text)
-        return
-    if missing := sshd.missing():
-        pytest.skip(f"needs {missing}: .ci/apt installs what CI has")
-    with sshd.target(tmp_path) as reached:
-        home = reached.home / "labeller"
-        archive = subprocess.run(
-            ["tar", "-C", str(labeller), "-c", "."], check=True, capture_output=True
-        ).stdout
-        reached.run("mkdir", "-p", str(home))
-        reached.run("tar", "-C", str(home), "--no-same-owner", "-x", input=archive)
-        old = crontab.read_text().replace(str(labeller), str(home))
-        reached.run("crontab", "-", input=old.encode())
-        remote = {**reached.host_variables(), "labeller_home": str(home), "crontab_file": "",
-                  "journal_folder": ""}  # fmt: skip
-        write({"labeller0": {**remote, "db_name": copy}, "labeller3": remote})
-        yield Instances(
-            tmp_path,
-            lambda: reached.run("crontab", "-l"),
-            lambda: reached.run("cat", str(home / "common/config.yaml")),
-        )
+    configuration = Path(status["labeller_home"], "common/config.yaml")
+    return Instances(tmp_path, Path(status["crontab"]).read_text, configuration.read_text)
 
 
 def test_the_table_works_as_printed(sandbox: Sandbox, instances: Instances, copy: str) -> None:
