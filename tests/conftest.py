@@ -67,10 +67,7 @@ _numbers = itertools.count()
 def database(postgres_server: postgres.PostgresServer) -> Iterator[dict[str, object]]:
     """An empty database of its own, as the modules' connection options."""
     name = f"test_{next(_numbers)}"
-    admin = psycopg2.connect(postgres_server.url("postgres"))
-    admin.autocommit = True
-    with admin.cursor() as cursor:
-        cursor.execute(f'CREATE DATABASE "{name}"')
+    servers.create_database(postgres_server, name)
     yield {
         "login_host": "127.0.0.1",
         "login_port": postgres_server.port,
@@ -80,6 +77,8 @@ def database(postgres_server: postgres.PostgresServer) -> Iterator[dict[str, obj
         "connect_timeout": 10,
         "lock_timeout": 5,
     }
+    admin = psycopg2.connect(postgres_server.url("postgres"))
+    admin.autocommit = True
     with admin.cursor() as cursor:
         # not WITH (FORCE), which PostgreSQL 10 lacks
         cursor.execute(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import psycopg2
+from servers import create_database
 
 from runbook.sandbox import grid, seed
 
@@ -114,7 +115,7 @@ def filled(server: PostgresServer, *statements: str) -> Template:
 def copy(server: PostgresServer, template: Template, aws: dict[str, Any], bucket: str) -> Labeller:
     """A labeller with a copy of the template's database, its objects in the bucket."""
     name = f"labeller_{next(_numbers)}"
-    admin(server, f"CREATE DATABASE {name} TEMPLATE {template.name}")
+    create_database(server, name, template.name)
     login = {
         "login_host": "127.0.0.1", "login_port": server.port, "login_db": name,
         "login_user": "postgres", "login_password": "test", "connect_timeout": 10,
