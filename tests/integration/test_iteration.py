@@ -22,10 +22,8 @@ EXPORT, METRICS, OUTGOING = "planet/incoming.csv", "planet/metrics.csv", "planet
 
 
 @pytest.fixture
-def run(labeller: Labeller) -> Labeller:
-    """A regular run in place: 50 initial sites, none mapped yet."""
-    support.apply(labeller, *support.regular(RUN))
-    return labeller
+def run(regular_run: Labeller) -> Labeller:
+    return regular_run
 
 
 def module(

@@ -171,10 +171,8 @@ BROKEN = {
 
 
 @pytest.fixture
-def fresh(labeller: Labeller) -> Labeller:
-    """A labeller with a run in place."""
-    support.apply(labeller, *support.regular())
-    return labeller
+def fresh(regular_run: Labeller) -> Labeller:
+    return regular_run
 
 
 def test_every_invariant_is_named_with_the_row_that_breaks_it(fresh: Labeller) -> None:
