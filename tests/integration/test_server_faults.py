@@ -136,7 +136,7 @@ def test_the_whole_chain(
     assert not own.sql("SELECT 1 FROM user_maps UNION ALL SELECT 1 FROM qual_user_maps")
 
 
-@pytest.mark.parametrize("server", ["PostgreSQL 15 with PostGIS"], indirect=True)
+@pytest.mark.parametrize("server", ["Debian's PostgreSQL with PostGIS"], indirect=True)
 def test_geometries_are_loaded_and_bad_ones_named(
     own: Labeller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
