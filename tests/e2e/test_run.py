@@ -713,7 +713,7 @@ def test_an_interruption_tells_people_what_was_done(repository: Repository) -> N
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 130
-    for said in ("Interrupted.", "Ended before that: First.", "Run the same command again"):
+    for said in ("Interrupted.", "Ended before that: First.", "Finish with runbook resume"):
         assert said in out
 
 

@@ -189,9 +189,10 @@ def conclusion(finished: RunFinished, results: Sequence[TaskResult], where: str 
             return ["Nothing was changed: this was a check."]
         if not changed:
             return ["Stopped. Nothing was changed before that."]
+        again = "so does the same command, unless it applied a plan file"
         return [
             f"Stopped. Done before that: {', '.join(changed)}.",
-            "Once the cause is fixed, the same command or runbook resume does what is missing.",
+            f"Once the cause is fixed, runbook resume does what is missing; {again}.",
         ]
     if finished.check and finished.unchecked:
         names = ", ".join(finished.unchecked)
@@ -235,7 +236,8 @@ def _interrupted(
     lines.append(f"Of these changed something: {', '.join(changed) if changed else 'none'}.")
     if finished.unfinished:
         lines.append(cut_off(finished.unfinished))
-    return [*lines, "Run the same command again, or runbook resume, to finish."]
+    again = "Finish with runbook resume, or with the same command unless it applied a plan file."
+    return [*lines, again]
 
 
 def columns(rows: Sequence[Sequence[str]], numbers: Collection[str] = ()) -> list[str]:
