@@ -130,7 +130,10 @@ def test_the_worst_exit_code_is_that_of_several() -> None:
 
 def test_history_of_several_hosts_says_where_a_run_ended_how() -> None:
     def run(name: str, outcome: str) -> dict[str, Any]:
-        return {"run": name, "operator": "olli", "playbook": "reset.yml", "outcome": outcome}
+        at = f"2026-01-14T09:3{name}:12Z"
+        return {
+            "run": name, "operator": "olli", "playbook": "reset.yml", "outcome": outcome, "at": at,
+        }  # fmt: skip
 
     hosts = {host: [run("2", "done"), run("1", "done")] for host in AREAS}
     hosts["area7"] = [run("2", "failed")]
