@@ -148,8 +148,8 @@ class Instance:
         self.home.mkdir(exist_ok=True)
         hosts = {self.host.name: self.parameters(), **self.more}
         self.inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
-        target = [] if arguments[-1].endswith(".plan") else ["-i", str(self.inventory)]
-        return [str(RUNBOOK), *arguments, *target]
+        saved = arguments[:1] == ("apply",) and arguments[-1].endswith(".plan")
+        return [str(RUNBOOK), *arguments, *([] if saved else ["-i", str(self.inventory)])]
 
     def run(
         self, *arguments: str, exit_code: int = 0, **environment: str
