@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import browser
+import packages
 import pytest
 from test_loop_page import AT, HOURS, of_turn, states
 from test_maps import described, largest, with_map
@@ -88,6 +89,26 @@ def test_a_page_in_a_browser(chromium: browser.Browser, tmp_path: Path, name: st
     assert shown.value("document.querySelectorAll('details[open]').length") == folds
     assert shown.value("document.documentElement.scrollWidth") == 360
     assert (shown.requests, shown.said) == ([path.as_uri()], [])
+
+
+#: A page of --watch has no script, so it is loaded anew each minute.
+AXE = "{rules: {'meta-refresh': {enabled: false}}}"
+
+
+@pytest.mark.campaign
+def test_axe_finds_no_barrier(chromium: browser.Browser, tmp_path: Path) -> None:
+    axe = (packages.npm("axe-core", "4.14.1") / "axe-core/axe.min.js").read_text()
+    for (name, made), dark in itertools.product(PAGES.items(), (False, True)):
+        path = tmp_path / f"{name}.html"
+        path.write_text(made(), encoding="utf-8")
+        shown = chromium.page()
+        shown.open(path, width=1280, dark=dark)
+        shown.value(f"{axe};0")
+        found = shown.value(
+            f"axe.run({AXE}).then(done => done.violations.map(each => "
+            "`${each.id}: ${each.nodes.map(node => node.html.slice(0, 200))}`))"
+        )
+        assert found == [], (name, dark)
 
 
 def in_print(found: str) -> str:
