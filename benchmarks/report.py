@@ -2,19 +2,22 @@
 
 The transaction is that of ``benchmarks/database.py``, of 50,100 cells and of 811,600; its map is
 timed in the run that makes it. The command is ``runbook apply regular.yml --check`` on a sandbox,
-without and with a report in turn.
+without and with a report in turn. A page with the largest map that geography_info gives, and a diff
+of 100,000 lines, is rendered in a process of its own.
 """
 
 from __future__ import annotations
 
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.database import AOI, Country
-from benchmarks.engine import BIN, clean_environment, seconds
+from benchmarks.engine import BIN, PROJECT, clean_environment, seconds
 from runbook import collection
 from runbook.sandbox import postgres
 
@@ -47,8 +50,41 @@ def row(name: str, without: float, reported: float) -> None:
     print(f"| {name} | {without:.2f} | {reported:.2f} | {ratio:.3f} | at most {LIMIT} |")
 
 
+#: Seconds, bytes and MB that rendering a page may take, with all that its process holds.
+RENDER = {"seconds": 1.5, "kB": 500, "MB of memory": 150}
+_RENDER = """
+import resource, time
+from dataclasses import replace
+from test_maps import largest, with_map
+from test_report import reported
+from runbook.events.render.report import page
+diff = {"before_header": "t", "after_header": "t", "before": "", "after": "a row\\n" * 100_000}
+events = with_map(largest())
+events[-2] = replace(events[-2], changed=True, diff=[diff])
+begun = time.perf_counter()
+text = page.page(reported(events))
+used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(time.perf_counter() - begun, len(text.encode()) / 1000, used)
+"""
+
+
+def rendered() -> None:
+    """Print how long a page takes, its size, and the memory of the process that made it."""
+    parts = [str(PROJECT / "tests" / part) for part in ("unit", "support")]
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.pathsep.join([*parts, str(collection.link(Path(folder) / "collections"))])
+        told = subprocess.run(
+            [sys.executable, "-c", _RENDER], env={**clean_environment(), "PYTHONPATH": path},
+            check=True, stdout=subprocess.PIPE, text=True,
+        ).stdout.split()  # fmt: skip
+    print("\n| a page of the largest map and a diff of 100,000 lines | | held to |\n|---|---|---|")
+    for (unit, most), figure in zip(RENDER.items(), map(float, told), strict=True):
+        print(f"| {unit} | {figure:.2f} | at most {most} |")
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
+    rendered()
     print("\n| check | seconds without a report | with one | ratio | held to |")
     print("|---|---|---|---|---|")
     postgres.SETTINGS.update(fsync="on", full_page_writes="on")
