@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Mapping
 
-from . import server
+from . import postgres, server
 from .change import Change
 from .errors import Stale
 
@@ -59,7 +59,7 @@ def identity(cursor: Cursor) -> Change:
 
 def require_new(cursor: Cursor, plan: Mapping[str, Any]) -> None:
     """Raise Stale when another run has applied the plan."""
-    if not _exists(cursor):
+    if not postgres.has_table(cursor, "runbook.applied_plan"):
         return
     cursor.execute(
         "SELECT run, holder, to_char(at, 'YYYY-MM-DD HH24:MI:SS TZ') FROM runbook.applied_plan"
@@ -77,16 +77,10 @@ def require_new(cursor: Cursor, plan: Mapping[str, Any]) -> None:
 def record(cursor: Cursor, plan: Mapping[str, Any], holder: str) -> None:
     """Record that this run applies the plan; Stale when another one has. Nothing is committed."""
     require_new(cursor, plan)
-    if not _exists(cursor):
+    if not postgres.has_table(cursor, "runbook.applied_plan"):
         cursor.execute(_DEFINITION)
     cursor.execute(
         "INSERT INTO runbook.applied_plan (id, run, holder) SELECT %(id)s, %(run)s, %(holder)s"
         " WHERE NOT EXISTS (SELECT 1 FROM runbook.applied_plan WHERE id = %(id)s)",
         {"id": plan["id"], "run": plan["run"], "holder": holder},
     )
-
-
-def _exists(cursor: Cursor) -> bool:
-    cursor.execute("SELECT to_regclass('runbook.applied_plan') IS NOT NULL")
-    row = cursor.fetchone()
-    return bool(row and row[0])

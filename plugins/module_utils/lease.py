@@ -325,9 +325,7 @@ def _time(when: Optional[datetime]) -> str:
 
 
 def _exists(cursor: Cursor) -> bool:
-    cursor.execute("SELECT to_regclass('runbook.lease') IS NOT NULL")
-    row = cursor.fetchone()
-    return bool(row and row[0])
+    return postgres.has_table(cursor, "runbook.lease")
 
 
 def _create(cursor: Cursor) -> None:

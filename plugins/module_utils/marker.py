@@ -17,6 +17,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from . import postgres
 from .staged_upload import Staged
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -84,9 +85,7 @@ _AGREEMENT = {
 
 def exists(cursor: Cursor) -> bool:
     """Whether any run was ever applied here."""
-    cursor.execute("SELECT to_regclass('runbook.run_marker') IS NOT NULL")
-    row = cursor.fetchone()
-    return bool(row and row[0])
+    return postgres.has_table(cursor, "runbook.run_marker")
 
 
 def create(cursor: Cursor) -> None:

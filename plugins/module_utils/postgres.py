@@ -21,6 +21,7 @@ except ImportError as _error:
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 POSTGRES_ARGUMENTS: dict[str, Any] = {
     "login_host": {"type": "str"},
@@ -49,6 +50,13 @@ SESSION_SETTINGS: dict[str, str] = {
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
+
+
+def has_table(cursor: Cursor, name: str) -> bool:
+    """Whether a table, named with its schema, is there."""
+    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (name,))
+    row = cursor.fetchone()
+    return bool(row and row[0])
 
 
 def database_name(params: Mapping[str, Any]) -> str:
