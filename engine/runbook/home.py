@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import pwd
+from collections.abc import Callable
 from pathlib import Path
 
 from runbook.errors import RunbookError
@@ -83,24 +84,22 @@ def write_whole(path: Path, text: str, mode: int | None = None) -> None:
 
 def is_file(path: Path) -> bool:
     """Whether ``path`` is a file; a name that the system refuses, as a too long one, is none."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+    return _answered(path.is_file)
 
 
 def is_folder(path: Path) -> bool:
     """As ``is_file``, for folders."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
+    return _answered(path.is_dir)
 
 
 def is_pipe(path: Path) -> bool:
-    """Whether ``path`` is a pipe, as bash's ``<(...)``: what is read from it is gone afterwards."""
+    """As ``is_file``, for pipes, as bash's ``<(...)``: what is read from one is gone afterwards."""
+    return _answered(path.is_fifo)
+
+
+def _answered(question: Callable[[], bool]) -> bool:
     try:
-        return path.is_fifo()
+        return question()
     except OSError:
         return False
 
