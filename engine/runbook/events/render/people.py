@@ -242,13 +242,12 @@ class Brief:
     def _end(self, event: RunFinished) -> None:
         """Say what is still to be said, and how the run ended."""
         changed = any(result.changed for result in self._results)
-        said = fleet.headlines(self._results) if event.check or not changed else []
+        heads = fleet.headlines(self._results) if event.check or not changed else []
         steps = [line for result in self._results for line in _brief(result)]
-        said += steps if event.check else []
         held = event.exit_code == ExitCode.LOCKED or text.is_held(self._results)
-        if not (held and len(said if event.check else [*said, *steps]) == 1):
-            said += fleet.conclusion(event, self._results, self._counts)
-        self._say(event.at, said)
+        self._say(event.at, [*heads, *steps] if event.check else heads)
+        if not (held and len(heads) + len(steps) == 1):
+            self._say(event.at, fleet.conclusion(event, self._results, self._counts))
 
     def _say(self, at: str, lines: Sequence[str]) -> None:
         for line in lines:
