@@ -13,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ import rfc8785
 
 from runbook import __version__
 from runbook.errors import InvalidInputError, StaleError
-from runbook.home import expanded, is_file, is_folder
+from runbook.home import expanded, is_file, is_folder, write_whole
 from runbook.load import schemas, targets
 
 if TYPE_CHECKING:
@@ -108,32 +109,29 @@ def write(name: str, content: Mapping[str, Any]) -> str:
     Raises InvalidInputError where it cannot be written.
     """
     data = dumps(content)
-    with _new_file(name) as temporary:
-        temporary.write_bytes(data)
-        temporary.replace(expanded(name))
+    with _told(name):
+        write_whole(expanded(name), data.decode(), 0o600)
     return hashlib.sha256(data).hexdigest()
 
 
 def require_place(name: str) -> None:
     """Raise InvalidInputError where a plan file cannot be written."""
-    with _new_file(name):
-        if is_folder(expanded(name)):
+    path = expanded(name)
+    with _told(name):
+        if is_folder(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()  # the name itself may be refused
+        tempfile.TemporaryFile(dir=path.parent).close()
 
 
 @contextlib.contextmanager
-def _new_file(name: str) -> Iterator[Path]:
-    """An empty file beside ``name``, for its owner; removed if it is still there afterwards."""
-    path = expanded(name)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def _told(name: str) -> Iterator[None]:
+    """Have the system's refusal to write ``name`` told as wrong input."""
     try:
-        temporary.touch(0o600)
-        yield temporary
+        yield
     except OSError as error:
         raise InvalidInputError(f"{name}: cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):  # it is gone, or could not be made
-            temporary.unlink()
 
 
 def require_fresh(plan: PlanFile, now: datetime | None = None) -> None:
