@@ -93,6 +93,7 @@ def test_a_callback_that_is_named_gets_redacted_events(repository: Repository) -
     assert not [form for form in FORMS if form in done.stdout + done.stderr]
 
 
+@pytest.mark.campaign
 def test_what_cannot_be_enabled_is_refused_first(repository: Repository) -> None:  # noqa: F811
     """One that is not there; one beside the playbook, which Ansible would load unasked."""
     repository.playbook({"name": "Touch", "ansible.builtin.file": {"path": "/x", "state": "touch"}})

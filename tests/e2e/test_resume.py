@@ -15,6 +15,7 @@ PLAYBOOK = f"- name: Regular production\n  ansible.builtin.import_playbook: {PRO
 IN_THE_BACKUP = r"(PUT|POST) /\w+/backups/"
 
 
+@pytest.mark.campaign
 def test_a_killed_run_is_resumed(sandbox: Sandbox, tmp_path: Path) -> None:
     secrets = json.loads((sandbox.home / "sandbox/state.json").read_text())["secrets"]
     play = tmp_path / "play.yml"

@@ -189,6 +189,7 @@ def runs(events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return found
 
 
+@pytest.mark.campaign
 def test_a_run_outlives_the_reader_of_its_output(repository: Repository) -> None:
     file = repository.folder / "file"
     repository.playbook(touch(file))
@@ -341,6 +342,7 @@ def at_terminal(
     return os.waitstatus_to_exitcode(status), shown.decode(errors="replace")
 
 
+@pytest.mark.campaign
 def test_a_run_needs_no_locale_and_no_terminal_of_utf_8(repository: Repository) -> None:
     """Cron gives no locale; ssh may bring one that is not installed, and a terminal of latin-1."""
     file = repository.folder / "file"
@@ -429,6 +431,7 @@ def test_an_unreachable_host_exits_4(repository: Repository) -> None:
         assert "This must work without a question: ssh -p 1 127.0.0.1\n" in done.stdout
 
 
+@pytest.mark.campaign
 def test_output_is_the_same_each_time_whatever_the_operators_ansible_settings(
     repository: Repository,
 ) -> None:
@@ -460,6 +463,7 @@ def test_tags_limit_and_start(repository: Repository) -> None:
     assert ran("--start-at-task", "Other", "-l", "here") == [("Other", "here")]
 
 
+@pytest.mark.campaign
 def test_step_asks_before_each_step(repository: Repository) -> None:
     first, second = repository.folder / "first", repository.folder / "second"
     repository.playbook(touch(first, "First"), touch(second, "Second"))
@@ -657,7 +661,8 @@ def test_an_interruption_stops_cleanly_and_says_what_was_done(
     assert " changed=0 " in repository.apply("--yes").stdout
 
 
-@pytest.mark.parametrize("loop", [[1, 2, 3], pytest.param(None, marks=pytest.mark.campaign)])
+@pytest.mark.campaign
+@pytest.mark.parametrize("loop", [[1, 2, 3], None])
 def test_a_run_that_cannot_be_followed_is_cut_off(
     repository: Repository, loop: list[int] | None
 ) -> None:
@@ -679,6 +684,7 @@ def test_a_run_that_cannot_be_followed_is_cut_off(
     assert processes_of(repository) == []
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_an_interruption_leaves_what_a_done_step_started_and_ends_what_starts_late(
     repository: Repository, strategy: str

@@ -135,6 +135,7 @@ def test_no_secret_by_reference_is_shown_or_kept(repository: Repository) -> None
         (repository.folder / "file").unlink()
 
 
+@pytest.mark.campaign
 def test_a_secret_that_cannot_be_read_ends_the_run_before_a_step(repository: Repository) -> None:
     client("secretsmanager", repository.endpoint).create_secret(
         Name=f"{repository.folder.name}/json", SecretString="{}"

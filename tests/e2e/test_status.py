@@ -76,6 +76,7 @@ def test_status_from_open_sites_to_the_next_iteration(sandbox: Sandbox, tmp_path
     the_next_iteration_begins(sandbox)
 
 
+@pytest.mark.campaign
 def test_a_watched_page_has_the_hosts_that_answer_and_those_that_do_not(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:

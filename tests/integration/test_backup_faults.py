@@ -70,8 +70,8 @@ def test_a_fault_that_passes_is_survived(
 @pytest.mark.parametrize(
     ("method", "path", "again"),
     [
-        ("POST", "[?]uploads$", None),
-        ("PUT", "partNumber=2", None),
+        pytest.param("POST", "[?]uploads$", None, marks=pytest.mark.campaign),
+        pytest.param("PUT", "partNumber=2", None, marks=pytest.mark.campaign),
         ("POST", "uploadId=", Fault("status", 404, "NoSuchUpload")),  # as some servers say
         ("PUT", "manifest.json", None),
     ],
@@ -129,6 +129,7 @@ BIG = """CREATE TABLE noise AS SELECT g AS id, string_agg(md5(random()::text), '
     FROM generate_series(1, 6000) g, generate_series(1, 100) h GROUP BY g"""
 
 
+@pytest.mark.campaign
 def test_a_part_that_never_completes(
     params: dict[str, Any], aws: Any, bucket: str, proxy: Proxy
 ) -> None:
@@ -189,7 +190,9 @@ module.logic(json.loads(sys.argv[2]), False)
 """
 
 
-@pytest.mark.parametrize("moment", [4, 8, 12])
+@pytest.mark.parametrize(
+    "moment", [4, *[pytest.param(n, marks=pytest.mark.campaign) for n in (8, 12)]]
+)
 def test_killed_at_any_request_the_next_run_cleans_up(
     params: dict[str, Any], aws: Any, bucket: str, proxy: Proxy, moment: int
 ) -> None:

@@ -187,6 +187,7 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.campaign
 def test_what_the_learner_could_not_work_with_is_named_before_a_cluster(labeller: Labeller) -> None:
     support.apply(labeller, *support.regular())
     support.label(labeller, 91)

@@ -220,6 +220,7 @@ def test_cron_that_was_killed_runs_again(here: Box) -> None:
     assert not here.state.dead()
 
 
+@pytest.mark.campaign
 def test_without_its_bucket_it_is_made_anew_from_the_same_seed_and_says_so(here: Box) -> None:
     before = here.fingerprints()
     here.query("DELETE FROM accuracy_data")
@@ -280,6 +281,7 @@ def test_other_options_need_a_reset(here: Box, tmp_path: Path) -> None:
     assert lifecycle.up(seed=0).seed == 0
 
 
+@pytest.mark.campaign
 def test_given_areas_are_the_grid_and_come_back_after_a_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,6 +348,7 @@ def test_status_tells_where_to_look(here: Box, tmp_path: Path) -> None:
 OPEN = all(path.stat().st_mode & 0o001 for path in Path(sys.prefix).resolve().parents)
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests run as a normal user already")
 @pytest.mark.skipif(not OPEN, reason="this environment's folder is closed to other users")
 def test_a_normal_user_has_one_too(tmp_path: Path) -> None:

@@ -523,6 +523,7 @@ def test_the_limit_of_temporary_files_is_reached(
     finishes(labeller)
 
 
+@pytest.mark.campaign
 def test_a_statement_takes_too_long(
     labeller: Labeller, postgres_server: postgres.PostgresServer
 ) -> None:
