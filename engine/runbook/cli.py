@@ -94,12 +94,27 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The ``runbook`` command: the one place where errors become messages and exit codes."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # no run ends because a terminal lacks a character
     code = run(lambda: _called(sys.argv[1:]))
     gc.freeze()  # or the interpreter looks through everything once more before it ends
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Open the standard streams that the caller has closed (``<&-``), on /dev/null.
+
+    Without it Python has None in their place, and the next file that is opened gets their number.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, number)
+            if null != number:
+                os.close(null)
+            setattr(sys, name, open(number, "w" if number else "r"))
 
 
 def _called(arguments: list[str]) -> Any:

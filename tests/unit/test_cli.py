@@ -55,6 +55,20 @@ def test_an_output_that_is_full_is_no_bug() -> None:
     assert done.stderr == "Cannot write the output: No space left on device.\n"
 
 
+@pytest.mark.parametrize(
+    "closed, code", [("<&-", ExitCode.INVALID), (">&-", ExitCode.INVALID), ("2>&-", 3)]
+)
+def test_a_standard_stream_that_is_closed_is_no_bug(closed: str, code: int, tmp_path: Path) -> None:
+    """As of a job of a scheduler: there is no terminal then to ask on."""
+    program = Path(sys.executable).parent / "runbook"
+    script = (
+        f"exec {program} init {tmp_path}/made {'' if closed == '<&-' else '</dev/null'} {closed}"
+    )
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert closed == "2>&-" or "there is no terminal to ask on" in done.stderr
+
+
 def test_a_working_directory_that_was_removed_is_no_bug(tmp_path: Path) -> None:
     """As by another terminal's `git checkout`."""
     program = Path(sys.executable).parent / "runbook"
