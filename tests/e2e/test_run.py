@@ -719,7 +719,7 @@ def test_an_interruption_tells_people_what_was_done(repository: Repository) -> N
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 130
-    for said in ("Interrupted.", "Ended before that: First.", "Finish with runbook resume"):
+    for said in ("Interrupted.", "Done before that: First.", "Finish with runbook resume"):
         assert said in out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -352,6 +353,14 @@ def test_a_huge_diff_is_counted_not_computed() -> None:
     assert text.diff_lines({"before": "", "after": huge})[-1] == "0 lines → 20,001 lines"
 
 
+def test_a_step_of_many_changes_says_its_rows_in_all() -> None:
+    plan = [rows("pg_clear", name, "clear", rows_deleted=2, rows_inserted=1) for name in "abcd"]
+    result = TaskResult("h", "Reset", "pg_transaction", Status.CHANGED, True, 1.0, plan=plan, at=AT)
+    assert text.summary(result) == "8 rows deleted, 4 rows inserted"
+    few = dataclasses.replace(result, plan=plan[:1])
+    assert text.summary(few) == "pg_clear: a: 2 rows deleted, 1 row inserted"
+
+
 def test_counts_in_words() -> None:
     assert (
         text.counts({"rows_deleted": 1200, "rows": 0, "bytes": 5}) == "1,200 rows deleted, 5 bytes"
@@ -406,3 +415,33 @@ def test_brief_says_what_a_real_run_did_when_it_was_done() -> None:
 def test_brief_says_what_a_check_alone_found_and_what_failed() -> None:
     assert brief(only_check=True, changed=True)[0] == f"{AT} changed: Write [h]"
     assert brief(only_check=False, changed=True, code=ExitCode.FAILED)[-1].endswith("was a check.")
+
+
+def test_a_run_that_was_stopped_early_shows_no_counts_of_its_check() -> None:
+    stream = io.StringIO()
+    plain = Plain(Detail(), stream)
+    for event in [*RUNS["check"], RunStarted("1", "a.yml", "b", check=False, at=AT),
+                  RunFinished(False, ExitCode.INTERRUPTED, False, 1.0, "Read", at=AT)]:  # fmt: skip
+        plain(event)
+    said = stream.getvalue().rpartition("Apply a.yml")[2]
+    assert "changed=" not in said
+    assert "Interrupted.\nNothing was changed before that.\nCut off: Read." in said
+
+
+def test_lines_are_broken_between_words_but_for_what_is_copied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The counts of the recap lose their blanks first; a diff, and the command to try, stay."""
+    monkeypatch.setenv("COLUMNS", "60")
+    command = f"cannot be reached; this must work: ssh -i {'k' * 50} mapper@labeller3"
+    events = [*RUNS["interrupted"][:-2], *step("x" * 60, Status.SKIPPED),
+              *step("Read", Status.UNREACHABLE, message=command), *RUNS["interrupted"][-2:]]  # fmt: skip
+    stream = io.StringIO()
+    terminal = Terminal(Detail(diff=True), stream, live=False)
+    for event in events:
+        terminal(event)
+    shown = stream.getvalue().splitlines()
+    assert f"      {command}" in shown
+    assert [line for line in shown if len(line) > 60] == [f"      {command}"]
+    assert "sandbox : ok=2 changed=1 unreachable=0 failed=0 skipped=0" in shown
+    assert any("x…" in line and line.endswith("1.2 s") for line in shown), shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,7 +89,7 @@ class _Steps(ABC):
         self._found(event)
         match event:
             case RunStarted():
-                self._check = event.check
+                self._check, self._recap = event.check, Recap({})
                 self._header(event)
             case PlayStarted() if self._detail.lines or not self._check:
                 self._play(event)
@@ -320,8 +321,20 @@ class Terminal(_Steps):
         from rich.text import Text
 
         if lines:
-            parts = (Text(" " * indent + line.text, style=line.style) for line in lines)
+            parts = (Text(part, style=line.style) for line in lines
+                     for part in self._folded(line, indent))  # fmt: skip
             self._console.print(Text("\n").join(parts))
+
+    def _folded(self, line: Line, indent: int) -> list[str]:
+        """A line as lines that fit, broken between words; one that is to be copied stays whole."""
+        said = " " * indent + line.text
+        if line.exact or len(said) <= self._console.width:
+            return [said]
+        deep = len(said) - len(said.lstrip(" "))
+        return textwrap.wrap(
+            " ".join(said.split()), self._width, initial_indent=" " * deep,
+            subsequent_indent=" " * (deep + 2), break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
 
     def _play(self, event: PlayStarted) -> None:
         self._print(Line(""), Line(event.name, "bold"))
@@ -359,13 +372,15 @@ class Terminal(_Steps):
     def _show(self, hosts: Sequence[str], results: Sequence[TaskResult], said: str) -> None:
         """Show a step of ``hosts``, of which ``said`` is the summary."""
         result = results[0]
-        lines = [Line(line, _tone(result)) for line in _failure(result)]
+        # Of a host that was not reached, the command that must work.
+        exact = result.status == Status.UNREACHABLE
+        lines = [Line(line, _tone(result), exact) for line in _failure(result)]
         if said:
             lines.append(Line(said, "yellow" if result.changed else "dim"))
         if not self._check:
             lines += [Line(f"warning: {warning}", "yellow") for warning in result.warnings]
         for diff in result.diff if result.changed and self._detail.lines else []:
-            lines += [Line(line, _diff_style(line)) for line in text.diff_lines(diff)]
+            lines += [Line(line, _diff_style(line), exact=True) for line in text.diff_lines(diff)]
         self._console.print(self._title(hosts, results))
         self._print(*lines, indent=6)
 
@@ -380,7 +395,9 @@ class Terminal(_Steps):
         if result.status in (Status.SKIPPED, Status.IGNORED, Status.UNREACHABLE):
             name += f"  {result.status}"
         took = f"{max(each.seconds for each in results):.1f} s"
-        room = max(min(self._console.width, 100) - len(name) - len(took) - 5, 1)
+        width = min(self._console.width, 100) - len(took) - 5
+        name = name if len(name) < width else f"{name[: max(width - 2, 1)]}…"
+        room = max(width - len(name), 1)
         quiet = "dim" if result.status == Status.SKIPPED else ""
         return Text.assemble("  ", (symbol, style), " ", (name, quiet), " " * room, (took, "dim"))
 

@@ -55,10 +55,11 @@ _OF_HOST = re.compile(r"(\w+) \[.*\]")
 
 
 class Line(NamedTuple):
-    """A line of a summary and rich's style of it."""
+    """A line of a summary and rich's style of it; an ``exact`` one is not broken between words."""
 
     text: str
     style: str = ""
+    exact: bool = False
 
 
 @dataclass(frozen=True)

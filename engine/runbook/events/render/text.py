@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from datetime import datetime
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Any
@@ -19,8 +21,11 @@ DIFF_INPUT = 20_000
 #: Said of a step whose outcome the target's journal does not have.
 UNKNOWN_END = "it is not known how it ended; the next run of the same playbook finds out"
 
-#: Changes that one line about a step names.
+#: Changes that one line about a step names; of more it says the rows in all.
 NAMED = 3
+
+#: Of a table or a row, as a resource is named.
+_DATABASE = re.compile(r" \(\S+@\S+\)$")
 
 
 def counts(values: Mapping[str, Any]) -> str:
@@ -75,9 +80,9 @@ def age(since: str, until: str) -> str:
 
 
 def item(entry: Mapping[str, Any]) -> str:
-    """A planned change in a few words."""
+    """A planned change in a few words; which database a table is of is not among them."""
     said = counts(entry.get("counts") or {}) or str(entry.get("action", "")).replace("_", " ")
-    return f"{entry.get('resource', '')}: {said}"
+    return f"{_DATABASE.sub('', str(entry.get('resource', '')))}: {said}"
 
 
 def real(plan: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -94,9 +99,21 @@ def whole_summary(result: TaskResult) -> str:
     """The same, however long."""
     if result.status not in (Status.OK, Status.CHANGED):
         return ""
-    changes = [item(entry) for entry in real(result.plan)] if result.changed else []
+    plan = real(result.plan) if result.changed else []
+    if len(plan) > NAMED and (said := counts(_rows(plan))):
+        return said
+    changes = [item(entry) for entry in plan]
     more = [f"and {len(changes) - NAMED} more"] if len(changes) > NAMED else []
     return "; ".join(changes[:NAMED] + more) or result.message
+
+
+def _rows(plan: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The rows and cells that are deleted, inserted or changed, in all."""
+    found: Counter[str] = Counter()
+    for entry in plan:
+        given = (entry.get("counts") or {}).items()
+        found.update({name: n for name, n in given if name.startswith(("rows_", "cells_"))})
+    return dict(found)
 
 
 def fraction(progress: Progress) -> float | None:
@@ -183,7 +200,7 @@ def conclusion(finished: RunFinished, results: Sequence[TaskResult], where: str 
     changed = [result.task for result in results if result.changed]
     steps = number(len(changed), "step") + where
     if finished.exit_code == ExitCode.INTERRUPTED:
-        return _interrupted(finished, results, changed)
+        return _interrupted(finished, changed)
     if finished.exit_code not in (ExitCode.OK, ExitCode.CHANGES):
         if finished.check:
             return ["Nothing was changed: this was a check."]
@@ -225,15 +242,13 @@ def cut_off(step: str) -> str:
     )
 
 
-def _interrupted(
-    finished: RunFinished, results: Sequence[TaskResult], changed: Sequence[str]
-) -> list[str]:
+def _interrupted(finished: RunFinished, changed: Sequence[str]) -> list[str]:
     lines = ["Interrupted."]
     if finished.check:
         return [*lines, "Nothing was changed: this was a check."]
-    done = [result.task for result in results if result.status in (Status.OK, Status.CHANGED)]
-    lines.append(f"Ended before that: {', '.join(done) if done else 'no step'}.")
-    lines.append(f"Of these changed something: {', '.join(changed) if changed else 'none'}.")
+    before = f"Done before that: {', '.join(changed)}" if changed else (
+        "Nothing was changed before that")  # fmt: skip
+    lines.append(f"{before}.")
     if finished.unfinished:
         lines.append(cut_off(finished.unfinished))
     again = "Finish with runbook resume, or with the same command unless it applied a plan file."
