@@ -114,7 +114,7 @@ def _open_closed_streams() -> None:
             os.dup2(null, number)
             if null != number:
                 os.close(null)
-            setattr(sys, name, open(number, "w" if number else "r"))
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
 
 
 def _called(arguments: list[str]) -> Any:

@@ -56,7 +56,7 @@ def test_an_output_that_is_full_is_no_bug() -> None:
 
 
 @pytest.mark.parametrize(
-    "closed, code", [("<&-", ExitCode.INVALID), (">&-", ExitCode.INVALID), ("2>&-", 3)]
+    ("closed", "code"), [("<&-", ExitCode.INVALID), (">&-", ExitCode.INVALID), ("2>&-", 3)]
 )
 def test_a_standard_stream_that_is_closed_is_no_bug(closed: str, code: int, tmp_path: Path) -> None:
     """As of a job of a scheduler: there is no terminal then to ask on."""
