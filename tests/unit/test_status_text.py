@@ -90,6 +90,15 @@ ANSWERS: dict[str, dict[str, Any]] = {
         },
         "run": None, "turn": SKIPPED, "learner": SKIPPED,
     },
+    "cut_short": {
+        "journal": {"runs": [{
+            "run": "20260102T030405-37eb60", "at": "2026-01-02T03:04:05Z", "operator": "olli@laptop",
+            "playbook": "reset.yml", "outcome": "stopped",
+            "steps": [{"task": "Remove the crontab", "outcome": "done"},
+                      {"task": "Stop the daemons", "outcome": "done"}],
+        }]},
+        "run": RUN, "turn": turn("mapping", 0, 34), "learner": SKIPPED,
+    },
     "due": {
         "run": RUN,
         "turn": turn("complete", 0, 1200),

@@ -31,6 +31,7 @@ MAPS = 340_000
 #: Characters of a text that comes from the target.
 CHARACTERS = 2_000
 
+_RUN = ("run", "playbook", "operator", "at", "outcome")
 _TURN = ("phase", "iteration", "total", "processed", "blocked", "failed_labels", "metrics")
 _LEARNER = ("cluster_id", "state", "steps", "elapsed", "cost", "hourly_ceiling", "summary")
 
@@ -194,6 +195,7 @@ def state(answer: Mapping[str, Any]) -> dict[str, Any]:
         "lease": answer["lease"],
         "backup": newest_backup(answer["backup"]),
         "drift": answer.get("drift"),
+        "unfinished_run": unfinished_run(answer.get("journal") or {}, answer["lease"]),
     }
     if run is None:
         waits_for = "a run: apply a run mode first"
@@ -224,6 +226,24 @@ def state(answer: Mapping[str, Any]) -> dict[str, Any]:
     if turn["phase"] == "complete":
         found["waits_for"] = _waits_for(found["learner"])
     return found
+
+
+def unfinished_run(
+    journal: Mapping[str, Any], lease: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """The newest run of the target's journal if it did not come to its end, and at which step.
+
+    None while a run holds the target, and of a turn of the loop: the next one goes on.
+    """
+    newest = next(iter(journal.get("runs") or ()), None)
+    going_on = lease is not None and lease["state"] != "locked"
+    if newest is None or newest["outcome"] == "done" or going_on:
+        return None
+    if newest["playbook"] == "iterate.yml":
+        return None
+    steps = newest["steps"]
+    bad = next((step for step in steps if step["outcome"] != "done"), steps[-1])
+    return {**{name: newest[name] for name in _RUN}, "step": bad["task"]}
 
 
 def newest_backup(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,6 +283,8 @@ def _reasons(found: Mapping[str, Any]) -> Iterator[tuple[Level, str]]:
     learner, lease, backup = found["learner"], found["lease"], found["backup"]
     for line in found["inconsistencies"]:
         yield Level.STOPPED, f"run marker and tables disagree: {line}"
+    if found["unfinished_run"]:
+        yield Level.STOPPED, _cut_short(found["unfinished_run"])
     if learner and learner["problem"]:
         passes = learner["will_retry"] or learner["cluster_id"] is None
         first = learner["problem"].splitlines()[0]
@@ -278,6 +300,15 @@ def _reasons(found: Mapping[str, Any]) -> Iterator[tuple[Level, str]]:
     if found.get("failed_labels"):
         count = found["failed_labels"]
         yield Level.LOOK, f"{text.number(count, 'site')} without a label, see docs/loop.md"
+
+
+def _cut_short(run: Mapping[str, Any]) -> str:
+    """A run that did not come to its end, in a line."""
+    how = {"failed": "failed at", "stopped": "stopped after"}.get(run["outcome"], "was cut off in")
+    return (
+        f"{run['playbook']} of {run['operator']} {how} {run['step']!r}: runbook resume finishes it, "
+        f"runbook undo {run['run']} takes it back"
+    )
 
 
 def _facts(found: Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
