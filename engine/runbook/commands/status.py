@@ -240,6 +240,7 @@ def lines(instance: Instance) -> list[str]:
 def panel(instance: Instance) -> RenderableType:
     """A host's state for a terminal."""
     from rich.console import Group
+    from rich.padding import Padding
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -257,4 +258,5 @@ def panel(instance: Instance) -> RenderableType:
         chart = Text.assemble((f"{accuracy} "), (f"{bar:<{WIDTH}}", "green"), f" {tss}")
         told.add_row(Text(number, justify="right"), chart)
     head = Text.assemble((instance.host, "bold cyan"), ": ", (instance.word, style))
-    return Group(head, *(Text(f"  {each}", style) for each in instance.reasons), told)
+    reasons = (Padding(Text(each, style), (0, 0, 0, 2)) for each in instance.reasons)
+    return Group(head, *reasons, told)

@@ -306,8 +306,8 @@ def _cut_short(run: Mapping[str, Any]) -> str:
     """A run that did not come to its end, in a line."""
     how = {"failed": "failed at", "stopped": "stopped after"}.get(run["outcome"], "was cut off in")
     return (
-        f"{run['playbook']} of {run['operator']} {how} {run['step']!r}: runbook resume finishes it, "
-        f"runbook undo {run['run']} takes it back"
+        f"{run['playbook']} of {run['operator']} {how} {run['step']!r}: "
+        f"runbook resume finishes it, runbook undo {run['run']} takes it back"
     )
 
 
