@@ -7,7 +7,9 @@ change and gives it back at its end; each taking has the next ``number``. What c
 verifies that the number is still the last one. A long step keeps the row locked while it works, and
 a transaction until its commit, so that the lease cannot be taken from under it. A holder that is
 not seen for ``EXPIRY`` seconds is taken to be dead; one whose process was on this machine and has
-ended, at once. A person holds the same row with a reason and until a time (``lock.py``).
+ended, at once, and so one between two steps whose process ended on the operator's machine, which
+the action plugin finds out there (``ended``). A person holds the same row with a reason and until a
+time (``lock.py``).
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ ARGUMENTS: dict[str, Any] = {
     "expected": {"type": "dict"},
     "skipped_parts": {"type": "list", "elements": "str", "default": []},
     **applied.ARGUMENT,
+    "ended": {"type": "str", "default": ""},
 }
 
 #: Options of a module that changes the target outside its database (``guarded``).
@@ -90,7 +93,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
             except Locked as error:
                 if params["when_held"] == "fail":
                     raise
-                return _reported(str(error))
+                return {**_reported(str(error)), **error.details}
             if params.get("plan"):
                 applied.record(cursor, params["plan"], params["holder"])
         else:
@@ -111,16 +114,16 @@ def take(cursor: Cursor, params: Mapping[str, Any]) -> int:
     Raises Locked, naming the holder, while another run or a person has it, and Stale when the run
     in place is not the ``expected`` one any more.
     """
-    require_free(cursor, params["target"])
+    require_free(cursor, params["target"], ended=params["ended"])
     _require_expected(cursor, params["expected"])
     return claim(cursor, params["holder"] or "a run without a name", process=params["process"])
 
 
-def require_free(cursor: Cursor, target: str, *, own: str = "") -> None:
+def require_free(cursor: Cursor, target: str, *, own: str = "", ended: str = "") -> None:
     """Lock the row until the end of the transaction, unless it is held.
 
-    The table is created when it is missing. A lock of the holder ``own`` counts as free. Raises
-    Locked, naming the holder.
+    The table is created when it is missing. A lock of the holder ``own`` counts as free, and a run
+    between two steps whose process is ``ended``. Raises Locked, naming the holder.
     """
     # Two that make the table at once, or take the lease at once, take turns.
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_GUARD,))
@@ -132,13 +135,15 @@ def require_free(cursor: Cursor, target: str, *, own: str = "") -> None:
     except psycopg2.errors.LockNotAvailable:
         cursor.execute("ROLLBACK TO asked")
         working = True
-    found = current(cursor)
+    found = current(cursor, ended)
     if found is None or found["state"] == "dead":  # one that works is waited for by the update
         return
     if working:
         found["state"] = "working"
     if found["state"] != "free" and not is_lock_of(found, own):
-        raise Locked(refusal(cursor, found, target))
+        error = Locked(refusal(cursor, found, target))
+        error.details = unseen_process(found)
+        raise error
 
 
 def claim(
@@ -244,11 +249,12 @@ def release_quietly(params: Mapping[str, Any], number: Optional[int]) -> None:
         session.commit()
 
 
-def current(cursor: Cursor) -> Optional[dict[str, Any]]:
+def current(cursor: Cursor, ended: str = "") -> Optional[dict[str, Any]]:
     """The holder of the target, without waiting; None if the target was never held.
 
-    ``state`` is free, dead (its process on this machine has ended), working (a module keeps the row
-    locked), locked (by a person), or seen (a run between two steps).
+    ``ended``: a process of another machine that is known to have ended. ``state`` is free, dead
+    (its process on this machine has ended), working (a module keeps the row locked), locked (by a
+    person), or seen (a run between two steps).
     """
     if not _exists(cursor):
         return None
@@ -264,26 +270,33 @@ def current(cursor: Cursor) -> Optional[dict[str, Any]]:
         return None
     names = ("number", "holder", "process", "since", "unseen", "reason", "until", "working", "now")
     found = dict(zip(names, row))
-    return {**found, "state": _state(found)}
+    return {**found, "state": _state(found, ended)}
 
 
-def holder(cursor: Cursor) -> Optional[dict[str, Any]]:
+def holder(cursor: Cursor, ended: str = "") -> Optional[dict[str, Any]]:
     """``current`` while the target is held, else None."""
-    found = current(cursor)
+    found = current(cursor, ended)
     return None if found is None or found["state"] in ("free", "dead") else found
 
 
-def _state(found: Mapping[str, Any]) -> str:
+def unseen_process(found: Optional[Mapping[str, Any]]) -> dict[str, str]:
+    """The process of a run between two steps, for a result: its own machine knows if it ended."""
+    seen = found is not None and found["state"] == "seen"
+    return {"holder_process": found["process"] or ""} if found and seen else {}
+
+
+def _state(found: Mapping[str, Any], ended: str) -> str:
     """The state of a row, as ``current`` names it."""
     if found["holder"] is None:
         return "free"
     if found["reason"] is not None:
         return "free" if found["until"] <= found["now"] else "locked"
-    if _ended(found["process"]):
+    if has_ended(found["process"]):
         return "dead"
     if found["working"]:
         return "working"
-    return "free" if found["unseen"] >= EXPIRY else "seen"
+    gone = found["unseen"] >= EXPIRY or (ended and found["process"] == ended)
+    return "free" if gone else "seen"
 
 
 def is_lock_of(found: Mapping[str, Any], holder: str) -> bool:
@@ -356,13 +369,14 @@ def _foreseen(params: Mapping[str, Any]) -> dict[str, Any]:
         if params.get("plan"):
             applied.require_new(cursor, params["plan"])
         free = result(changes, number=0, held=False, warnings=[])
-        found = holder(cursor)
+        found = holder(cursor, params["ended"])
         if found is None:
             return free
         if params["when_held"] == "report":
-            return _reported(refusal(cursor, found, params["target"]))
+            return {**_reported(refusal(cursor, found, params["target"])), **unseen_process(found)}
         end = "an apply would be refused now, and what is planned here may not hold"
-        said = {**free, "warnings": [refusal(cursor, found, params["target"], end)]}
+        warnings = [refusal(cursor, found, params["target"], end)]
+        said = {**free, "warnings": warnings, **unseen_process(found)}
         if found["state"] != "locked":
             said["headline"] = "{} is changing the target".format(found["holder"])
         return said
@@ -390,7 +404,7 @@ def _require_expected(cursor: Cursor, expected: Optional[Mapping[str, Any]]) -> 
         )
 
 
-def _ended(process: Optional[str]) -> bool:
+def has_ended(process: Optional[str]) -> bool:
     """Whether a holder's process is known to have ended: it was on this machine."""
     match = _PROCESS.fullmatch(process or "")
     if match is None or match["place"] != place():

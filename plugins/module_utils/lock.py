@@ -32,6 +32,7 @@ ARGUMENTS: dict[str, Any] = {
     "target": {"type": "str", "default": "TARGET"},
     "force": {"type": "bool", "default": False},
     "number": {"type": "int"},
+    "ended": {"type": "str", "default": ""},
 }
 
 
@@ -43,7 +44,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         "read": (None, None),
     }[params["state"]]
     with postgres.connect(params) as session, session.cursor() as cursor:
-        found = lease.holder(cursor)
+        found = lease.holder(cursor, params["ended"])
         changed = bool(refuse and refuse(cursor, found, params))
         changes = [_change(cursor, found, params)] if changed else []
         held.require(params.get("planned"), changes)
@@ -51,7 +52,8 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
             change(cursor, found, params)
             found = lease.holder(cursor)
             session.commit()
-    return {**result(changes), "changed": changed, "lease": described(found)}
+    seen = lease.unseen_process(found)
+    return {**result(changes), "changed": changed, "lease": described(found), **seen}
 
 
 def _change(cursor: Cursor, found: Found, params: Mapping[str, Any]) -> Change:

@@ -11,8 +11,8 @@ description:
   - The lease is a row in the target's database. A run takes it before its first change and gives
     it back at its end; the modules with an option C(lease) verify it, keep it while they work, and
     give it back when they fail.
-  - A holder that was not seen for 60 seconds is taken to be dead, one whose process ended on the
-    target's own machine at once.
+  - A holder that was not seen for 60 seconds is taken to be dead; at once one whose process ended on
+    the target's own machine, or, while no step of it is at work, on the machine that runs Ansible.
   - A person's lock (M(labeller.runbook.lock)) refuses every run until it is given back, or its time
     is over.
   - In check mode nothing is taken; a holder is a warning.
@@ -75,6 +75,12 @@ options:
         description: The run that applies it, which may take the lease again.
         type: str
         required: true
+  ended:
+    description:
+      - A process, that is known to have ended. Set by the action plugin, not by
+        playbooks.
+    type: str
+    default: ""
 extends_documentation_fragment:
   - labeller.runbook.postgres
   - labeller.runbook.plan

@@ -48,6 +48,12 @@ options:
   number:
     description: With O(force), the lease that is taken away, and no other.
     type: int
+  ended:
+    description:
+      - A process, that is known to have ended. Set by the action plugin, not by
+        playbooks.
+    type: str
+    default: ""
 extends_documentation_fragment:
   - labeller.runbook.postgres
   - labeller.runbook.plan

@@ -20,6 +20,7 @@ from typing import Any, Dict
 from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import PluginLoader, connection_loader
+from ansible_collections.labeller.runbook.plugins.module_utils import lease
 from ansible_collections.labeller.runbook.plugins.module_utils.progress import PREFIX
 from ansible_collections.labeller.runbook.plugins.plugin_utils import (
     checked,
@@ -92,6 +93,17 @@ class ActionModule(ActionBase):
         }
 
     def _execute(
+        self, arguments: Dict[str, Any], variables: Dict[str, Any], *, wrap_async: bool = False
+    ) -> Dict[str, Any]:
+        """Run the module; again where the target is held by a run that ended on this machine."""
+        done = self._executed(arguments, variables, wrap_async=wrap_async)
+        process = done.pop("holder_process", "")
+        if process and lease.has_ended(process):
+            done = self._executed({**arguments, "ended": process}, variables)
+            done.pop("holder_process", None)
+        return done
+
+    def _executed(
         self, arguments: Dict[str, Any], variables: Dict[str, Any], *, wrap_async: bool = False
     ) -> Dict[str, Any]:
         """Run the module: in this process where that makes no difference, else as Ansible does."""

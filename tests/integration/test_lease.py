@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -24,7 +25,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     server,
 )
 from ansible_collections.labeller.runbook.plugins.module_utils.backup import make, restore
-from ansible_collections.labeller.runbook.plugins.plugin_utils import in_process
+from ansible_collections.labeller.runbook.plugins.plugin_utils import action, in_process
 
 from runbook.execute import environment
 
@@ -119,6 +120,39 @@ def test_a_dead_process_of_this_machine_is_replaced_at_once(labeller: Labeller) 
     take(labeller, process="0-0/pid:[1]/1/1")
     with pytest.raises(errors.Locked):
         take(labeller, "you")
+
+
+class Elsewhere(action.ActionModule):
+    """The action plugin, of a target that is another machine than this one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def _executed(self, arguments: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        with self._monkeypatch.context() as there:
+            there.setattr(lease, "place", lambda: "0-0/pid:[1]")
+            called = import_module(f"{in_process.MODULES}.lease").MODULE.call
+            return dict(called("lease", arguments, False))
+
+
+def test_a_holder_that_ended_on_the_operators_machine_is_replaced_between_two_steps(
+    labeller: Labeller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The module does not see that process; the action plugin, which runs there, does."""
+    step = Elsewhere(monkeypatch)
+    options = {**labeller.login, "state": "taken", "holder": "you"}
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        take(labeller, process=environment.process_name(process.pid))
+        refused = step._execute(options, {})
+        assert refused["error_kind"] == "locked"
+        assert "holder_process" not in refused
+        process.kill()
+        process.wait()
+    session = labeller.connect()
+    with contextlib.closing(session), session.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM runbook.lease FOR UPDATE")
+        assert "is running" in step._execute(options, {})["msg"]
+    assert step._execute(options, {})["number"] == 2
 
 
 def test_it_is_taken_only_over_the_run_that_was_looked_at(labeller: Labeller) -> None:
