@@ -73,6 +73,10 @@ def test_what_is_made_is_valid(tmp_path: Path, password: Path) -> None:
     assert "labeller.runbook.pg_transaction" in run(
         operations, "show", "labeller7.yml", "-i", "labeller7"
     )
+    shown = run(operations, "show", "labeller7.yml", "-i", "labeller7")
+    assert "missing" not in shown  # its secrets are set, but not to be seen
+    assert f"  db_pwd  (string; required; secret)\n      not known: {VAULT} is encrypted\n" in shown
+    assert "  labeller7.yml\n      The run mode of labeller7\n" in run(operations, "list")
     hosts = yaml.safe_load((operations / "inventories/labeller7/hosts.yml").read_text())
     assert hosts["all"]["hosts"]["labeller7"]["ansible_host"] == "l7.example.org"
     workflows = {

@@ -17,7 +17,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils.change import Cha
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import Refused
 
 from runbook.commands import history, report
-from runbook.events.render import interchange
+from runbook.events.render import interchange, people
 from runbook.load import schemas
 
 RUN = "20260114T093012-3f9a1c"
@@ -70,6 +70,20 @@ def test_a_run_that_applied_a_plan_file_names_it(tmp_path: Path) -> None:
     assert run["plan"] == "ab" * 32
     whole = journal_read.report(str(tmp_path), RUN)
     assert f"plan file with SHA-256 {'ab' * 32}" in "\n".join(report.plain("h", whole))
+
+
+@pytest.mark.parametrize("room", [60, 80, 120])
+def test_at_a_terminal_rows_fit_and_no_word_is_broken(
+    folder: Path, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the last column has no room, it is below the others, which leave out the time."""
+    answer = {"runs": journal_read.history(str(folder)), "folder": "/journal"}
+    whole = " ".join(" ".join(history.lines("h", answer)).split())
+    monkeypatch.setattr(people, "columns", lambda: room)
+    shown = history.lines("h", answer)
+    assert max(map(len, shown)) <= room
+    assert set(" ".join(shown).split()) <= set(whole.split())
+    assert ("when (UTC)" in "\n".join(shown)) is (room == 120)
 
 
 def test_a_run_that_was_cut_off_says_after_which_step(tmp_path: Path) -> None:

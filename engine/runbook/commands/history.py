@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runbook.commands.options import SETTINGS, query_options
 from runbook.errors import ExitCode
-from runbook.events.render import fleet, text
+from runbook.events.render import fleet, people, text
 from runbook.flow import query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-COLUMNS = ("run", "when (UTC)", "operator", "playbook", "outcome", "what changed")
+WHEN = "when (UTC)"
+COLUMNS = ("run", WHEN, "operator", "playbook", "outcome", "what changed")
 #: Runs that are listed unless ``--last`` says otherwise.
 LAST = 20
 #: Characters of what changed.
 WIDTH = 100
+#: Columns for it at least, or it gets lines of its own.
+LEAST = 40
 
 
 @click.command("history", context_settings=SETTINGS)
@@ -89,7 +93,29 @@ def _began(name: str, on: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
 
 
 def _indented(rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"  {line}" for line in text.columns(rows)]
+    """Rows as lines; at a terminal the last column is folded, below the others if they fill it.
+
+    Then the time is left out, which the run's id has.
+    """
+    lines, room = text.columns(rows), people.columns()
+    if not room:
+        return [f"  {line}" for line in lines]
+    begin = 2 + max(len(line) - len(row[-1]) for line, row in zip(lines, rows, strict=True))
+    if room - begin >= LEAST:
+        return [part for line in lines for part in _hung(f"  {line}", begin, room)]
+    kept = [number for number, name in enumerate(rows[0][:-1]) if name != WHEN]
+    shorter = text.columns([[row[number] for number in kept] for row in rows])
+    return [
+        part
+        for line, row in zip(shorter, rows, strict=True)
+        for part in (f"  {line}", *text.fold(f"    {row[-1]}", room, 0))
+    ]
+
+
+def _hung(line: str, begin: int, room: int) -> list[str]:
+    """A line whose text from ``begin`` on is folded there."""
+    first, *more = wrap(line[begin:], room - begin, break_on_hyphens=False) or [""]
+    return [f"{line[:begin]}{first}".rstrip(), *(" " * begin + part for part in more)]
 
 
 def lines(host: str, answer: Mapping[str, Any]) -> list[str]:

@@ -45,8 +45,15 @@ def list_(*, as_json: bool) -> None:
     click.echo("Run modes (details: runbook show NAME):")
     for mode in found:
         click.echo(f"  {mode.name}")
-        click.echo(f"      {' '.join((mode.summary or mode.title).split())}")
-    click.echo(f"Targets: {', '.join(names) or 'none'}")
+        _say(f"      {' '.join((mode.summary or mode.title).split())}")
+    _say(f"Targets: {', '.join(names) or 'none'}")
+
+
+def _say(line: str, hang: int = 0) -> None:
+    """Print a line, at a terminal folded between words."""
+    from runbook.events.render import people, text
+
+    click.echo("\n".join(text.fold(line, people.columns(), hang)))
 
 
 @click.command("show", context_settings=SETTINGS)
@@ -86,7 +93,9 @@ def show(
         click.echo(json.dumps(described, default=str))
         return
     _steps(found.name, found.steps)
-    _parameters(found.parameters, valued=target is not None or bool(extra_vars))
+    layers = source.inventory.layers if source.inventory else ()
+    vaults = [layer.document.file for layer in layers if layer.encrypted]
+    _parameters(found.parameters, vaults, valued=target is not None or bool(extra_vars))
 
 
 def _plan(plan: PlanFile, *, diff: bool, as_json: bool) -> None:
@@ -129,14 +138,14 @@ def _steps(name: str, steps: Sequence[Step]) -> None:
     click.echo(f"{name}: what it does")
     for number, step in enumerate((step for step in steps if not step.handler), 1):
         tags = f"  [{', '.join(step.tags)}]" if step.tags else ""
-        click.echo(f"  {number:>2}. {step.name or step.module}{tags}")
-        click.echo(f"        {step.module}{': ' if step.parts else ''}{', '.join(step.parts)}")
+        _say(f"  {number:>2}. {step.name or step.module}{tags}", 4)
+        _say(f"        {step.module}{': ' if step.parts else ''}{', '.join(step.parts)}")
     for step in steps:
         if step.handler:
             click.echo(f"   If asked to: {step.name}\n        {step.module}")
 
 
-def _parameters(found: Sequence[Parameter], *, valued: bool) -> None:
+def _parameters(found: Sequence[Parameter], vaults: Sequence[str], *, valued: bool) -> None:
     click.echo("\nParameters")
     for parameter in found:
         host = f" [{parameter.host}]" if parameter.host else ""
@@ -145,9 +154,16 @@ def _parameters(found: Sequence[Parameter], *, valued: bool) -> None:
             f"default {json.dumps(parameter.default)}" if parameter.default is not None else unset
         )
         facts = [parameter.kind, parameter.allowed, need, "secret" if parameter.secret else ""]
-        click.echo(f"  {parameter.name}{host}  ({'; '.join(fact for fact in facts if fact)})")
+        _say(f"  {parameter.name}{host}  ({'; '.join(fact for fact in facts if fact)})", 4)
         if valued:
-            value = f"= {json.dumps(parameter.value, default=str)}  ({parameter.source})"
-            missing = "missing: it is required" if parameter.required else "not set"
-            click.echo(f"      {value if parameter.source else missing}")
-        click.echo(f"      {parameter.description}")
+            _say(f"      {_valued(parameter, vaults)}", 2)
+        _say(f"      {parameter.description}")
+
+
+def _valued(parameter: Parameter, vaults: Sequence[str]) -> str:
+    """The value, or why there is none; a secret may be in a file that is encrypted as a whole."""
+    if vaults and parameter.secret and parameter.source in ("", "default"):
+        return f"not known: {', '.join(vaults)} is encrypted"
+    if parameter.source:
+        return f"= {json.dumps(parameter.value, default=str)}  ({parameter.source})"
+    return "missing: it is required" if parameter.required else "not set"

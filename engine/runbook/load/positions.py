@@ -200,9 +200,11 @@ def _place(before: str) -> Mark:
 
 
 def _comment(text: str) -> str:
-    """The comment lines at the top, without their signs."""
+    """The comment lines at the top, without their signs; those for editors are none."""
     lines = []
     for line in text.splitlines():
+        if line.startswith("# yaml-language-server:"):
+            continue
         if line.startswith("#"):
             lines.append(line.lstrip("#").strip())
         elif line.strip() not in ("", "---") or lines:

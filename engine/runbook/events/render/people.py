@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-import textwrap
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,6 +73,11 @@ PATIENCE = 30.0
 def is_terminal(stream: TextIO) -> bool:
     """Whether a stream is a terminal that can do more than a typewriter."""
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def columns() -> int:
+    """The columns to fold lines at: of the terminal that stdout is; 0 where it is none."""
+    return min(shutil.get_terminal_size().columns, WIDEST) if is_terminal(sys.stdout) else 0
 
 
 class _Steps(ABC):
@@ -328,13 +333,7 @@ class Terminal(_Steps):
     def _folded(self, line: Line, indent: int) -> list[str]:
         """A line as lines that fit, broken between words; one that is to be copied stays whole."""
         said = " " * indent + line.text
-        if line.exact or len(said) <= self._console.width:
-            return [said]
-        deep = len(said) - len(said.lstrip(" "))
-        return textwrap.wrap(
-            " ".join(said.split()), self._width, initial_indent=" " * deep,
-            subsequent_indent=" " * (deep + 2), break_long_words=False, break_on_hyphens=False,
-        )  # fmt: skip
+        return [said] if line.exact else text.fold(said, self._width)
 
     def _play(self, event: PlayStarted) -> None:
         self._print(Line(""), Line(event.name, "bold"))

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from datetime import datetime
 from difflib import unified_diff
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from runbook.errors import ExitCode
@@ -185,6 +186,20 @@ def recap(host: str, found: HostCounts) -> str:
         f"unreachable={found.unreachable:<4} failed={found.failed:<4} skipped={found.skipped:<4} "
         f"rescued={found.rescued:<4} ignored={found.ignored:<4}"
     ).rstrip()
+
+
+def fold(line: str, width: int, hang: int = 2) -> list[str]:
+    """A line as lines of ``width`` columns, broken between words, the others ``hang`` deeper.
+
+    0 columns are no bound. Blanks that align are lost in a line that is broken.
+    """
+    if not width or len(line) <= width:
+        return [line]
+    deep = len(line) - len(line.lstrip(" "))
+    return wrap(
+        " ".join(line.split()), width, initial_indent=" " * deep,
+        subsequent_indent=" " * (deep + hang), break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def is_held(results: Iterable[TaskResult]) -> bool:
