@@ -72,7 +72,7 @@ def test_a_run_that_applied_a_plan_file_names_it(tmp_path: Path) -> None:
     assert f"plan file with SHA-256 {'ab' * 32}" in "\n".join(report.plain("h", whole))
 
 
-@pytest.mark.parametrize("room", [60, 80, 120])
+@pytest.mark.parametrize("room", [70, 80, 120])
 def test_at_a_terminal_rows_fit_and_no_word_is_broken(
     folder: Path, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ LAST = 20
 #: Characters of what changed.
 WIDTH = 100
 #: Columns for it at least, or it gets lines of its own.
-LEAST = 40
+LEAST = 30
 
 
 @click.command("history", context_settings=SETTINGS)
