@@ -97,7 +97,7 @@ def _rendered(name: str, about: Operations) -> str:
     template = environment.get_template(f"{name}.j2")
     return template.render(
         target=about.target, host=_yaml(about.host), user=_yaml(about.user),
-        python=_yaml(about.python), mode=about.mode,
+        python=_yaml(about.python), mode=about.mode, home=f"/home/{about.user}",
         parameters=list(_parameters(about.values)), secrets=list(_secrets()),
     )  # fmt: skip
 
