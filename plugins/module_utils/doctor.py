@@ -31,6 +31,7 @@ from . import (
     journal,
     lease,
     lock,
+    loop_call,
     marker,
     postgres,
     terraform,
@@ -47,6 +48,9 @@ ARGUMENTS: dict[str, Any] = {
     "journal_folder": {"type": "str", "default": ""},
     "httpd_service": {"type": "str", "default": ""},
     "learner_loop": {"type": "bool", "default": True},
+    "learner_command": {"type": "str", "default": ""},
+    "learner_inventory": {"type": "str", "default": ""},
+    "learner_vault_password_file": {"type": "str", "default": ""},
     "bucket": {"type": "str", "required": True},
     "prefix": {"type": "str", "required": True},
     "ec2_instance": {"type": "str", "required": True},
@@ -177,7 +181,9 @@ def _cron(params: Params) -> Findings:
     lines = tab.read().decode("utf-8", "replace").splitlines()
     ours = sum(crontab.managed(lines, crontab.plain_home(params["home"])))
     yield Finding(
-        "crontab", OK, "{}: {} lines, {} of them runbook's".format(tab.name, len(lines), ours)
+        "crontab",
+        OK,
+        "{}: {} lines, of which runbook manages {}".format(tab.name, len(lines), ours),
     )
     if not params["crontab_file"] and not _runs("cron", "crond"):
         yield Finding(
@@ -186,6 +192,29 @@ def _cron(params: Params) -> Findings:
             "no cron daemon runs",
             "sudo systemctl enable --now crond || sudo service cron start",
         )
+
+
+def _loop(params: Params) -> Findings:
+    """What cron's call of iterate.yml needs; the run mode that installs it tries it."""
+    if not params["learner_loop"] or params["learner_command"]:
+        return
+    if not params["learner_inventory"]:
+        yield Finding(
+            "loop", FAILED, "learner_loop is on, and learner_inventory is not set: cron's call of "
+            "iterate.yml would know no target", "set learner_inventory and "
+            "learner_inventory_source, runbook apply bootstrap.yml; or set learner_loop to false",
+        )  # fmt: skip
+        return
+    program = os.path.expandvars(loop_call.RUNBOOK)
+    files_there = [program, params["learner_inventory"], params["learner_vault_password_file"]]
+    missing = [path for path in files_there if path and not os.path.exists(path)]
+    if missing:
+        yield Finding(
+            "loop", FAILED, "{} missing".format(", ".join(missing)),
+            "runbook apply bootstrap.yml puts it there",
+        )  # fmt: skip
+    else:
+        yield Finding("loop", OK, "{} with {}".format(program, params["learner_inventory"]))
 
 
 def _runs(*names: str) -> bool:
@@ -403,6 +432,7 @@ CHECKS: Mapping[str, Callable[[Params], Findings]] = {
     "disk": _disk,
     "labeller": _labeller,
     "crontab": _cron,
+    "loop": _loop,
     "httpd": _httpd,
     "terraform": _terraform,
     "database": _database,

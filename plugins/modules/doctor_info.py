@@ -33,6 +33,18 @@ options:
     description: Whether C(iterate.yml) starts the learner; otherwise the folder of Terraform is looked at.
     type: bool
     default: true
+  learner_command:
+    description: The crontab's command for C(iterate.yml); empty is runbook of C($HOME/runbook).
+    type: str
+    default: ''
+  learner_inventory:
+    description: Inventory of that call, a path on the target.
+    type: str
+    default: ''
+  learner_vault_password_file:
+    description: File on the target with the password of its vault.
+    type: str
+    default: ''
   bucket:
     description: The bucket.
     type: str

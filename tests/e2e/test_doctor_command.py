@@ -35,4 +35,5 @@ def test_a_target_that_can_be_operated_and_one_that_cannot(
         "  ec2_instance: gone}}\n"
     )
     gone = sandbox.run("doctor", "-i", str(tmp_path / "hosts.yml"), exit_code=4).stdout
-    assert gone.startswith("gone: 1 failed\n  failed   connection ")
+    assert gone.startswith("gone:\n  failed   connection ")
+    assert gone.endswith("\ngone: 1 failed\n")

@@ -39,7 +39,7 @@ def examined(labeller: Labeller, home: Path, **params: Any) -> Found:
     given = {
         **defaults, **labeller.login, **labeller.aws, "bucket": labeller.bucket, "home": str(home),
         "crontab_file": str(crontab), "journal_folder": str(home / "journal"), "prefix": "backups",
-        "ec2_instance": "labeller3", "tables": ["kml_data", "hit_data"],
+        "ec2_instance": "labeller3", "tables": ["kml_data", "hit_data"], "learner_command": "true",
     }  # fmt: skip
     found: Found = {}
     for finding in doctor.examine({**given, **params}):
@@ -145,6 +145,24 @@ def test_a_library_that_is_missing(
     monkeypatch.setattr(doctor.importlib, "import_module", without)
     assert "failed: zstandard missing | " in wrong(examined(labeller, home))["python"]
     assert "-m pip install zstandard" in wrong(examined(labeller, home))["python"]
+
+
+def test_the_loop_needs_its_inventory_and_runbook_on_the_host(
+    labeller: Labeller, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the last step of a run mode would refuse."""
+    monkeypatch.setenv("HOME", str(home))
+    unset = wrong(examined(labeller, home, learner_command=""))["loop"]
+    assert unset.startswith("failed: learner_loop is on, and learner_inventory is not set")
+    given = {"learner_command": "", "learner_inventory": str(home)}
+    program = home / "runbook/bin/runbook"
+    assert wrong(examined(labeller, home, **given))["loop"] == (
+        f"failed: {program} missing | runbook apply bootstrap.yml puts it there"
+    )
+    program.parent.mkdir(parents=True)
+    program.touch()
+    assert wrong(examined(labeller, home, **given)) == {}
+    assert "loop" not in examined(labeller, home, learner_command="", learner_loop=False)
 
 
 def test_the_old_loop_needs_its_terraform_folder(labeller: Labeller, home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
 import pytest
 
 from runbook.commands.doctor import findings, lines
@@ -26,7 +27,7 @@ def answer(**given: Any) -> dict[str, Any]:
         ),
         (
             {"backup": {"msg": "no backup below s3://b/p", "error_kind": "invalid_input"}},
-            {"backup": ("warning", "none that can be read: no backup below s3://b/p")},
+            {"backup": ("warning", "no backup below s3://b/p")},
         ),
         (
             {"database": {"msg": "kml_data x is there 2 times", "error_kind": "refused"}},
@@ -52,6 +53,15 @@ def test_what_was_not_reached_is_not_judged(check: str, left: str) -> None:
 def test_each_line_fits_and_the_remedy_follows() -> None:
     found = [{**WELL, "status": "failed", "found": "word " * 40, "fix": "do this"}]
     told = list(lines("h", found, 60))
-    assert told[0] == "h: 1 failed"
     assert all(len(line) < 80 for line in told)
-    assert told[-1].strip() == "fix: do this"
+    assert told[-2].strip() == "fix: do this"
+
+
+def test_the_worst_is_last() -> None:
+    """Of each status in the order in which it was looked at."""
+    ended = {name: {**WELL, "status": status, "check": name}
+             for name, status in {"a": "failed", "b": "ok", "c": "warning", "d": "failed"}.items()}  # fmt: skip
+    told = list(lines("h", [*ended.values()], 80))
+    names = [click.unstyle(line).split()[1] for line in told[1:-1]]
+    assert names == ["b", "c", "a", "d"]
+    assert (told[0], told[-1]) == ("h:", "h: 1 ok, 1 warning, 2 failed")

@@ -63,22 +63,33 @@ def findings(answer: Mapping[str, Any]) -> Iterator[Finding]:
         yield _judged("data", problem or "as labeller's code assumes", well=not problem)
     if "s3" not in failed:
         backup = loop.newest_backup(answer["backup"])
-        yield _judged("backup", loop.proof(backup), well=not backup["problems"])
+        if backup["backup_id"]:
+            fix = "runbook apply backup.yml makes a new one"
+            yield _judged("backup", loop.proof(backup), fix, well=not backup["problems"])
+        else:
+            fix = "runbook apply backup.yml makes one, and so does every run mode"
+            yield _judged("backup", backup["problems"][0], fix, well=False)
 
 
-def _judged(check: str, found: str, *, well: bool) -> Finding:
-    return {"check": check, "status": "ok" if well else "warning", "found": found, "fix": ""}
+def _judged(check: str, found: str, fix: str = "", *, well: bool) -> Finding:
+    if well:
+        return {"check": check, "status": "ok", "found": found, "fix": ""}
+    return {"check": check, "status": "warning", "found": found, "fix": fix}
 
 
 def lines(host: str, found: Sequence[Finding], width: int) -> Iterator[str]:
-    """A host's findings as lines, each with its remedy below."""
+    """A host's findings as lines, each with its remedy below; the worst, and how many, are last.
+
+    So a small terminal shows them.
+    """
     counts = {status: sum(each["status"] == status for each in found) for status in STYLES}
     said = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
-    yield f"{host}: {said}"
-    for each in found:
+    yield f"{host}:"
+    for each in sorted(found, key=lambda each: [*STYLES].index(each["status"])):
         status = click.style(f"{each['status']:<8}", fg=STYLES[each["status"]])
         first, *more = textwrap.wrap(each["found"], width - 25, break_on_hyphens=False) or [""]
         yield f"  {status} {each['check']:<12}  {first}"
         yield from (" " * 25 + line for line in more)
         if each["fix"]:
             yield f"{' ' * 25}fix: {each['fix']}"
+    yield f"{host}: {said}"
