@@ -195,7 +195,7 @@ def _cron(params: Params) -> Findings:
 
 
 def _loop(params: Params) -> Findings:
-    """What cron's call of iterate.yml needs; the run mode that installs it tries it."""
+    """The needs of cron's call of iterate.yml; the run mode that installs it tries it."""
     if not params["learner_loop"] or params["learner_command"]:
         return
     if not params["learner_inventory"]:

@@ -150,7 +150,7 @@ def test_a_library_that_is_missing(
 def test_the_loop_needs_its_inventory_and_runbook_on_the_host(
     labeller: Labeller, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the last step of a run mode would refuse."""
+    """The last step of a run mode would refuse it."""
     monkeypatch.setenv("HOME", str(home))
     unset = wrong(examined(labeller, home, learner_command=""))["loop"]
     assert unset.startswith("failed: learner_loop is on, and learner_inventory is not set")
