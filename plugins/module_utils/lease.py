@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Optional
 
 from . import applied, guard, journal, marker, postgres, server
@@ -28,8 +29,6 @@ with suppress(ImportError):  # postgres.connect says what to install
     import psycopg2
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
@@ -334,7 +333,8 @@ def refusal(
 
 
 def _time(when: Optional[datetime]) -> str:
-    return "" if when is None else when.isoformat(" ", "seconds")
+    """A time as people read it everywhere, ``2026-01-14 09:30 UTC``."""
+    return "" if when is None else "{:%Y-%m-%d %H:%M} UTC".format(when.astimezone(timezone.utc))
 
 
 def _exists(cursor: Cursor) -> bool:

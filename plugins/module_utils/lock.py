@@ -108,7 +108,7 @@ def _refuse_return(cursor: Cursor, found: Found, params: Mapping[str, Any]) -> b
         end = "this is not the holder that was shown, and nothing was changed"
         raise Stale(lease.refusal(cursor, found, params["target"], end))
     if not lease.is_lock_of(found, params["holder"]):
-        end = "only runbook unlock --force takes it from another"
+        end = "nothing was changed"
         raise Locked(lease.refusal(cursor, found, params["target"], end))
     return True
 

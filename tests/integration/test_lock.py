@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -38,7 +39,8 @@ def test_a_lock_refuses_every_run_and_says_who_why_how_long_and_what_to_do(
     assert {name: held["lease"][name] for name in ("holder", "state", "reason")} == {
         "holder": "olli@laptop", "state": "locked", "reason": "moving the grid",
     }  # fmt: skip
-    since, until = (held["lease"][name].replace("T", " ") for name in ("since", "until"))
+    times = (datetime.fromisoformat(held["lease"][name]) for name in ("since", "until"))
+    since, until = (f"{each.astimezone(UTC):%Y-%m-%d %H:%M} UTC" for each in times)
     with pytest.raises(errors.Locked) as caught:
         take(labeller)
     for said in (
@@ -67,7 +69,9 @@ def test_only_its_holder_gives_it_back_or_extends_it_unless_forced(labeller: Lab
     assert (again["reason"], again["until"] < first["until"]) == ("still", True)
     other = {"holder": "eva@desk"}
     for check in (False, True):
-        with pytest.raises(errors.Locked, match="olli@laptop, who holds .* unlock --force"):
+        with pytest.raises(
+            errors.Locked, match="olli@laptop, who holds .* with --force also for another person"
+        ):
             call(labeller, "absent", check=check, **other)
         with pytest.raises(errors.Locked, match="olli@laptop, who holds"):
             hold(labeller, check=check, **other)

@@ -84,7 +84,7 @@ def test_exit_codes(results: tuple[TaskResult, ...], ended: ExitCode, code: Exit
 def test_text() -> None:
     since = {"run_id": "7", "at": "2026-01-02T03:04:05+00:00"}
     assert list(drift(MARKER, since=since).lines()) == [
-        "p.yml on t: no drift since run 7, which ended 2026-01-02T03:04:05+00:00",
+        "p.yml on t: no drift since run 7, which ended 2026-01-02 03:04 UTC",
         "  in place [here]: regular run 0 on ghana, AOI 1",
     ]
     head, *said = drift(MARKER, CRONTAB).lines()

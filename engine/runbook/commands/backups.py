@@ -108,11 +108,11 @@ def show(backup_id: str, **options: Any) -> int:
             click.echo(f"  {manifest['label']}")
         if "database" in manifest:
             click.echo(
-                f"  {manifest['created']}, database {manifest['database']}, "
+                f"  {text.moment(manifest['created'])}, database {manifest['database']}, "
                 f"PostgreSQL {manifest['server_version']}, at {manifest['snapshot_lsn']}"
             )
         else:
-            click.echo(f"  {manifest['created']}, TABLE.sql files of the old scripts")
+            click.echo(f"  {text.moment(manifest['created'])}, TABLE.sql files of the old scripts")
         for line in _contents(manifest["tables"]):
             click.echo(f"  {line}")
     return code
@@ -262,8 +262,9 @@ def _print_backups(rows: Sequence[Mapping[str, Any]], *, verified: bool) -> None
 
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    head = ["created (UTC)" if name == "created" else name for name in columns]
     cells = ([_cell(row, name) for name in columns] for row in rows)
-    return text.columns([columns, *cells], NUMBERS)
+    return text.columns([head, *cells], NUMBERS)
 
 
 def _contents(tables: Mapping[str, Any]) -> list[str]:
@@ -289,6 +290,8 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
         return ""  # without a manifest nothing is known
     if column == "size":
         return _size(row["bytes"])
+    if column == "created":
+        return text.minute(row["created"])
     return f"{row[column]:,}" if column in NUMBERS else str(row[column])
 
 

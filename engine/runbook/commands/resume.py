@@ -45,7 +45,7 @@ def resume(*, run: str, target: str, extra_vars: Sequence[str], **options: Any) 
     secrets that were on its command line. What it has done must be as it left it. The plan of what
     is left is shown and confirmed as by apply.
     """
-    from runbook.events.render import fleet
+    from runbook.events.render import fleet, text
     from runbook.flow import apply as flow
     from runbook.flow.resume import unfinished
 
@@ -54,6 +54,6 @@ def resume(*, run: str, target: str, extra_vars: Sequence[str], **options: Any) 
         click.echo(found)
         return ExitCode.OK
     where = f", on {fleet.named(found.hosts, found.given['hosts'])}" if found.hosts else ""
-    begun = found.given["made"]["at"][:19]
-    click.echo(f"Resuming {found.named}, begun {begun} UTC{where}", err=True)
+    begun = text.moment(found.given["made"]["at"])
+    click.echo(f"Resuming {found.named}, begun {begun}{where}", err=True)
     return flow.apply(flow.Options(**{**options, **found.options()}, resumes=found))

@@ -111,9 +111,10 @@ def _plan(plan: PlanFile, *, diff: bool, as_json: bool) -> None:
     made, commit = content["made"], content["made"]["commit"]
     click.echo(f"Plan of {content['playbook']} on {content['target']}")
     click.echo(f"  SHA-256   {plan.sha256}")
-    click.echo(f"  made      {made['at']} by {made['by']}, runbook {made['runbook']}")
+    at = text.moment(made["at"])
+    click.echo(f"  made      {at} by {made['by']}, runbook {made['runbook']}")
     click.echo(f"  commit    {commit}\n" * bool(commit), nl=False)
-    click.echo(f"  expires   {content['expires_at']}")
+    click.echo(f"  expires   {text.moment(content['expires_at'])}")
     for host, bound in content["hosts"].items():
         click.echo(f"  {host}: {bound['database']}; bucket {bound['bucket']}")
     chosen = {name: value for name, value in content["selection"].items() if value}

@@ -24,7 +24,7 @@ from runbook.events.model import (
     TaskResult,
 )
 from runbook.events.redaction import Redactor
-from runbook.events.render import fleet
+from runbook.events.render import fleet, text
 from runbook.events.render.people import Detail
 from runbook.events.render.summary import Summary
 from runbook.execute import runner
@@ -303,7 +303,7 @@ class _Apply:
         self._plan_sha256 = plan_file.write(options.out, content)
         say(
             f"Plan: {options.out}, SHA-256 {self._plan_sha256}, to be applied by "
-            f"{content['expires_at']}."
+            f"{text.moment(content['expires_at'])}."
         )
 
     def _verify(

@@ -171,7 +171,7 @@ class Drift:
     def _last(self) -> str:
         if self.since is None:
             return "; no run that left it as the playbook says is in this journal"
-        return f" since run {self.since['run_id']}, which ended {self.since['at']}"
+        return f" since run {self.since['run_id']}, which ended {text.moment(self.since['at'])}"
 
 
 def recorded(target: str, host: str) -> dict[str, Any] | None:
