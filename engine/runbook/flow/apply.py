@@ -387,7 +387,9 @@ class _Apply:
             self._publisher.publish, start, given.secrets, planned
         )
         start({})  # ansible ended before it knew which values are secret
-        left = {} if check or outcome.exit_code == ExitCode.OK else self._left(outcome)
+        left = {}
+        if not check and outcome.exit_code != ExitCode.OK:
+            left = score.left(self._planned, outcome.results)
         self._publisher.publish(
             RunFinished(
                 check,
@@ -414,10 +416,6 @@ class _Apply:
         if bad and {*planned.hosts} - bad:
             limit = fleet.without(self._options.limit, bad)
             say(f"To go on without {', '.join(fleet.ordered(bad))}: --limit '{limit}'")
-
-    def _left(self, outcome: runner.Outcome) -> dict[str, list[str]]:
-        """The planned steps that a real run did not come to, or failed at."""
-        return score.left(self._planned, outcome.results)
 
     def _unplanned(self, outcome: runner.Outcome, but: Collection[str]) -> list[str]:
         """The differences between the plan and a real run, on the hosts where it ended well."""

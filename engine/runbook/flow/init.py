@@ -52,7 +52,8 @@ class Parameter:
 def required() -> list[str]:
     """The parameters, no secrets, that have no default."""
     known = schemas.parameters()
-    return [name for name in known if known[name].get("x-required") and name not in _secret()]
+    secret = schemas.secret_names()
+    return [name for name in known if known[name].get("x-required") and name not in secret]
 
 
 def files(about: Operations) -> dict[str, str]:
@@ -102,20 +103,16 @@ def _rendered(name: str, about: Operations) -> str:
     )  # fmt: skip
 
 
-def _secret() -> frozenset[str]:
-    return schemas.secret_names()
-
-
 def _parameters(values: Mapping[str, Any]) -> Iterator[Parameter]:
     for name, schema in schemas.parameters().items():
-        if name not in _secret():
+        if name not in schemas.secret_names():
             value = values.get(name, schema.get("default"))
             yield Parameter(name, _comment(schema), _yaml(value), name in values)
 
 
 def _secrets() -> Iterator[Parameter]:
     for name, schema in schemas.parameters().items():
-        if name in _secret():
+        if name in schemas.secret_names():
             needed = bool(schema.get("x-required"))
             yield Parameter(name, _comment(schema), _yaml(UNSET if needed else None), needed)
 

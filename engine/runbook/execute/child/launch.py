@@ -23,6 +23,7 @@ import threading
 import warnings
 from pathlib import Path
 
+from runbook.execute.child import channel
 from runbook.processes import die_with_parent
 
 
@@ -136,8 +137,7 @@ class _Input(io.TextIOBase):
 
     def readline(self, _size: int = -1, /) -> str:  # type: ignore[override]
         """Forward the question of ``--step`` to the engine; its answer."""
-        with Path(os.environ["RUNBOOK_CHANNEL"]).open("w", encoding="utf-8") as pipe:
-            pipe.write(json.dumps({"question": self._output.written.last}) + "\n")
+        channel.tell({"question": self._output.written.last})
         with Path(os.environ["RUNBOOK_ANSWERS"]).open(encoding="utf-8") as pipe:
             return pipe.readline() or "\n"
 

@@ -29,16 +29,13 @@ def fast() -> bool:
     return os.environ.get("RUNBOOK_FAST", "1") != "0"
 
 
-def _known(package: str, series: str) -> bool:
-    return metadata.version(package).startswith(f"{series}.")
-
-
 def close_at_once() -> None:
     """Have pexpect close a terminal without a wait when its process has ended already."""
     import pexpect  # type: ignore[import-untyped]
 
     original = pexpect.spawn.close
-    if not (fast() and _known("pexpect", "4") and original.__module__ == "pexpect.pty_spawn"):
+    known = metadata.version("pexpect").startswith("4.")
+    if not (fast() and known and original.__module__ == "pexpect.pty_spawn"):
         return
 
     def close(self: Any, force: bool = True) -> None:  # noqa: FBT001, FBT002 - pexpect's
