@@ -19,7 +19,7 @@ from runbook.events import journal
 from runbook.events.render import text
 from runbook.flow import query
 from runbook.load import targets
-from runbook.load.diagnostics import suggest
+from runbook.load.diagnostics import hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -205,9 +205,7 @@ def _unknown(backup_id: str, answers: Mapping[str, Any]) -> str:
     lines = []
     for host, answer in answers.items():
         held = list(answer["kept"])
-        guess = suggest(backup_id, held)
-        hint = f" (did you mean {guess}?)" if guess else ""
-        place = f"below {answer['location']}{hint}"
+        place = f"below {answer['location']}{hint(backup_id, held)}"
         newest = ", ".join(held[:NEWEST]) or "none"
         lines.append(
             f"{host}: there is no finished backup {backup_id} {place}; the newest there: {newest}"

@@ -20,7 +20,7 @@ def docs(topic: str | None) -> None:
     """Show the documentation of TOPIC; without one, list the topics and where their files are."""
     from runbook import collection
     from runbook.errors import InvalidInputError
-    from runbook.load.diagnostics import suggest
+    from runbook.load.diagnostics import hint
 
     folder = collection.root() / "docs"
     texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))}
@@ -32,7 +32,7 @@ def docs(topic: str | None) -> None:
         return
     name = topic.removesuffix(".md").removeprefix("docs/")
     if name not in texts:
-        guess = suggest(name, texts)
-        hint = f" Did you mean {guess}?" if guess else ""
-        raise InvalidInputError(f"There is no topic {topic!r}.{hint} runbook docs lists them.")
+        raise InvalidInputError(
+            f"there is no topic {topic!r}{hint(name, texts)}; runbook docs lists them"
+        )
     click.echo_via_pager(texts[name])

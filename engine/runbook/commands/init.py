@@ -62,13 +62,13 @@ def init(folder: Path, extra_vars: tuple[str, ...], vault_password_file: str | N
 def _known_mode(mode: str) -> None:
     from runbook import collection
     from runbook.load import targets
-    from runbook.load.diagnostics import suggest
+    from runbook.load.diagnostics import hint
 
     names = [path.stem for path in targets.playbooks(collection.root())]
     if mode not in names:
-        guess = suggest(mode, names)
-        hint = f"; did you mean {guess}?" if guess else f"; known: {', '.join(names)}"
-        raise InvalidInputError(f"there is no run mode {mode!r}{hint}")
+        raise InvalidInputError(
+            f"there is no run mode {mode!r}{hint(mode, names)}; known: {', '.join(names)}"
+        )
 
 
 def _values(extra_vars: tuple[str, ...]) -> dict[str, Any]:

@@ -36,9 +36,8 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.col}:" if self.line else self.file
         path = f" {self.path}:" if self.path else ":" if not self.line else ""
-        hint = f" (did you mean {self.suggestion}?)" if self.suggestion else ""
         warning = "warning: " if self.warning else ""
-        return f"{place}{path} {warning}{self.message}{hint}"
+        return f"{place}{path} {warning}{self.message}{_hint(self.suggestion)}"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -46,6 +45,15 @@ def suggest(name: str, known: Iterable[str]) -> str:
     choices = {choice.lower(): choice for choice in sorted(known)}
     close = get_close_matches(name.lower(), choices, n=1, cutoff=0.6)
     return choices[close[0]] if close else ""
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean X?)`` after a ``name`` that is not known; empty without a guess."""
+    return _hint(suggest(name, known))
+
+
+def _hint(guess: str) -> str:
+    return f" (did you mean {guess}?)" if guess else ""
 
 
 def ordered(problems: Iterable[Problem]) -> list[Problem]:

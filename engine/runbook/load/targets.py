@@ -11,7 +11,7 @@ from runbook import collection
 from runbook.errors import InvalidInputError
 from runbook.home import expanded, is_file, is_folder
 
-from .diagnostics import suggest
+from .diagnostics import hint
 
 _YAML = (".yml", ".yaml")
 #: What a portable name begins with that is looked up in the collection.
@@ -136,7 +136,6 @@ def _names(paths: Iterable[Path]) -> list[str]:
 
 
 def _unknown(what: str, name: str, known: list[str]) -> InvalidInputError:
-    guess = suggest(name.removesuffix(".yml"), known)
-    hint = f" (did you mean {guess}?)" if guess else ""
+    guess = hint(name.removesuffix(".yml"), known)
     choices = f"known: {', '.join(known)}" if known else "none is known here"
-    return InvalidInputError(f"{what} {name!r} does not exist{hint}; {choices}, or a path")
+    return InvalidInputError(f"{what} {name!r} does not exist{guess}; {choices}, or a path")
