@@ -47,18 +47,20 @@ class Journal:
 
         An OSError, as of a full disk, names the run's folder.
         """
-        if isinstance(event, Progress):
-            return
-        try:
-            self._keep(event)
-        except OSError as error:
-            error.filename = error.filename or str(self.folder)
-            raise
+        if not isinstance(event, Progress):
+            with self._named():
+                self._keep(event)
 
     def keep_input(self, given: Mapping[str, Any]) -> None:
         """Keep what the real run that now begins is given; OSError as of an event."""
-        try:
+        with self._named():
             self._write("input.json", given)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Have an OSError name the run's folder."""
+        try:
+            yield
         except OSError as error:
             error.filename = error.filename or str(self.folder)
             raise
@@ -112,8 +114,7 @@ def prune() -> list[str]:
     of the removed ones.
     """
     oldest = f"{datetime.now(UTC) - timedelta(days=kept('RUNBOOK_KEEP_DAYS')):%Y%m%dT%H%M%S}"
-    folders = [f for f in sorted((home() / "runs").glob("*/")) if _RUN_ID.fullmatch(f.name)]
-    old = [f for f in folders[: -kept("RUNBOOK_KEEP_RUNS")] if f.name < oldest]
+    old = [f for f in _folders()[: -kept("RUNBOOK_KEEP_RUNS")] if f.name < oldest]
     needed = set(needed_backups().values()) if old else set()
     removed = []
     for folder in old:
@@ -187,9 +188,13 @@ def named(run: str) -> Kept:
 
 def runs() -> Iterator[Kept]:
     """The runs, the newest first."""
-    for folder in sorted((home() / "runs").glob("*/"), reverse=True):
-        if _RUN_ID.fullmatch(folder.name):
-            yield Kept(folder.name, _read(folder / "input.json"), _ended(folder), _running(folder))
+    for folder in reversed(_folders()):
+        yield Kept(folder.name, _read(folder / "input.json"), _ended(folder), _running(folder))
+
+
+def _folders() -> list[Path]:
+    """The folders of the runs, the oldest first."""
+    return [f for f in sorted((home() / "runs").glob("*/")) if _RUN_ID.fullmatch(f.name)]
 
 
 def _running(folder: Path) -> bool:
@@ -206,8 +211,8 @@ def last_as_declared(
 
     It ended well on all of them, or found nothing to change. None when no such run is kept.
     """
-    for folder in sorted((home() / "runs").glob("*/"), reverse=True):
-        ended = _ended(folder) if _RUN_ID.fullmatch(folder.name) else None
+    for folder in reversed(_folders()):
+        ended = _ended(folder)
         if ended and ended["exit_code"] == ExitCode.OK and ended["target"] == target:
             same = PurePath(ended["playbook"]).stem == PurePath(playbook).stem
             same = same and {*hosts} <= ended["hosts"].keys()
