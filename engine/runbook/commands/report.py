@@ -169,6 +169,6 @@ def _notes(step: Mapping[str, Any]) -> Iterator[str]:
 
 def _difference(change: Mapping[str, Any]) -> list[str]:
     """Before and after, as lines of a unified diff without its headers."""
-    lines = text.diff_lines(change)[2:]
+    lines = text.changed_lines(change)
     more = len(lines) - SHOWN
     return lines if more <= 0 else [*lines[:SHOWN], f"... and {text.number(more, 'line')} more"]

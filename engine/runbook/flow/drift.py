@@ -216,7 +216,7 @@ def _changes(result: TaskResult) -> Iterator[dict[str, Any]]:
             "resource": resource,
             "action": str(entry.get("action", "change")),
             "counts": dict(entry.get("counts") or {}),
-            "diff": text.diff_lines(diffs[resource])[2:] if resource in diffs else [],
+            "diff": text.changed_lines(diffs[resource]) if resource in diffs else [],
         }
 
 

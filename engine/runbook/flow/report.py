@@ -7,7 +7,6 @@ of it. Of a plan file: the results of its check run.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from runbook.errors import ExitCode
@@ -53,7 +52,7 @@ def of_kept(run: Kept) -> list[Event]:
     check = begun[-1].check if begun else True
     changed = any(isinstance(each, TaskResult) and each.changed for each in found)
     if begun and not isinstance(found[-1], RunFinished):
-        seconds = _seconds(begun[-1].at, found[-1].at)
+        seconds = text.seconds(begun[-1].at, found[-1].at)
         found.append(RunFinished(check, ExitCode.FAILED, changed, seconds))
     given = run.given or {}
     names = (begun[-1].playbook, begun[-1].target) if begun else ("", "")
@@ -104,7 +103,7 @@ def of_history(target: str, runs: Mapping[str, Mapping[str, Any]]) -> list[Event
     code = ExitCode.FAILED if problems else ExitCode.OK
     named = (first["playbook"] or "no playbook", target)
     said = "\n".join(problems) or f"Done: {text.number(count, 'step')} changed something."
-    seconds = _seconds(first["at"], until)
+    seconds = text.seconds(first["at"], until)
     return [
         RunStarted(first["run"], *named, check=False, at=first["at"]),
         *results,
@@ -128,14 +127,10 @@ def _result(host: str, step: Mapping[str, Any]) -> TaskResult:
         plan=[dict(each) for each in changes],
         message="" if done else step.get("message") or text.UNKNOWN_END,
         error_kind=step.get("kind", ""),
-        seconds=_seconds(step["at"], step["until"]) if "until" in step else 0.0,
+        seconds=text.seconds(step["at"], step["until"]) if "until" in step else 0.0,
         backup_id=step.get("backup_id", ""),
     )  # fmt: skip
 
 
 def _headers(change: Mapping[str, Any]) -> dict[str, str]:
     return {f"{side}_header": str(change["resource"]) for side in ("before", "after")}
-
-
-def _seconds(start: str, end: str) -> float:
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -31,7 +30,7 @@ def junit(runs: Mapping[str, Mapping[str, Any]]) -> str:
         failed = sum(step["outcome"] == "failed" for step in steps)
         suite = ET.SubElement(root, "testsuite", {
             "name": _xml(f"{run['playbook'] or 'no playbook'} on {host}"), "hostname": _xml(host),
-            "timestamp": run["at"], "time": f"{_seconds(run['at'], run['until']):.3f}",
+            "timestamp": run["at"], "time": f"{text.seconds(run['at'], run['until']):.3f}",
             "tests": str(len(steps)), "failures": str(failed), "skipped": "0",
             "errors": str(sum(step["outcome"] not in ("done", "failed") for step in steps)),
         })  # fmt: skip
@@ -99,12 +98,8 @@ def _changes(step: Mapping[str, Any]) -> list[str]:
     return [
         line
         for change in text.real(step["changes"])
-        for line in (text.item(change), *text.diff_lines(change)[2:])
+        for line in (text.item(change), *text.changed_lines(change))
     ]
-
-
-def _seconds(start: str, end: str) -> float:
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
 def _xml(given: str) -> str:

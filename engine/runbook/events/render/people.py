@@ -60,7 +60,7 @@ class Detail:
     def shows(self, result: TaskResult, *, check: bool) -> bool:
         """Whether a step is shown when it has ended; most of a check are in its summary."""
         wanted = self.verbosity or (self.diff and result.changed)
-        return bool(not check or wanted or _failure(result))
+        return bool(not check or wanted or text.failure(result))
 
 
 #: Columns of a summary at most: longer lines are hard to read.
@@ -199,7 +199,7 @@ class Plain(_Steps):
         took = f" ({result.seconds:.1f} s)" if self._detail.verbosity else ""
         end = f": {said}" if said else ""
         self._say(f"{result.status}: {result.task} [{result.host}]{took}{end}")
-        for line in _failure(result):
+        for line in text.failure(result):
             self._say(f"    {line}")
         for warning in [] if self._check else result.warnings:
             self._say(f"    warning: {warning}")
@@ -266,7 +266,7 @@ class Brief:
 
 def _brief(result: TaskResult) -> list[str]:
     """A step in a line; none for one that did nothing."""
-    failed = _failure(result)
+    failed = text.failure(result)
     if not result.changed and not failed:
         return []
     said = " ".join(failed) or text.summary(result)
@@ -354,7 +354,7 @@ class Terminal(_Steps):
 
     def _result(self, result: TaskResult) -> None:
         """Show a step at once if it has more than a line, else with those of other hosts."""
-        if _failure(result) or result.warnings or self._detail.lines:
+        if text.failure(result) or result.warnings or self._detail.lines:
             self._show([result.host], [result], text.summary(result))
         else:
             self._ended.append(result)
@@ -373,7 +373,7 @@ class Terminal(_Steps):
         result = results[0]
         # Of a host that was not reached, the command that must work.
         exact = result.status == Status.UNREACHABLE
-        lines = [Line(line, _tone(result), exact) for line in _failure(result)]
+        lines = [Line(line, _tone(result), exact) for line in text.failure(result)]
         if said:
             lines.append(Line(said, "yellow" if result.changed else "dim"))
         if not self._check:
@@ -406,13 +406,6 @@ class Terminal(_Steps):
             return
         style = "bold red" if notice.level == "error" else "yellow"
         self._print(Line(f"{notice.level}: {notice.text}", style), indent=2)
-
-
-def _failure(result: TaskResult) -> list[str]:
-    """The message and the output of a step that failed."""
-    if result.status not in (Status.FAILED, Status.UNREACHABLE, Status.IGNORED):
-        return []
-    return [line for part in (result.message, result.output) for line in part.splitlines()]
 
 
 def _tone(result: TaskResult) -> str:

@@ -6,7 +6,6 @@ which, and what would be lost. So a small terminal shows the losses, directly ab
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
@@ -450,8 +449,7 @@ def _packed(items: Sequence[str], width: int) -> Iterator[str]:
 
 
 def _value(value: object, *, full: bool) -> str:
-    said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    said = " ".join(said.split()) if said else "''"
+    said = " ".join(text.value(value).split())
     if full or len(said) <= VALUE:
         return said
     half = (VALUE - 1) // 2

@@ -67,15 +67,19 @@ def minute(at: str) -> str:
     return at[:16].replace("T", " ")
 
 
+def seconds(start: str, end: str) -> float:
+    """The seconds between two times in ISO 8601."""
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
 def age(since: str, until: str) -> str:
     """``, 6 h ago``; empty for less than a minute, or when ``until`` is not known."""
     if not until:
         return ""
-    end = datetime.fromisoformat(until.replace(" UTC", "Z"))
-    seconds = (end - datetime.fromisoformat(since)).total_seconds()
+    elapsed = seconds(since, until.replace(" UTC", "Z"))
     units = ((2 * 86_400, 86_400, "days"), (3600, 3600, "h"), (60, 60, "min"))
     return next(
-        (f", {seconds / unit:.0f} {name} ago" for least, unit, name in units if seconds >= least),
+        (f", {elapsed / unit:.0f} {name} ago" for least, unit, name in units if elapsed >= least),
         "",
     )
 
@@ -130,6 +134,19 @@ def waits(progress: Progress) -> bool:
     return not progress.rows + progress.bytes and progress.total_rows is not None
 
 
+def failure(result: TaskResult) -> list[str]:
+    """The message and the output of a step that failed."""
+    if result.status not in (Status.FAILED, Status.UNREACHABLE, Status.IGNORED):
+        return []
+    return [line for part in (result.message, result.output) for line in part.splitlines()]
+
+
+def value(given: object) -> str:
+    """A parameter's value; ``''`` for an empty text."""
+    said = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, default=str)
+    return said or "''"
+
+
 def one_line(text: str, limit: int = 160) -> str:
     """Text without line ends, cut at ``limit`` characters."""
     joined = " ".join(text.split())
@@ -138,7 +155,7 @@ def one_line(text: str, limit: int = 160) -> str:
 
 def removed_and_added(diff: Mapping[str, Any]) -> tuple[int, int]:
     """How many lines a diff of Ansible takes away and adds; (0, 0) where that is not known."""
-    lines = diff_lines(diff)[2:]
+    lines = changed_lines(diff)
     return tuple(sum(line.startswith(sign) for line in lines) for sign in "-+")  # type: ignore[return-value]
 
 
@@ -158,6 +175,11 @@ def diff_lines(diff: Mapping[str, Any]) -> list[str]:
         line.rstrip("\n")
         for line in unified_diff(before, after, headers[0], headers[1], lineterm="")
     ]
+
+
+def changed_lines(diff: Mapping[str, Any]) -> list[str]:
+    """The same without the two lines that name the sides."""
+    return diff_lines(diff)[2:]
 
 
 def _as_lines(side: object) -> list[str]:

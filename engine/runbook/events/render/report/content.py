@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -145,7 +144,7 @@ class Gathered:
             steps_left=len(results) - len(shown),
             plan_sha256=result.plan_sha256,
             parameters=[
-                (visible(name), visible(_value(value)))
+                (visible(name), visible(text.value(value)))
                 for name, value in self.summary.parameters.items()
             ],
             several=len({each.host for each in results}) > 1,
@@ -256,8 +255,6 @@ def _steps(results: Iterable[TaskResult], characters: int) -> Iterator[Step]:
             if left < 0:
                 break
             shown.append(said)
-        bad = result.status in (Status.FAILED, Status.UNREACHABLE, Status.IGNORED)
-        failure = [*result.message.splitlines(), *result.output.splitlines()] if bad else []
         yield Step(
             visible(result.task),
             visible(result.host),
@@ -265,7 +262,7 @@ def _steps(results: Iterable[TaskResult], characters: int) -> Iterator[Step]:
             result.status,
             result.seconds,
             visible(text.summary(result)),
-            _list(failure),
+            _list(text.failure(result)),
             shown,
             len(lines) - len(shown),
         )
@@ -282,8 +279,3 @@ def _together(steps: Iterable[Step], every: Collection[str]) -> Iterator[Step]:
                 seconds = max(by_host[host].seconds for host in hosts)
                 where = visible(fleet.named(hosts, every))
                 yield replace(by_host[hosts[0]], host=where, said=said, seconds=seconds)
-
-
-def _value(value: Any) -> str:
-    said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return said or "''"
