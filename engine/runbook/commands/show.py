@@ -31,16 +31,8 @@ def list_(*, as_json: bool) -> None:
 
     found, names = modes.run_modes(), targets.target_names()
     if as_json:
-        entries = [
-            {
-                "name": mode.name,
-                "title": mode.title,
-                "summary": mode.summary,
-                "path": str(mode.path),
-            }
-            for mode in found
-        ]
-        click.echo(json.dumps({"run_modes": entries, "targets": names}))
+        listed = {"run_modes": [asdict(mode) for mode in found], "targets": names}
+        click.echo(json.dumps(listed, default=str))
         return
     click.echo("Run modes (details: runbook show NAME):")
     for mode in found:

@@ -24,6 +24,7 @@ import rfc8785
 
 from runbook import __version__
 from runbook.errors import InvalidInputError, StaleError
+from runbook.events.redaction import MASK
 from runbook.home import expanded, is_file, is_folder, write_whole
 from runbook.load import schemas, targets
 
@@ -234,7 +235,7 @@ def changes(plan: list[dict[str, Any]], diffs: list[dict[str, Any]]) -> list[dic
                 "before": before,
                 "after": after,
                 "after_unknown": False,
-                "sensitive": "********" in shown or "(secret" in shown,
+                "sensitive": MASK in shown or "(secret" in shown,
             }
         )
     return found
