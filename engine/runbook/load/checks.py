@@ -9,18 +9,16 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runbook.load import targets
+from runbook.load import documentation, schemas, targets
 from runbook.load.diagnostics import Path as DocumentPath
 from runbook.load.diagnostics import Problem, ordered, suggest
+from runbook.load.extra_vars import ExtraVars
+from runbook.load.inventory import Inventory
 from runbook.load.positions import Document, Reader
-
-from . import documentation, schemas
-from .extra_vars import ExtraVars
-from .inventory import Inventory
-from .source import Selection, Source
-from .walk.node import Node
-from .walk.playbook import Walk
-from .walk.variables import MAGIC
+from runbook.load.source import Selection, Source
+from runbook.load.walk.node import Node
+from runbook.load.walk.playbook import Walk
+from runbook.load.walk.variables import MAGIC
 
 if TYPE_CHECKING:
     from runbook.load.vault import Passwords

@@ -10,13 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from runbook.load import positions, targets
+from runbook.load import positions, schemas, targets
 from runbook.load.diagnostics import Path as DocumentPath
 from runbook.load.diagnostics import Problem, suggest
 from runbook.load.positions import Document, Reader
 from runbook.load.targets import Target
-
-from . import schemas
 
 _YAML = (".yml", ".yaml", ".json")
 # ansible-core's INVENTORY_IGNORE_EXTS and INVENTORY_IGNORE_PATTERNS.
@@ -98,13 +96,8 @@ class Inventory:
                     message = f"expected text, found {kind}"
                     found.append(layer.document.problem((*layer.path, name), message))
         for document in self.written:
-            found += schemas.check(
-                schemas.validator("inventory"),
-                document,
-                (),
-                document.value,
-                schemas.unknown_key("key"),
-            )
+            against = schemas.validator("inventory")
+            found += schemas.check(against, document, (), document.value, schemas.unknown_key)
         return found
 
     @property

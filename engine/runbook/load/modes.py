@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import positions, targets
+from runbook.load import positions, targets
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from runbook.events.redaction import MASK
 from runbook.load import schemas
 from runbook.load.positions import VAULT, Document
 from runbook.load.source import Source
+from runbook.load.templates import is_template
 
 #: What takes the place of a value that depends on what a step finds.
 LATER = "(known during the run)"
@@ -81,8 +82,7 @@ def _evaluated(parameter: Parameter, seen: Mapping[str, Any]) -> Any:
     if parameter.secret or parameter.value == MASK:
         return parameter.value
     written = json.dumps(parameter.value, default=str)
-    fixed = "{{" not in written and "{%" not in written
-    return seen.get(parameter.name, parameter.value if fixed else LATER)
+    return seen.get(parameter.name, LATER if is_template(written) else parameter.value)
 
 
 def _per_host(

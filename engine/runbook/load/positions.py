@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from .diagnostics import Path, Problem, path_text
+from runbook.load.diagnostics import Path, Problem, path_text
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 60

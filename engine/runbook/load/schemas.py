@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from runbook import collection
+from runbook.load import documentation
 from runbook.load.diagnostics import Path, Problem, suggest
 from runbook.load.positions import Document, Unsafe, Vault
-
-from . import documentation
+from runbook.load.templates import is_template
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -129,9 +129,9 @@ def compiled(schema: Mapping[str, Any]) -> Validator:
     return Draft202012Validator(schema, registry=Registry(retrieve=retrieve))  # type: ignore[call-arg]
 
 
-def unknown_key(what: str) -> Unknown:
-    """The usual answer to an unknown key: ``unknown WHAT 'key'`` and the closest known one."""
-    return lambda key, known: (f"unknown {what} {key!r}", suggest(key, known))
+def unknown_key(key: str, known: list[str]) -> tuple[str, str]:
+    """The usual answer to an unknown key, and the closest known one."""
+    return f"unknown key {key!r}", suggest(key, known)
 
 
 def check(
@@ -175,11 +175,7 @@ def is_opaque(value: Any) -> bool:
     """Whether the value is known only when the run evaluates it: a template, or from a vault."""
     if isinstance(value, Vault):
         return True
-    return isinstance(value, str) and not isinstance(value, Unsafe) and _is_template(value)
-
-
-def _is_template(text: str) -> bool:
-    return "{{" in text or "{%" in text
+    return isinstance(value, str) and not isinstance(value, Unsafe) and is_template(value)
 
 
 def opaque(value: Any) -> Any:

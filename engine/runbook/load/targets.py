@@ -10,8 +10,7 @@ from pathlib import Path
 from runbook import collection
 from runbook.errors import InvalidInputError
 from runbook.home import expanded, is_file, is_folder
-
-from .diagnostics import hint
+from runbook.load.diagnostics import hint
 
 _YAML = (".yml", ".yaml")
 #: What a portable name begins with that is looked up in the collection.

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from runbook.load import documentation
 from runbook.load.diagnostics import suggest
 from runbook.load.positions import Unsafe
-
-from . import documentation
 
 if TYPE_CHECKING:
     from jinja2 import Environment, nodes
@@ -61,6 +60,11 @@ def of_value(value: Any) -> Iterator[tuple[tuple[str | int, ...], Needs]]:
             yield (), needs
 
 
+def is_template(text: str) -> bool:
+    """Whether Ansible would evaluate a text."""
+    return "{{" in text or "{%" in text
+
+
 @lru_cache(maxsize=4096)
 def of_template(text: str) -> Needs:
     """The needs of a text with templates in it."""
@@ -72,7 +76,7 @@ def of_template(text: str) -> Needs:
 @lru_cache(maxsize=4096)
 def of_condition(text: str) -> Needs:
     """The needs of a bare expression, as ``when`` takes it."""
-    if "{{" in text or "{%" in text:
+    if is_template(text):
         needs = of_template(text)
         wrong = ("an expression is wanted here, without {{ }}", "")
         return replace(needs, errors=(*needs.errors, wrong))
