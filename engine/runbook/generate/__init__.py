@@ -76,11 +76,8 @@ def stale(root: Path) -> list[Path]:
         for path, text in wanted.items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
-    return sorted([*wrong, *_leftovers(root, wanted)])
-
-
-def _leftovers(root: Path, wanted: dict[Path, str]) -> list[Path]:
-    return [path for path in (root / "schemas" / "modules").glob("*.json") if path not in wanted]
+    schemas = (root / "schemas" / "modules").glob("*.json")
+    return sorted([*wrong, *(path for path in schemas if path not in wanted)])
 
 
 def _json(value: Any) -> str:
@@ -93,13 +90,7 @@ def _steps(root: Path, known: dict[str, docs.Documentation]) -> dict[str, Any]:
         name: {
             "description": docs.plain(known[name].content["short_description"]),
             "anyOf": [
-                docs.options_schema(
-                    {
-                        option: value
-                        for option, value in known[name].options.items()
-                        if option not in known[name].connection
-                    }
-                ),
+                docs.options_schema(known[name].own),
                 docs.TEMPLATE,
             ],
         }
@@ -136,16 +127,11 @@ def transaction_module(text: str, root: Path, known: dict[str, docs.Documentatio
         name: {
             "description": f"Step M({docs.OURS}.{name}).",
             "type": "dict",
-            **_suboptions(
-                {
-                    option: _qualified(value, f"steps[].{name}", set(known[name].options))
-                    for option, value in known[name].options.items()
-                    if option not in known[name].connection
-                }
-            ),
+            **({"suboptions": options} if options else {}),
         }
         for name in _step_names(root)
         if name in known
+        for options in [_qualified(known[name].own, f"steps[].{name}", set(known[name].options))]
     }
     start, end = text.index("    suboptions:\n"), text.index("extends_documentation_fragment:")
     dumped = yaml.dump({"suboptions": steps}, Dumper=_Indented, width=90, sort_keys=False)
@@ -176,10 +162,6 @@ def _qualified(value: Any, prefix: str, options: set[str]) -> Any:
     )
 
 
-def _suboptions(options: dict[str, Any]) -> dict[str, Any]:
-    return {"suboptions": options} if options else {}
-
-
 def _step_names(root: Path) -> list[str]:
     return _groups(root)["transaction_steps"]
 
@@ -199,7 +181,9 @@ def role_defaults(schema: dict[str, Any]) -> str:
     ]
     for name, parameter in schema["properties"].items():
         if "default" in parameter:
-            lines += ["", *_wrapped(parameter["description"], "# "), *_yaml(name, parameter)]
+            said = parameter["description"]
+            comment = textwrap.wrap(said, 96, initial_indent="# ", subsequent_indent="# ")
+            lines += ["", *comment, *_yaml(name, parameter)]
     return "\n".join(lines) + "\n"
 
 
@@ -243,10 +227,6 @@ class _Indented(yaml.SafeDumper):
         return True
 
 
-def _wrapped(text: str, lead: str) -> list[str]:
-    return textwrap.wrap(text, 96, initial_indent=lead, subsequent_indent=lead)
-
-
 def _yaml(name: str, parameter: dict[str, Any]) -> list[str]:
     text = yaml.dump({name: parameter["default"]}, Dumper=_Indented, width=10_000, sort_keys=False)
     return str(text).replace("''", '""').rstrip().split("\n")
@@ -263,7 +243,7 @@ def _reference(root: Path, known: dict[str, docs.Documentation]) -> Iterator[str
     yield "## Options that modules share"
     for fragment in docs.CONNECTION_FRAGMENTS:
         short = fragment.rpartition(".")[2]
-        users = [name for name, entry in known.items() if _uses(entry, fragment)]
+        users = [name for name, entry in known.items() if fragment in entry.fragments]
         yield ""
         yield f"### {short}"
         yield ""
@@ -273,11 +253,6 @@ def _reference(root: Path, known: dict[str, docs.Documentation]) -> Iterator[str
             yield f"`group/{docs.OURS}.{short}`."
         yield ""
         yield from _table(docs.fragment_options(fragment))
-
-
-def _uses(entry: docs.Documentation, fragment: str) -> bool:
-    named = entry.content.get("extends_documentation_fragment", [])
-    return fragment in ([named] if isinstance(named, str) else named)
 
 
 def _module_reference(name: str, entry: docs.Documentation) -> Iterator[str]:
@@ -290,10 +265,9 @@ def _module_reference(name: str, entry: docs.Documentation) -> Iterator[str]:
     for sentence in [description] if isinstance(description, str) else description:
         yield f"- {docs.plain(sentence)}"
     yield ""
-    own = {key: value for key, value in entry.options.items() if key not in entry.connection}
-    if own:
-        yield from _table(own)
-    groups = [f.rpartition(".")[2] for f in docs.CONNECTION_FRAGMENTS if _uses(entry, f)]
+    if entry.own:
+        yield from _table(entry.own)
+    groups = [f.rpartition(".")[2] for f in docs.CONNECTION_FRAGMENTS if f in entry.fragments]
     if groups:
         yield ""
         links = " and ".join(f"[{group}](#{group})" for group in groups)

@@ -50,8 +50,16 @@ class Documentation:
     content: Mapping[str, Any]
     options: Mapping[str, Any]
     connection: frozenset[str] = frozenset()
+    fragments: tuple[str, ...] = ()
     returns: Mapping[str, Any] = field(default_factory=dict)
     examples: str = ""
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The options without those of connections, which a step of a transaction does not take."""
+        return {
+            name: option for name, option in self.options.items() if name not in self.connection
+        }
 
 
 def assigned_text(path: Path, name: str) -> str | None:
@@ -183,8 +191,9 @@ def module(full_name: str) -> Documentation | None:
         return None
     options: dict[str, Any] = {}
     connection: set[str] = set()
-    fragments = content.get("extends_documentation_fragment", [])
-    for fragment in [fragments] if isinstance(fragments, str) else fragments:
+    named = content.get("extends_documentation_fragment", [])
+    fragments = (named,) if isinstance(named, str) else tuple(named)
+    for fragment in fragments:
         added = fragment_options(fragment)
         options.update(added)
         if fragment in CONNECTION_FRAGMENTS:
@@ -199,6 +208,7 @@ def module(full_name: str) -> Documentation | None:
         content,
         options,
         frozenset(connection - own.keys()),
+        fragments,
         _yaml(_assigned(source, "RETURN")) or {},
         _assigned(source, "EXAMPLES") or "",
     )
