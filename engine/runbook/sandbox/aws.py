@@ -9,15 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 from runbook.home import write_whole
-from runbook.processes import Process
 from runbook.sandbox import emr
-from runbook.sandbox.processes import end_with
-from runbook.sandbox.state import Home, record
+from runbook.sandbox.processes import serve
+from runbook.sandbox.state import Home
 
 # The instances come from the sandbox; the list of Amazon's images is long to read.
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
@@ -26,9 +24,7 @@ os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 def main(folder: str, address: str = "127.0.0.1") -> None:
     """Serve until stopped."""
     home = Home(Path(folder))
-    me = Process.of(os.getpid())
-    assert me is not None
-    record(home, "aws", me)
+    serve(home, "aws")
 
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,
@@ -47,7 +43,6 @@ def main(folder: str, address: str = "127.0.0.1") -> None:
     application = DomainDispatcherApplication(create_app)
     server = make_server(address, 0, application, threaded=True, request_handler=MotoRequestHandler)
     url = f"http://{address}:{server.server_port}"
-    threading.Thread(target=end_with, args=(home, "aws", me), daemon=True).start()
     write_whole(home.run / "aws.url", url, 0o600)
     server.serve_forever()
 

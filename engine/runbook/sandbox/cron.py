@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -18,9 +17,8 @@ from datetime import datetime
 from pathlib import Path
 
 from runbook.home import write_whole
-from runbook.processes import Process
-from runbook.sandbox.processes import end_with
-from runbook.sandbox.state import Home, record
+from runbook.sandbox.processes import serve
+from runbook.sandbox.state import Home
 
 #: How often the file is looked at, in seconds.
 POLL = 0.2
@@ -162,10 +160,7 @@ class Cron:
 def main(folder: str) -> None:
     """Serve until stopped; ``run/cron.ready`` says that the first entries have come to an end."""
     home = Home(Path(folder))
-    me = Process.of(os.getpid())
-    assert me is not None
-    record(home, "cron", me)
-    threading.Thread(target=end_with, args=(home, "cron", me), daemon=True).start()
+    me = serve(home, "cron")
     cron = Cron(home.crontab, home.run / "cron.log")
     cron.minute = datetime.now().astimezone().replace(second=0, microsecond=0)
     cron.step(datetime.now().astimezone())

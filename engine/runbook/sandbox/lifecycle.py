@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -99,7 +100,7 @@ def up(say: Say = say_aloud, seed: int | None = None, aois: Path | None = None) 
                 "`runbook sandbox reset` with the same options recreates it"
             )
         if state and state.dead():
-            state = _mend(home, state, say)
+            state = _repaired(home, state, say)
         if state:
             return state
         if home.path.exists():
@@ -107,7 +108,7 @@ def up(say: Say = say_aloud, seed: int | None = None, aois: Path | None = None) 
         return _make(home, wanted, say)
 
 
-def reset(say: Say = say_aloud, seed: int | None = None, aois: Path | None = None) -> State:
+def reset(seed: int | None = None, aois: Path | None = None) -> State:
     """All as it was at first; from another ``seed`` or other ``aois`` when given."""
     home = Home.current()
     with home.locked():
@@ -115,7 +116,7 @@ def reset(say: Say = say_aloud, seed: int | None = None, aois: Path | None = Non
         wanted = (old or Options()).changed(seed, aois)
         state = State.load(home)
         if state is None or state.dead() or old != wanted:
-            return _make(home, wanted, say)
+            return _make(home, wanted, say_aloud)
 
         from runbook.sandbox import cloud
 
@@ -157,8 +158,8 @@ def status(home: Home) -> dict[str, object]:
     }
 
 
-def _mend(home: Home, state: State, say: Say) -> State | None:
-    """Start again what can be without loss; None when the sandbox must be remade.
+def _repaired(home: Home, state: State, say: Say) -> State | None:
+    """The sandbox with what can be restarted without loss; None when it must be recreated.
 
     The bucket lives in the memory of its process: when that is gone, so is the bucket, and the
     database alone would not fit a new one.
@@ -361,13 +362,11 @@ def _make_template(
         f'CREATE DATABASE "{TEMPLATE}" OWNER "{ROLE}"',
     )
     (home.seed / "aois.geojson").write_bytes(geography.geojson)
-    session = psycopg2.connect(
+    connected = psycopg2.connect(
         host="127.0.0.1", port=server.port, dbname=TEMPLATE, user=ROLE, password=password
     )
-    try:
+    with closing(connected) as session:
         names = fill_database(session, geography, seed, BUCKET, home.seed / "catalogue.csv")
-    finally:
-        session.close()
     (home.seed / "static_names.csv").write_text(names)
 
 
@@ -375,14 +374,11 @@ def _execute(server: PostgresServer, *statements: str) -> None:
     """Each in a transaction of its own, as the server's superuser."""
     import psycopg2
 
-    session = psycopg2.connect(server.url("postgres"))
-    try:
+    with closing(psycopg2.connect(server.url("postgres"))) as session:
         session.autocommit = True
         with session.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
-    finally:
-        session.close()
 
 
 def _new_secrets() -> dict[str, str]:

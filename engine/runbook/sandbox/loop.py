@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -175,23 +176,19 @@ def _iterations(state: State) -> list[Iteration]:
     """The iterations of the run in place, from the tables."""
     import psycopg2
 
-    session = psycopg2.connect(state.database_url)
-    try:
-        with session, session.cursor() as rows:
-            rows.execute("SELECT to_regclass('runbook.run_marker') IS NOT NULL")
-            if rows.fetchone() != (True,):
-                return []
-            rows.execute(
-                "WITH marker AS (SELECT run_id FROM runbook.run_marker"
-                " ORDER BY applied_at DESC LIMIT 1)"
-                " SELECT m.iteration, count(n.name), count(n.name) FILTER (WHERE n.processed),"
-                " m.accuracy, m.tss FROM iteration_metrics m JOIN marker ON m.run = marker.run_id"
-                " LEFT JOIN incoming_names n ON (n.run, n.iteration) = (m.run, m.iteration)"
-                " GROUP BY m.iteration, m.accuracy, m.tss ORDER BY m.iteration"
-            )
-            return [Iteration(*row) for row in rows.fetchall()]
-    finally:
-        session.close()
+    with closing(psycopg2.connect(state.database_url)) as session, session.cursor() as rows:
+        rows.execute("SELECT to_regclass('runbook.run_marker') IS NOT NULL")
+        if rows.fetchone() != (True,):
+            return []
+        rows.execute(
+            "WITH marker AS (SELECT run_id FROM runbook.run_marker"
+            " ORDER BY applied_at DESC LIMIT 1)"
+            " SELECT m.iteration, count(n.name), count(n.name) FILTER (WHERE n.processed),"
+            " m.accuracy, m.tss FROM iteration_metrics m JOIN marker ON m.run = marker.run_id"
+            " LEFT JOIN incoming_names n ON (n.run, n.iteration) = (m.run, m.iteration)"
+            " GROUP BY m.iteration, m.accuracy, m.tss ORDER BY m.iteration"
+        )
+        return [Iteration(*row) for row in rows.fetchall()]
 
 
 def table(progress: Progress, seconds: float) -> Table:

