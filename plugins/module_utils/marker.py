@@ -189,9 +189,7 @@ def inconsistencies(
         if tables and name in tables:
             places[name] = tables[name]
             continue
-        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", ("public." + name,))
-        row = cursor.fetchone()
-        if not row or not row[0]:
+        if not postgres.has_table(cursor, "public." + name):
             return ["there is no table {}".format(name)]
         places[name] = _sql.Identifier("public", name)
     found: List[str] = []
@@ -203,9 +201,7 @@ def inconsistencies(
 
 def open_names(cursor: Cursor, run: Mapping[str, Any]) -> Tuple[int, int]:
     """How many names of a run are unprocessed, and of how many; of any run when it is unknown."""
-    cursor.execute("SELECT to_regclass('public.incoming_names') IS NOT NULL")
-    row = cursor.fetchone()
-    if not row or not row[0]:
+    if not postgres.has_table(cursor, "public.incoming_names"):
         return 0, 0
     cursor.execute(
         "SELECT count(*) FILTER (WHERE NOT processed), count(*) FROM public.incoming_names"

@@ -61,11 +61,7 @@ class Fit:
 
         Not those of one partition of a table that is restored as a whole.
         """
-        after = {
-            target.place: target
-            for target in self.found.targets
-            if target.name in self.found.replaced
-        }
+        after = self.found.filled
         for key in self.found.references:
             if not {key.place, key.to} & after.keys():
                 continue
@@ -113,11 +109,7 @@ class Fit:
         """
         if not self.found.params["run"]:
             return
-        after = {
-            target.place: target
-            for target in self.found.targets
-            if target.name in self.found.replaced
-        }
+        after = self.found.filled
         tables = {}
         for name, columns in marker.USED.items():
             place = ("public", name)

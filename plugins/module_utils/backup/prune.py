@@ -7,7 +7,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
-from .. import change, postgres
+from .. import change, marker, postgres
 from ..errors import InvalidInput, Refused
 from ..module import Params, Plan, composed
 from ..s3 import Bucket
@@ -122,9 +122,7 @@ def marked(params: Mapping[str, Any]) -> List[str]:
     """The backups that runs in the target's marker point to."""
     with postgres.connect(params) as session:
         cursor = session.cursor()
-        cursor.execute("SELECT to_regclass('runbook.run_marker') IS NOT NULL")
-        row = cursor.fetchone()
-        if not row or not row[0]:
+        if not marker.exists(cursor):
             return []
         cursor.execute("SELECT DISTINCT backup_id FROM runbook.run_marker WHERE backup_id <> ''")
         return [backup_id for (backup_id,) in cursor.fetchall()]
