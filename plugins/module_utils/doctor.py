@@ -310,7 +310,7 @@ def _tables(cursor: Cursor, where: str, tables: Sequence[str]) -> Findings:
         guard.require_access(
             cursor, where, [t for t in tables if t not in missing], ["master_grid"], {}
         )
-        guard.require_schema(cursor, where, "runbook")
+        guard.require_schema(cursor, where)
     if refused:
         yield Finding("tables", FAILED, *refused)
     elif not missing:

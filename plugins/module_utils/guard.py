@@ -99,8 +99,8 @@ def _temporary_privilege(cursor: Cursor) -> List[str]:
     return [] if granted else ["TEMPORARY on the database"]
 
 
-def require_schema(cursor: Cursor, where: str, schema: str) -> None:
-    """Refuse when this role may not create a table in the schema, nor the schema if it is new."""
+def require_schema(cursor: Cursor, where: str) -> None:
+    """Refuse when this role may not create a table in the schema runbook, nor a new schema."""
     cursor.execute(
         """
         SELECT CASE
@@ -108,14 +108,13 @@ def require_schema(cursor: Cursor, where: str, schema: str) -> None:
             WHEN oid IS NOT NULL THEN 'CREATE on the schema'
             WHEN NOT has_database_privilege(current_database(), 'CREATE')
             THEN 'CREATE on the database, to make the schema'
-        END FROM (SELECT (SELECT oid FROM pg_namespace WHERE nspname = %s) AS oid) AS found
-        """,
-        (schema,),
+        END FROM (SELECT (SELECT oid FROM pg_namespace WHERE nspname = 'runbook') AS oid) AS found
+        """
     )
     (lack,) = cursor.fetchone() or (None,)
     refuse(
         where,
-        ["this role lacks {} {}".format(lack, schema)] if lack else [],
+        ["this role lacks {} runbook".format(lack)] if lack else [],
         "Grant it once: the run marker is a table there",
     )
 
@@ -452,7 +451,7 @@ def require_marker(cursor: Cursor, where: str, *, upgraded: bool) -> None:
     cursor.execute("SELECT to_regclass('runbook.run_marker')::oid")
     (oid,) = cursor.fetchone() or (None,)
     if oid is None:
-        require_schema(cursor, where, "runbook")
+        require_schema(cursor, where)
         return
     problems = [*_privileges(cursor, [oid], ["INSERT"]), *_sequence_privileges(cursor, [oid], {})]
     if upgraded:

@@ -365,7 +365,7 @@ def _foreseen(params: Mapping[str, Any]) -> dict[str, Any]:
         changes = [applied.identity(cursor)]
         require(params.get("planned"), changes)
         if not _exists(cursor):
-            guard.require_schema(cursor, postgres.database_name(params), "runbook")
+            guard.require_schema(cursor, postgres.database_name(params))
         if params.get("plan"):
             applied.require_new(cursor, params["plan"])
         free = result(changes, number=0, held=False, warnings=[])

@@ -196,7 +196,7 @@ class RunMarker(Step):
                 require_previous(self.before, self.params, tx.database)
             self._require_replaceable(tx, self.before)
         if not marker.exists(tx.cursor):
-            guard.require_schema(tx.cursor, tx.database, "runbook")
+            guard.require_schema(tx.cursor, tx.database)
             if tx.check:
                 tx.execute("CREATE TEMPORARY TABLE run_marker {}".format(marker.DEFINITION))
         if not tx.check:
