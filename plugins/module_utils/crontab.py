@@ -107,23 +107,18 @@ def block(names: Sequence[str], home: str, learner_command: str = "") -> list[st
     ]
 
 
-def _line(home: str, daemon: str) -> str:
-    """The line of crontab_runner.py that starts a daemon, but for the consensus daemon's.
+#: How the consensus daemon gets labeller's environment: read by bash whatever SHELL the crontab
+#: sets. The assignment of SHELL that crontab_runner.py writes, for a command in the second form,
+#: would reach the lines of the user that follow.
+_SOURCED = "/bin/bash -c 'source {}/common/bashrc_mapper.sh; {}'"
+_OLD_SOURCED = "(source {}/common/bashrc_mapper.sh;{})"
 
-    That needs labeller's environment, read by bash whatever SHELL the crontab sets; the assignment
-    of SHELL that crontab_runner.py writes would reach the lines of the user that follow.
-    """
+
+def _line(home: str, daemon: str, sourced: str = _SOURCED) -> str:
+    """The line that starts a daemon; with ``_OLD_SOURCED`` as crontab_runner.py writes it."""
     command = "{0}/common/daemonNanny.sh {0}/common/{1}.py".format(home, daemon)
     if daemon == "generate_consensus_daemon":
-        command = "/bin/bash -c 'source {}/common/bashrc_mapper.sh; {}'".format(home, command)
-    return "{} {} >>{}/log/daemonNanny.log".format(SCHEDULE, command, home)
-
-
-def _old_line(home: str, daemon: str) -> str:
-    """The line that crontab_runner.py writes."""
-    command = "{0}/common/daemonNanny.sh {0}/common/{1}.py".format(home, daemon)
-    if daemon == "generate_consensus_daemon":
-        command = "(source {}/common/bashrc_mapper.sh;{})".format(home, command)
+        command = sourced.format(home, command)
     return "{} {} >>{}/log/daemonNanny.log".format(SCHEDULE, command, home)
 
 
@@ -140,7 +135,11 @@ def managed(lines: Sequence[str], home: str) -> list[bool]:
     exact lines that ``block`` writes. crontab_runner.py's: its exact lines for this checkout, which
     have no markers. Every other line belongs to the user, also when it starts a daemon.
     """
-    written = {make(home, daemon) for make in (_line, _old_line) for daemon in SWITCHES.values()}
+    written = {
+        _line(home, daemon, sourced)
+        for daemon in SWITCHES.values()
+        for sourced in (_SOURCED, _OLD_SOURCED)
+    }
     start, end = _learner_line(home, "\0").split("\0")
     found = [
         line in written
