@@ -234,9 +234,10 @@ def _oldest(since: str) -> str:
 
 def report(folder: str, run: str) -> Dict[str, Any]:
     """A run with the changes of each step, before and after. Raises InvalidInput for none such."""
-    found = lines(os.path.join(folder, named(folder, run) + SUFFIX))
+    run = named(folder, run)
+    found = lines(os.path.join(folder, run + SUFFIX))
     changes = {each["entry"]: each["changes"] for each in found.records if "changes" in each}
-    whole = parsed(named(folder, run), found)
+    whole = parsed(run, found)
     told = row(whole)
     told["steps"] = [dict(step, changes=changes.get(step["entry"], [])) for step in whole.steps]
     return told

@@ -9,7 +9,6 @@ import hmac
 import json
 import os
 import re
-import stat
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Dict, Iterable, Mapping, Optional
@@ -408,7 +407,7 @@ def observe(params: Params) -> State:
     return State(
         content,
         on_host,
-        None if on_host is None else stat.S_IMODE(os.stat(path).st_mode),
+        files.mode(path),
         template,
         instance,
         _copy(params).look(),
@@ -426,12 +425,11 @@ def plan(state: State, params: Params) -> Plan:
     decided = values(params["parameters"], state.instance.private_ip)
     config = merged(decided, state.on_host, state.template)
     before, after = describe(state.on_host, config)
-    mode_line = "mode: {:04o}\n".format
     local = Change(
         os.path.join(params["home"], "common", "config.yaml"),
         "write",
-        "" if state.mode is None else mode_line(state.mode) + before,
-        mode_line(MODE) + after,
+        files.mode_text(state.mode) + before,
+        files.mode_text(MODE) + after,
         fingerprint=fingerprint(params, state.content),
     )
     keep = state.content is not None and before == after

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Mapping, Optional, Tuple
 if TYPE_CHECKING:
     from decimal import Decimal
 
-#: Where a run can be: what ``iteration`` returns as ``phase``.
-PHASES = ("none", "mapping", "complete", "returned", "stopped")
 #: What comes next: what ``iteration`` returns as ``next``.
 NEXT = ("wait", "repair", "learn", "advance", "export", "end")
 
@@ -56,7 +54,10 @@ def phase(
     counts: Mapping[int, Tuple[int, int]],
     metrics: Mapping[int, Optional[Decimal]],
 ) -> str:
-    """Where the run is. ``counts`` has (names, processed ones) of each iteration of the run."""
+    """Where the run is: none, mapping, complete, returned or stopped.
+
+    ``counts`` has (names, processed ones) of each iteration of the run.
+    """
     total, processed = counts.get(iteration, (0, 0))
     if processed < total:
         return "mapping"

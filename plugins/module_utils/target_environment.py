@@ -208,7 +208,7 @@ def requirements(python: Python, params: Params) -> List[str]:
 def _built(host: Host, params: Params) -> Python:
     """The standalone build's Python."""
     built = params["built"]
-    python = Python("", built["version"], problem="")
+    python = Python("", built["version"])
     problem = _problem(python, params)
     if built["machine"] != host.machine:
         problem = "it is for {}, and the host is a {}".format(built["machine"], host.machine)
