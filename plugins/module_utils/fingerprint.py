@@ -186,7 +186,7 @@ def of_table(
 
 def of_columns(
     cursor: Cursor,
-    schema: str,
+    schema: Optional[str],
     table: str,
     columns: Sequence[Column],
     where: Optional[Composable] = None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
 
-from .. import fingerprint, inputs, proof, server, shadow
+from .. import fingerprint, inputs, proof, shadow
 from ..errors import InvalidInput
 from ..transaction import Step
 from . import availability
@@ -199,12 +199,8 @@ class Geography(Step):
             for column in self._columns(tx, table).items()
             if column[0] not in LIVELY
         ]
-        version = server.version(tx.cursor.connection)
-        found = []
-        for schema, name in (("public", table), (None, "new_{}".format(table))):
-            tx.execute(fingerprint.sql(schema, name, columns, version))
-            found.append(tx.cursor.fetchone())
-        return found[0] == found[1]
+        there = fingerprint.of_columns(tx.cursor, "public", table, columns)
+        return there == fingerprint.of_columns(tx.cursor, None, "new_" + table, columns)
 
     def _insert(self, tx: Transaction, table: str) -> int:
         """The new rows in the objects' order, numbered from 1."""

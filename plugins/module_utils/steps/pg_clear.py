@@ -7,7 +7,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from .. import fingerprint, proof, server, shadow
+from .. import fingerprint, proof, shadow
 from ..errors import InvalidInput
 from ..transaction import Step
 from . import availability, used_run
@@ -170,9 +170,8 @@ class PgClear(Step):
         )
         after = queue_text(tx) + _next_gid(tx, "kml_data")
         columns = fingerprint.columns(tx.cursor, "public", "kml_data")
-        version = server.version(tx.cursor.connection)
-        tx.cursor.execute(fingerprint.sql(None, "kml_data", columns, version))
-        unchanged = tx.cursor.fetchone() == tuple(self.live["kml_data"])
+        found = fingerprint.of_columns(tx.cursor, None, "kml_data", columns)
+        unchanged = found == self.live["kml_data"]
         return tx.table_change(
             "kml_data",
             "replace",
