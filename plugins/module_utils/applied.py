@@ -50,10 +50,8 @@ def identity(cursor: Cursor) -> Change:
     assert row is not None
     name, found = row[0], "oid {}".format(row[1])
     if server.version(cursor.connection) >= _SYSTEM:
-        cursor.execute("SELECT system_identifier FROM pg_control_system()")
-        system = cursor.fetchone()
-        assert system is not None
-        found = "system identifier {}, {}".format(system[0], found)
+        system = postgres.value(cursor, "SELECT system_identifier FROM pg_control_system()")
+        found = "system identifier {}, {}".format(system, found)
     return Change("database {}".format(name), "lease", "", "", fingerprint=found)
 
 

@@ -31,10 +31,7 @@ class InDoubt(Unreachable):
 def number(session: Connection) -> int:
     """The id of the session's transaction, for ``commit``."""
     with session.cursor() as cursor:
-        cursor.execute("SELECT txid_current()")
-        row = cursor.fetchone()
-    assert row is not None
-    return int(row[0])
+        return int(postgres.value(cursor, "SELECT txid_current()"))
 
 
 def commit(

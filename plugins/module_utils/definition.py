@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Dict, Sequence
 
+from . import postgres
+
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
@@ -34,11 +36,9 @@ def digests(cursor: Cursor, tables: Sequence[str]) -> Dict[str, str]:
 
     Names in definitions are qualified unless the search path finds them, so there is none here.
     """
-    cursor.execute("SELECT current_setting('search_path')")
-    row = cursor.fetchone()
-    assert row is not None
+    search_path = postgres.value(cursor, "SELECT current_setting('search_path')")
     cursor.execute("SELECT set_config('search_path', '', true)")
     cursor.execute(_DIGESTS, (list(tables),))
     found = dict(cursor.fetchall())
-    cursor.execute("SELECT set_config('search_path', %s, true)", (row[0],))
+    cursor.execute("SELECT set_config('search_path', %s, true)", (search_path,))
     return found

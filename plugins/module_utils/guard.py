@@ -24,7 +24,7 @@ from typing import (
     Tuple,
 )
 
-from . import server
+from . import postgres, server
 from .errors import Refused
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -84,8 +84,7 @@ def require_access(
 
 def _require_privileges(cursor: Cursor, where: str, lacks: Sequence[str]) -> None:
     """Refuse with what the role lacks."""
-    cursor.execute("SELECT current_user")
-    (user,) = cursor.fetchone() or ("",)
+    user = postgres.value(cursor, "SELECT current_user")
     refuse(
         where,
         ["role {} lacks {}".format(user, ", ".join(dict.fromkeys(lacks)))] if lacks else [],
@@ -94,14 +93,14 @@ def _require_privileges(cursor: Cursor, where: str, lacks: Sequence[str]) -> Non
 
 
 def _temporary_privilege(cursor: Cursor) -> List[str]:
-    cursor.execute("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
-    (granted,) = cursor.fetchone() or (False,)
-    return [] if granted else ["TEMPORARY on the database"]
+    query = "SELECT has_database_privilege(current_database(), 'TEMPORARY')"
+    return [] if postgres.value(cursor, query) else ["TEMPORARY on the database"]
 
 
 def require_schema(cursor: Cursor, where: str) -> None:
     """Refuse when this role may not create a table in the schema runbook, nor a new schema."""
-    cursor.execute(
+    lack = postgres.value(
+        cursor,
         """
         SELECT CASE
             WHEN has_schema_privilege(oid, 'CREATE') THEN NULL
@@ -109,9 +108,8 @@ def require_schema(cursor: Cursor, where: str) -> None:
             WHEN NOT has_database_privilege(current_database(), 'CREATE')
             THEN 'CREATE on the database, to make the schema'
         END FROM (SELECT (SELECT oid FROM pg_namespace WHERE nspname = 'runbook') AS oid) AS found
-        """
+        """,
     )
-    (lack,) = cursor.fetchone() or (None,)
     refuse(
         where,
         ["this role lacks {} runbook".format(lack)] if lack else [],
@@ -448,8 +446,7 @@ def require_restorable(
 
 def require_marker(cursor: Cursor, where: str, *, upgraded: bool) -> None:
     """Refuse when this role may not add a row to the run marker; ``upgraded``: nor a column."""
-    cursor.execute("SELECT to_regclass('runbook.run_marker')::oid")
-    (oid,) = cursor.fetchone() or (None,)
+    oid = postgres.value(cursor, "SELECT to_regclass('runbook.run_marker')::oid")
     if oid is None:
         require_schema(cursor, where)
         return
@@ -612,12 +609,10 @@ def _referring(cursor: Cursor, key: _Key, condition: Optional[str]) -> str:
                 _sql.SQL(condition),
             )
         )
-    cursor.execute(
-        _sql.SQL("SELECT count(*) FROM {} c WHERE {}").format(
-            _sql.SQL(key.child_name), _sql.SQL(" AND ").join(tests)
-        )
+    query = _sql.SQL("SELECT count(*) FROM {} c WHERE {}").format(
+        _sql.SQL(key.child_name), _sql.SQL(" AND ").join(tests)
     )
-    (count,) = cursor.fetchone() or (0,)
+    count = postgres.value(cursor, query)
     return "{:,} rows of {}".format(count, key.child_name) if count else ""
 
 

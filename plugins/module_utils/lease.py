@@ -149,7 +149,8 @@ def claim(
     cursor: Cursor, who: str, *, process: str = "", reason: str = "", seconds: float = 0
 ) -> int:
     """Give the target to ``who``; the lease's number. With a reason it is a person's lock."""
-    cursor.execute(
+    number = postgres.value(
+        cursor,
         "WITH old AS (UPDATE runbook.lease SET number = number + 1, holder = %(holder)s,"
         "  process = %(process)s, since = clock_timestamp(), seen = clock_timestamp(),"
         "  reason = %(reason)s, expires = clock_timestamp() + %(seconds)s * interval '1 s'"
@@ -163,9 +164,7 @@ def claim(
         {"holder": who, "process": process, "reason": reason or None,
          "seconds": seconds if reason else None},
     )  # fmt: skip
-    row = cursor.fetchone()
-    assert row is not None  # one of the two gives one
-    return int(row[0])
+    return int(number)
 
 
 def verify(cursor: Cursor, number: int) -> None:

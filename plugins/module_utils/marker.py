@@ -109,14 +109,12 @@ def create_schema(cursor: Cursor) -> None:
 
 def has_column(cursor: Cursor, name: str) -> bool:
     """Whether the table, or its shadow in a check, has a column."""
-    cursor.execute(
-        "SELECT count(*) FROM pg_attribute WHERE attrelid = coalesce("
+    query = (
+        "SELECT 1 FROM pg_attribute WHERE attrelid = coalesce("
         "to_regclass('pg_temp.run_marker'), to_regclass('runbook.run_marker'))"
-        " AND attname = %s AND NOT attisdropped",
-        (name,),
+        " AND attname = %s AND NOT attisdropped"
     )
-    row = cursor.fetchone()
-    return bool(row and row[0])
+    return postgres.value(cursor, query, (name,)) is not None
 
 
 def current(cursor: Cursor) -> Optional[Dict[str, Any]]:
@@ -240,10 +238,8 @@ def insert(
         " session_user || '@' || coalesce(host(inet_client_addr()), 'local'), %(backup_id)s{})"
         " RETURNING id"
     )
-    cursor.execute(statement.format(_sql.Identifier(*table), columns, places), values)
-    row = cursor.fetchone()
-    assert row is not None  # RETURNING gives one
-    return int(row[0])
+    query = statement.format(_sql.Identifier(*table), columns, places)
+    return int(postgres.value(cursor, query, values))
 
 
 def pending(cursor: Cursor) -> Dict[int, List[Staged]]:

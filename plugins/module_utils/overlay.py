@@ -12,6 +12,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, List, Sequence
 
+from . import postgres
+
 with suppress(ImportError):  # postgres.connect says what to install
     from psycopg2 import sql as _sql
 
@@ -85,9 +87,8 @@ $body$
 
 def possible(cursor: Cursor, oid: int, columns: Sequence[str]) -> bool:
     """Whether the table is large and a view can stand for it while ``columns`` are updated."""
-    cursor.execute(_POSSIBLE, {"oid": oid, "columns": list(columns), "large": LARGE})
-    row = cursor.fetchone()
-    return bool(row and row[0])
+    params = {"oid": oid, "columns": list(columns), "large": LARGE}
+    return bool(postgres.value(cursor, _POSSIBLE, params))
 
 
 def statements(

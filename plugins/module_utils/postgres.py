@@ -52,11 +52,16 @@ SESSION_SETTINGS: dict[str, str] = {
 }
 
 
+def value(cursor: Cursor, query: Any, params: Any = None) -> Any:
+    """The first column of the first row of a query; None without a row."""
+    cursor.execute(query, params)
+    row = cursor.fetchone()
+    return None if row is None else row[0]
+
+
 def has_table(cursor: Cursor, name: str) -> bool:
     """Whether a table, named with its schema, is there."""
-    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (name,))
-    row = cursor.fetchone()
-    return bool(row and row[0])
+    return bool(value(cursor, "SELECT to_regclass(%s) IS NOT NULL", (name,)))
 
 
 def database_name(params: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ from typing import (
     Tuple,
 )
 
-from . import fingerprint, overlay, server
+from . import fingerprint, overlay, postgres, server
 from .errors import InvalidInput
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -129,17 +129,14 @@ def require(cursor: Cursor, tables: Sequence[str]) -> None:
 
 def exists(cursor: Cursor, table: str) -> bool:
     """Whether a table is on the search path."""
-    cursor.execute(
-        "SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid))",
-        (table,),
-    )
-    row = cursor.fetchone()
-    return bool(row and row[0])
+    query = "SELECT 1 FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)"
+    return postgres.value(cursor, query, (table,)) is not None
 
 
 def real(cursor: Cursor, table: str) -> Composable:
     """The real table's qualified name, whatever stands before it on the search path."""
-    cursor.execute(
+    schema = postgres.value(
+        cursor,
         """
         SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relname = %s AND n.nspname = ANY (%s) AND c.relkind IN ('r', 'p')
@@ -147,9 +144,7 @@ def real(cursor: Cursor, table: str) -> Composable:
         """,
         (table, list(SCHEMAS)),
     )
-    row = cursor.fetchone()
-    assert row is not None
-    return _sql.Identifier(row[0], table)
+    return _sql.Identifier(schema, table)
 
 
 def sequence(cursor: Cursor, table: str, column: str) -> Optional[str]:
@@ -157,7 +152,8 @@ def sequence(cursor: Cursor, table: str, column: str) -> Optional[str]:
 
     As a text that casts to regclass; of the shadow when there is one. None without a sequence.
     """
-    cursor.execute(
+    found = postgres.value(
+        cursor,
         """
         SELECT d.refobjid::regclass::text
         FROM pg_attrdef f
@@ -169,11 +165,10 @@ def sequence(cursor: Cursor, table: str, column: str) -> Optional[str]:
         """,
         (table, column),
     )
-    row = cursor.fetchone()
-    if row is None:
-        cursor.execute("SELECT pg_get_serial_sequence(quote_ident(%s), %s)", (table, column))
-        row = cursor.fetchone()
-    return row[0] if row else None
+    if found is None:
+        query = "SELECT pg_get_serial_sequence(quote_ident(%s), %s)"
+        found = postgres.value(cursor, query, (table, column))
+    return None if found is None else str(found)
 
 
 def _temporary(cursor: Cursor, tables: Sequence[str]) -> Set[str]:

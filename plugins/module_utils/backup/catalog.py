@@ -8,7 +8,7 @@ import difflib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from .. import server
+from .. import postgres, server
 from ..errors import InvalidInput
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -397,7 +397,8 @@ def enabled_triggers(cursor: Cursor, oids: Sequence[int]) -> List[Trigger]:
 
 def is_part_of(cursor: Cursor, oid: int, places: Sequence[Tuple[str, str]]) -> bool:
     """Whether a table is a partition of one of the partitioned tables named, at any depth."""
-    cursor.execute(
+    count = postgres.value(
+        cursor,
         """
         WITH RECURSIVE above (oid) AS (
             SELECT inhparent FROM pg_inherits WHERE inhrelid = %s
@@ -408,8 +409,7 @@ def is_part_of(cursor: Cursor, oid: int, places: Sequence[Tuple[str, str]]) -> b
         """,
         (oid, [identifier(*place).as_string(cursor) for place in places]),
     )
-    row = cursor.fetchone()
-    return bool(row and row[0])
+    return bool(count)
 
 
 def primary_key(cursor: Cursor, schema: str, name: str) -> List[str]:

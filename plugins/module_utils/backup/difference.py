@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, NamedTuple, Sequence, Tuple
 
+from .. import postgres
 from . import catalog
 from . import load as loading
 
@@ -33,8 +34,7 @@ class Difference(NamedTuple):
 def between(cursor: Cursor, target: Target, before: int) -> Difference:
     """How the rows in a target's stages differ from the ``before`` rows of its live table."""
     staged = _union(target, target.backed_up)
-    cursor.execute(sql.SQL("SELECT count(*) FROM ({}) AS s").format(staged))
-    after = int(_row(cursor)[0])
+    after = int(postgres.value(cursor, sql.SQL("SELECT count(*) FROM ({}) AS s").format(staged)))
     if not before or not after:
         return Difference(before, after, after, before, 0)
     for stage in target.stages.values():
@@ -49,13 +49,8 @@ def between(cursor: Cursor, target: Target, before: int) -> Difference:
     else:
         query = _by_row(staged, live, target)
     cursor.execute(query)
-    return Difference(before, after, *map(int, _row(cursor)))
-
-
-def _row(cursor: Cursor) -> Tuple[Any, ...]:
-    row = cursor.fetchone()
-    assert row is not None
-    return row
+    (counts,) = cursor.fetchall()
+    return Difference(before, after, *map(int, counts))
 
 
 def _union(target: Target, names: Sequence[str]) -> Composable:

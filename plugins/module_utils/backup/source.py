@@ -61,9 +61,7 @@ def exclusively(
             session.autocommit = True
         cursor = session.cursor()
         server.apply_settings(cursor, _SETTINGS)
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", (number,))
-        row = cursor.fetchone()
-        if not row or not row[0]:
+        if not postgres.value(cursor, "SELECT pg_try_advisory_lock(%s)", (number,)):
             raise Locked(
                 "another backup of {} to s3://{}/{} is running; wait for its end".format(
                     postgres.database_name(params), bucket, root
@@ -120,9 +118,7 @@ class Snapshot:
 
     def one(self, query: str) -> Any:
         """The single value that a query gives."""
-        self.cursor.execute(query)
-        row = self.cursor.fetchone()
-        return None if row is None else row[0]
+        return postgres.value(self.cursor, query)
 
     def lsn(self) -> str:
         """Where the write-ahead log stood (``0/1A2B3C``)."""
