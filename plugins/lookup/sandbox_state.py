@@ -36,6 +36,7 @@ from typing import Any, Dict, List, Tuple
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
+from ansible_collections.labeller.runbook.plugins.plugin_utils.engine_home import home
 
 #: By path, with the time of the file's last change. A task's templates ask dozens of times.
 _read: Dict[str, Tuple[int, Dict[str, Any]]] = {}
@@ -46,7 +47,7 @@ class LookupModule(LookupBase):
 
     def run(self, terms: Any, variables: Any = None, **kwargs: Any) -> List[Dict[str, Any]]:  # noqa: ARG002
         """The state of the sandbox that this process's environment names."""
-        path = os.path.join(_home(), "sandbox", "state.json")
+        path = os.path.join(home(), "sandbox", "state.json")
         try:
             changed = os.stat(path).st_mtime_ns
             if path not in _read or _read[path][0] != changed:
@@ -59,10 +60,3 @@ class LookupModule(LookupBase):
                 )
             ) from error
         return [_read[path][1]]
-
-
-def _home() -> str:
-    """Where the engine keeps what is its own (``runbook.home``)."""
-    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    given = os.environ.get("RUNBOOK_HOME") or os.path.join(state, "runbook")
-    return os.path.abspath(os.path.expanduser(given))

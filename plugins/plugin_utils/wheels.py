@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import fcntl
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Dict, Iterator, List, Sequence
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import ModuleFailure
 from ansible_collections.labeller.runbook.plugins.module_utils.host_python import normalized
 from ansible_collections.labeller.runbook.plugins.module_utils.target_environment import RUNBOOK
+from ansible_collections.labeller.runbook.plugins.plugin_utils.engine_home import home
 
 with suppress(ImportError):  # ansible-core needs it, but not in the sanity test of imports
     from packaging.requirements import Requirement
@@ -55,20 +55,13 @@ def pip_pin() -> str:
     return next(line for line in lines if line.startswith(PIP + "=="))
 
 
-def folder() -> Path:
-    """Where downloads are kept."""
-    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    home = os.environ.get("RUNBOOK_HOME") or os.path.join(state, "runbook")
-    return Path(home, "wheels")
-
-
 def downloaded(requirements: Sequence[str], python: str, machine: str) -> List[Path]:
     """The wheels of requirements for a Python such as ``3.8`` and a machine, and pip's.
 
     Those that are not there are downloaded. Raises ModuleFailure if that fails.
     """
     tag = "cp" + python.replace(".", "")
-    kept = folder() / "{}-manylinux2014_{}".format(tag, machine)
+    kept = Path(home(), "wheels", "{}-manylinux2014_{}".format(tag, machine))
     wanted = [*requirements, pip_pin()]
     kept.mkdir(parents=True, exist_ok=True)
     with _alone(kept):
