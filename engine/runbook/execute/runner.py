@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from runbook.events.redaction import Redactor
+    from runbook.load.source import Source
 
 
 #: Hosts at a time unless said otherwise: Ansible's number, if there are no more.
@@ -74,6 +75,23 @@ class Request:
     saved: Mapping[str, str] = field(default_factory=dict)  # id and run of a plan file
     run_id: str = ""  # of the journals; without one ansible's process makes it
     map: bool = False  # whether to look where the sites of the run lie, for a report
+
+    @classmethod
+    def of(cls, source: Source, *, limit: str, **options: Any) -> Request:
+        """A request for the playbook, the target and the parameters of ``source``."""
+        assert source.playbook is not None
+        assert source.inventory is not None
+        return cls(
+            playbook=source.playbook,
+            inventory=source.target.inventory,
+            target=source.target.name,
+            extra_vars=source.extra.arguments,
+            limit=limit,
+            local=source.inventory.local,
+            sandboxed=source.inventory.sandboxed,
+            hosts=len(source.inventory.match(limit or "all")),
+            **options,
+        )
 
     def arguments(self) -> list[str]:
         """The command line of ansible-playbook."""
@@ -223,7 +241,7 @@ def started(
     """
     with contextlib.ExitStack() as stack:
         if process is None:
-            process = stack.enter_context(launched(dict(_answers(request))))
+            process = stack.enter_context(launched(dict(_typed_passwords(request))))
         else:
             stack.callback(process.end)
         patches.close_at_once()
@@ -257,8 +275,8 @@ def _plan_of(folder: Path) -> Path:
     return folder / "planned.json"
 
 
-def _answers(request: Request) -> Iterator[tuple[re.Pattern[str], str]]:
-    """The questions for passwords on the process's own terminal, with their answers."""
+def _typed_passwords(request: Request) -> Iterator[tuple[re.Pattern[str], str]]:
+    """The questions for passwords on the process's own terminal, and what was typed for them."""
     if request.become_password is not None:
         yield re.compile(r"BECOME password.*:\s*$", re.MULTILINE), request.become_password
     for name, password in request.vault_passwords.items():

@@ -426,16 +426,11 @@ class _Apply:
     def _request(self, source: Source, passwords: Passwords) -> runner.Request:
         """The check run, as ansible-playbook takes it."""
         options = self._options
-        assert source.playbook is not None
-        assert source.inventory is not None
-        return runner.Request(
-            playbook=source.playbook,
-            inventory=source.target.inventory,
-            target=source.target.name,
+        return runner.Request.of(
+            source,
+            limit=options.limit,
             check=True,
             diff=options.diff,
-            extra_vars=source.extra.arguments,
-            limit=options.limit,
             tags=",".join(options.tags),
             skip_tags=",".join(options.skip_tags),
             forks=options.forks or 0,
@@ -447,9 +442,6 @@ class _Apply:
             vault_ids=options.vault_id,
             start_at_task=options.start_at_task,
             strategy=options.strategy,
-            local=source.inventory.local,
-            sandboxed=source.inventory.sandboxed,
-            hosts=len(source.inventory.match(options.limit or "all")),
             run_id=self._run_id,
             map=bool(options.reports or options.out),
         )

@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 
     from runbook.events.model import Event
     from runbook.events.redaction import Redactor
-    from runbook.execute import runner
     from runbook.execute.runner import Outcome
     from runbook.flow.confirm import Passwords
-    from runbook.load.source import Source
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,16 @@ def survey(
         None, ask_vault_passwords(options["vault_id"], wanted=options["ask_vault_password"])
     )
     redactor.learn([typed.become, typed.vaults])
-    request = _request(source, options, typed, check=check)
+    request = runner.Request.of(
+        source,
+        limit=options["limit"],
+        check=check,
+        become=options.get("become", False),
+        become_password=typed.become,
+        vault_passwords=typed.vaults,
+        vault_password_files=options["vault_password_file"],
+        vault_ids=options["vault_id"],
+    )
     with runner.started(request, redactor) as ansible, shown() as show:
         files, identities = options["vault_password_file"], options["vault_id"]
         opened = vault.passwords(typed.vaults, files, identities)
@@ -162,31 +169,6 @@ def _answers(outcome: Outcome, redactor: Redactor) -> Answers:
         if host not in failed
     }
     return Answers(found, failed, outcome.exit_code)
-
-
-def _request(
-    source: Source, options: Mapping[str, Any], typed: Passwords, *, check: bool
-) -> runner.Request:
-    from runbook.execute import runner
-
-    assert source.playbook is not None
-    assert source.inventory is not None
-    return runner.Request(
-        playbook=source.playbook,
-        inventory=source.target.inventory,
-        target=source.target.name,
-        check=check,
-        extra_vars=source.extra.arguments,
-        limit=options["limit"],
-        become=options.get("become", False),
-        become_password=typed.become,
-        vault_passwords=typed.vaults,
-        vault_password_files=options["vault_password_file"],
-        vault_ids=options["vault_id"],
-        local=source.inventory.local,
-        sandboxed=source.inventory.sandboxed,
-        hosts=len(source.inventory.match(options["limit"] or "all")),
-    )
 
 
 @contextmanager
