@@ -44,6 +44,10 @@ _PAUSE = 3
 _SKEWED = 300
 _SKEWED_CODES = ("RequestExpired", "RequestTimeTooSkewed")
 _DENIED_CODES = ("AccessDenied", "403", "UnauthorizedOperation", "AccessDeniedException")
+#: Of an object that is not there; the answer to HEAD has the status alone.
+MISSING_CODES = ("NoSuchKey", "404", "NotFound")
+#: Of a conditional write to a key that has an object, or gets one right now.
+TAKEN_CODES = ("PreconditionFailed", "ConditionalRequestConflict")
 _CREDENTIAL_CODES = (
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -125,14 +129,16 @@ def error_code(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", ""))
 
 
-def head_object(s3: Any, bucket: str, key: str) -> Optional[Mapping[str, Any]]:
+def head_object(
+    s3: Any, bucket: str, key: str, **options: Any
+) -> Optional[Mapping[str, Any]]:
     """S3's answer about an object; None when there is none."""
     with translated("look at s3://{}/{}".format(bucket, key)):
         try:
-            answer: Mapping[str, Any] = s3.head_object(Bucket=bucket, Key=key)
+            answer: Mapping[str, Any] = s3.head_object(Bucket=bucket, Key=key, **options)
             return answer
         except s3.exceptions.ClientError as error:
-            if error_code(error) in ("404", "NoSuchKey", "NotFound"):
+            if error_code(error) in MISSING_CODES:
                 return None
             raise
 
@@ -172,7 +178,7 @@ def translated(what: str) -> Iterator[None]:
 def _client_failure(error: ClientError, what: str) -> ModuleFailure:
     code = error_code(error)
     message = error.response.get("Error", {}).get("Message", "") or str(error)
-    if code in ("NoSuchKey", "404", "NotFound"):
+    if code in MISSING_CODES:
         return InvalidInput("cannot {}: no such object".format(what))
     if code == "NoSuchBucket":
         return InvalidInput("cannot {}: no such bucket; check the parameter bucket".format(what))

@@ -154,7 +154,7 @@ class Bucket:
             try:
                 return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()  # type: ignore[no-any-return]
             except ClientError as error:
-                if aws.error_code(error) in ("NoSuchKey", "404"):
+                if aws.error_code(error) in aws.MISSING_CODES:
                     return None
                 raise
 
@@ -174,20 +174,16 @@ class Bucket:
                     **options,
                 )
             except ClientError as error:
-                if aws.error_code(error) in ("PreconditionFailed", "ConditionalRequestConflict"):
+                if aws.error_code(error) in aws.TAKEN_CODES:
                     return self.read(key) == body
                 raise
         return True
 
     def attested(self, key: str) -> Optional[Attested]:
         """The properties of an object, without reading it; None when there is none."""
-        with aws.translated("look at {}".format(self.url(key))):
-            try:
-                head = self.client.head_object(Bucket=self.name, Key=key, ChecksumMode="ENABLED")
-            except ClientError as error:
-                if aws.error_code(error) in ("404", "NoSuchKey", "NotFound"):
-                    return None
-                raise
+        head = aws.head_object(self.client, self.name, key, ChecksumMode="ENABLED")
+        if head is None:
+            return None
         return Attested(
             head["ContentLength"], head["ETag"].strip('"'), head.get("ChecksumSHA256", "")
         )

@@ -350,10 +350,7 @@ class Learner:
                     IfNoneMatch="*",
                 )
             except ClientError as error:
-                if aws.error_code(error) not in (
-                    "PreconditionFailed",
-                    "ConditionalRequestConflict",
-                ):
+                if aws.error_code(error) not in aws.TAKEN_CODES:
                     raise
                 raise Locked(
                     "{}: another caller is starting its cluster".format(self.name)
