@@ -143,6 +143,17 @@ def head_object(
             raise
 
 
+def read_object(s3: Any, bucket: str, key: str) -> Optional[bytes]:
+    """A small object's content; None when there is none."""
+    with translated("read s3://{}/{}".format(bucket, key)):
+        try:
+            return bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+        except s3.exceptions.ClientError as error:
+            if error_code(error) in MISSING_CODES:
+                return None
+            raise
+
+
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Turns botocore's errors into the modules' own; ``what`` names the action and the thing.

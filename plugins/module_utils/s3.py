@@ -150,13 +150,7 @@ class Bucket:
 
     def read(self, key: str) -> Optional[bytes]:
         """A small object's content; None when there is none."""
-        with aws.translated("read {}".format(self.url(key))):
-            try:
-                return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()  # type: ignore[no-any-return]
-            except ClientError as error:
-                if aws.error_code(error) in aws.MISSING_CODES:
-                    return None
-                raise
+        return aws.read_object(self.client, self.name, key)
 
     def create(self, key: str, body: bytes, options: Mapping[str, Any]) -> bool:
         """Write an object that must not exist yet; False if another session was faster.

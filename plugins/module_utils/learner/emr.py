@@ -626,12 +626,8 @@ class Kept:
 
     def read(self) -> str:
         """The object's text, empty when there is none."""
-        with aws.translated("read {}".format(self.name)):
-            try:
-                body = self.s3.get_object(Bucket=self.bucket, Key=self.key)["Body"].read()
-            except self.s3.exceptions.NoSuchKey:
-                return ""
-        return bytes(body).decode("utf-8", "replace")
+        body = aws.read_object(self.s3, self.bucket, self.key)
+        return (body or b"").decode("utf-8", "replace")
 
     def request(self) -> dict[str, Any]:
         """The request; InvalidInput when none is kept."""

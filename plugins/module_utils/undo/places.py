@@ -203,12 +203,8 @@ class TextObject(Place):
 
     def read(self) -> Any:
         """The text; None for no object."""
-        with aws.translated("read {}".format(self.name)):
-            try:
-                body = self.s3.get_object(**self.where)["Body"].read()
-            except self.s3.exceptions.NoSuchKey:
-                return None
-        return bytes(body).decode("utf-8", "surrogateescape")
+        body = aws.read_object(self.s3, *self.key[1:])
+        return None if body is None else body.decode("utf-8", "surrogateescape")
 
     def put(self, now: Any) -> None:  # noqa: ARG002
         """Put the object in place, or remove it."""
