@@ -183,15 +183,7 @@ def results(plan: PlanFile) -> list[TaskResult]:
     for step in plan.content["steps"]:
         changes = [change for change in step["changes"] if change["action"] != "none"]
         if changes and not step.get("unchanging"):
-            diff = [
-                {
-                    "before_header": change["resource"],
-                    "after_header": change["resource"],
-                    "before": change["before"] or "",
-                    "after": change["after"] or "",
-                }
-                for change in changes
-            ]
+            diff = list(map(plan_file.ansible_diff, changes))
             named = (step["host"], step["task"], step["module"])
             plan_of = changes if "place" in step else []
             drawn = plan.content.get("maps", {}) if step["module"] == TRANSACTION else {}

@@ -253,17 +253,18 @@ def _step(step: Mapping[str, Any]) -> str:
 ENTRY = ("resource", "action", "counts", "before_fingerprint")
 
 
+def ansible_diff(change: Mapping[str, Any]) -> dict[str, str]:
+    """A change of a plan file as a diff of Ansible."""
+    return {
+        "before_header": change["resource"],
+        "after_header": change["resource"],
+        "before": change["before"] or "",
+        "after": change["after"] or "",
+    }
+
+
 def _result(step: Mapping[str, Any]) -> dict[str, Any]:
     """The module's result that a step was made of."""
     plan = [{key: change[key] for key in ENTRY} for change in step["changes"]]
-    diff = [
-        {
-            "before_header": change["resource"],
-            "after_header": change["resource"],
-            "before": change["before"],
-            "after": change["after"],
-        }
-        for change in step["changes"]
-        if change["before"] is not None
-    ]
+    diff = [ansible_diff(change) for change in step["changes"] if change["before"] is not None]
     return {"task": step["task"], "module": step["module"], "plan": plan, "diff": diff}
