@@ -16,11 +16,12 @@ import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import (
     aws,
     errors,
+    marker,
     overlay,
     staged_upload,
     transaction,
 )
-from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry, run_marker
+from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry
 from waiting import until
 
 if TYPE_CHECKING:
@@ -466,4 +467,4 @@ def test_a_chain_without_steps_is_refused() -> None:
 
 
 def test_the_marker_of_no_run_is_not_in_place() -> None:
-    assert not run_marker.is_in_place(None, {})
+    assert not marker.is_same(None, {})

@@ -176,9 +176,8 @@ class Iteration(Step):
             return {"phase": "none", "next": "wait", "mode": "", "waits_for": waits_for}
         applied_at = (marker.current(tx.cursor) or {})["applied_at"]
         run = self.params["run_id"]
-        counts = {
-            number: (total, processed) for number, total, processed, _ in self._counts(tx, run)
-        }
+        counted = self._counts(tx, run)
+        counts = {number: (total, processed) for number, total, processed, _ in counted}
         metrics = tx.rows(
             "SELECT iteration, accuracy::numeric, tss::numeric, auc::numeric"
             " FROM iteration_metrics WHERE run = %s ORDER BY iteration",
@@ -201,7 +200,7 @@ class Iteration(Step):
             "total": total,
             "processed": processed,
             "blocked": blocked,
-            "failed_labels": sum(failed for _, _, _, failed in self._counts(tx, run)),
+            "failed_labels": sum(failed for _, _, _, failed in counted),
             "metrics": [
                 {
                     "iteration": number,

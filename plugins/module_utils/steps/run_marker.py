@@ -57,7 +57,7 @@ class RunMarker(Step):
 
     def _is_in_place(self, tx: Transaction, current: Mapping[str, Any] | None) -> bool:
         """A run whose tables disagree is in place unless it may be replaced."""
-        if not is_in_place(current, self.params):
+        if not marker.is_same(current, self.params):
             return False
         return not (self._may_replace(current) and marker.inconsistencies(tx.cursor, current))
 
@@ -223,11 +223,6 @@ class RunMarker(Step):
                 {"rows_inserted": 1},
             )
         ]
-
-
-def is_in_place(current: Mapping[str, Any] | None, params: Mapping[str, Any]) -> bool:
-    """Whether ``current`` (``marker.current``) is the run of ``params``."""
-    return current is not None and marker.is_same(current, params)
 
 
 def require_previous(

@@ -371,11 +371,6 @@ def apply(decided: Plan, params: Params) -> None:
             ) from error
 
 
-def read(params: Params) -> Record:
-    """The record of the run; raises what ``record.of`` does."""
-    return records.of(params)
-
-
 def told(record: Record, params: Params) -> Plan:
     """No changes; the facts that the playbook goes by, and what the operator must know.
 
@@ -435,7 +430,7 @@ def _in_service(record: Record, params: Params) -> bool:
 
 #: The module undo.
 run = by_state(
-    read=composed(read, told, unchanging),
+    read=composed(records.of, told, unchanging),
     files=composed(observe, plan, apply),
     crontab=composed(observe, plan, apply),
 )
