@@ -59,8 +59,8 @@ class Join(NamedTuple):
     right: str
     only_left: str
     only_right: str
+    #: The statement that fails while the other table has such a column too.
     breaks: str
-    """The statement that fails while the other table has such a column too."""
 
 
 JOINS = (

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REGION = "us-east-1"
+#: Prefix of what the learner cluster's nodes fetch at their start (docs/labeller.md 5.1).
 BOOTSTRAP = "bootstrap-cluster-test"
-"""Prefix of what the learner cluster's nodes fetch at their start (docs/labeller.md 5.1)."""
 
+#: Of the labeller instance in its network.
 ADDRESS = "10.0.1.10"
-"""Of the labeller instance in its network."""
 
 _SCRIPT = b"#!/bin/bash\n# Stands in for the script that prepares a node of the learner cluster.\n"
 

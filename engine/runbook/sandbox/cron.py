@@ -23,8 +23,8 @@ from runbook.sandbox.state import Home
 #: How often the file is looked at, in seconds.
 POLL = 0.2
 
+#: Of minute, hour, day of the month, month and day of the week (0 and 7 are Sunday).
 RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-"""Of minute, hour, day of the month, month and day of the week (0 and 7 are Sunday)."""
 
 _FIELD = re.compile(r"(?:\*|(\d+)(?:-(\d+))?)(?:/(\d+))?")
 _ASSIGNMENT = re.compile(r"""\s*(["']?)(\w+)\1\s*=\s*(.*?)\s*""")

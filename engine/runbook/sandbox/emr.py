@@ -30,6 +30,7 @@ from runbook.sandbox.state import Home, State
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+#: Faults that ``runbook sandbox fault`` can give the next clusters.
 FAULTS = {
     "bootstrap": "the bootstrap script fails",
     "spot": "the core nodes are lost while the learner runs",
@@ -43,10 +44,9 @@ FAULTS = {
     "unknown-names": "its names are not in the grid",
     "empty-file": "its file of names is empty",
 }
-"""Faults that ``runbook sandbox fault`` can give the next clusters."""
 
+#: Environment variable of the sandbox's start: ``off`` leaves spark-submit aside.
 SPARK = "RUNBOOK_SANDBOX_SPARK"
-"""Environment variable of the sandbox's start: ``off`` leaves spark-submit aside."""
 
 LEARNER = "/home/hadoop/learner"
 BRANCHES = ("master", "devel")

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 WEST, NORTH, CELL = -17.541, 37.540, 0.005
+#: Cells along the side of a 0.05 degree tile.
 TILE = 10
-"""Cells along the side of a 0.05 degree tile."""
 
+#: More than any country needs; beyond it the sandbox would fill the disk.
 MAXIMUM_CELLS = 5_000_000
-"""More than any country needs; beyond it the sandbox would fill the disk."""
 
 Ring = list[tuple[float, float]]
 

@@ -14,18 +14,18 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+#: Pixels along the side of a cell (docs/labeller.md 7.2).
 SIZE = 200
-"""Pixels along the side of a cell (docs/labeller.md 7.2)."""
 
+#: Four bands in each of two seasons.
 BANDS = 8
-"""Four bands in each of two seasons."""
 
 WAVES = 9
+#: Cells over which the look of fields changes to its opposite and back.
 WAVELENGTH = 25.0
-"""Cells over which the look of fields changes to its opposite and back."""
 
+#: How much fields differ from the ground; in which bands, and to which side, varies.
 CONTRAST = 3.0
-"""How much fields differ from the ground; in which bands, and to which side, varies."""
 
 NOISE = 1.0
 

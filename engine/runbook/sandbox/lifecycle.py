@@ -26,8 +26,8 @@ BUCKET = "activemapper"
 INSTANCE = "labeller-sandbox"
 DATABASE = "Africa"
 ROLE = "postgis"
+#: The database that ``Africa`` is copied from, as the sandbox was made.
 TEMPLATE = "seed"
-"""The database that ``Africa`` is copied from, as the sandbox was made."""
 
 Say = Callable[[str], None]
 
@@ -42,10 +42,10 @@ class Options:
     """The settings that a sandbox is made from."""
 
     seed: int = 0
+    #: GeoJSON; None for the sandbox's own areas.
     aois: bytes | None = None
-    """GeoJSON; None for the sandbox's own areas."""
+    #: Of its file, for messages.
     name: str = field(default="", compare=False)
-    """Of its file, for messages."""
 
     def save(self, home: Home) -> None:
         """Keep them with the sandbox."""

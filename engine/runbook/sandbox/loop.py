@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from runbook.sandbox.state import State
 
+#: Seconds between two looks at the database while something runs.
 REFRESH = 0.25
-"""Seconds between two looks at the database while something runs."""
 
+#: Iterations after which something must be wrong.
 LONGEST = 200
-"""Iterations after which something must be wrong."""
 
 
 class StepError(RunbookError):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Modules of this package that run as processes.
 SERVICES = ("cron", "aws")
-"""Modules of this package that run as processes."""
 
 
 def start(home: Home, name: str) -> subprocess.Popen[bytes]:

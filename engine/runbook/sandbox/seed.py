@@ -24,8 +24,8 @@ AREAS = [
     grid.rectangle(327, 566, 7, 8),
     grid.rectangle(337, 565, 9, 6),
 ]
+#: Of an area that the old run can have worked in.
 MINIMUM_CELLS = 500
-"""Of an area that the old run can have worked in."""
 
 
 class Geography:

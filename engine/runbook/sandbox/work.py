@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from runbook.sandbox.state import State
 
+#: Of the mappers, when none is given.
 QUALITY = 0.9
-"""Of the mappers, when none is given."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Site:
     name: str
     column: int
     row: int
+    #: Trusted completions so far.
     mapped: int
-    """Trusted completions so far."""
     needed: int
 
 

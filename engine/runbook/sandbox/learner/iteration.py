@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
     from runbook.sandbox.learner.storage import Name, Storage
 
+#: Pixels that are looked at in a cell.
 TRAINING_PIXELS, VALIDATION_PIXELS, TEST_PIXELS = 40, 100, 50
-"""Pixels that are looked at in a cell."""
 
+#: Of the pool that is looked at, and of that the least certain part that names come from.
 SHARE, UNSURE = 0.10, 0.05
-"""Of the pool that is looked at, and of that the least certain part that names come from."""
 
+#: Cells of the pool that are looked at, unless more names are asked for.
 MOST = 300
-"""Cells of the pool that are looked at, unless more names are asked for."""
 
+#: Cells of the pool that the real one needs to ask for any.
 FEWEST = 11
-"""Cells of the pool that the real one needs to ask for any."""
 
+#: Cells along the side of a probability image, and pixels along the side of a cell in it.
 TILE, TILE_PIXELS = 10, 4
-"""Cells along the side of a probability image, and pixels along the side of a cell in it."""
 
 Array = NDArray[np.float64]
 In = TypeVar("In")

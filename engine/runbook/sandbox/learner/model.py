@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+#: Number of random features.
 WIDTH = 600
-"""Number of random features."""
 
+#: Of their frequencies; smaller is smoother.
 SCALE = 0.18
-"""Of their frequencies; smaller is smoother."""
 
 PENALTY = 30.0
 

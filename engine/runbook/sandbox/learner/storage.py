@@ -14,8 +14,8 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+#: Environment variable: what goes wrong on purpose (``runbook.sandbox.emr.FAULTS``).
 FAULT = "RUNBOOK_SANDBOX_FAULT"
-"""Environment variable: what goes wrong on purpose (``runbook.sandbox.emr.FAULTS``)."""
 
 
 def fault() -> str:
