@@ -57,13 +57,15 @@ def others(folder: str) -> bool:
     return not all(map(_NAME.fullmatch, os.listdir(folder)))
 
 
-def in_order(folder: str) -> List[str]:
+def in_order(folder: str, oldest: str = "") -> List[str]:
     """The ids of the runs, newest first: by when they began to change this host, on its clock.
 
     An id has the time at which the operator's machine began its check. Its clock may be wrong, and
-    another run may have come while the operator was asked. Raises what ``runs`` does.
+    another run may have come while the operator was asked. ``oldest``: the least id that is wanted;
+    nothing is read of others. Raises what ``runs`` does.
     """
-    return sorted(runs(folder), key=lambda run: (_begun(folder, run), run), reverse=True)
+    wanted = (run for run in runs(folder) if run >= oldest)
+    return sorted(wanted, key=lambda run: (_begun(folder, run), run), reverse=True)
 
 
 def _begun(folder: str, run: str) -> str:
@@ -195,11 +197,9 @@ def history(
 
     ``since`` is a date or a time in UTC; ``operator`` a part of the operator, ``playbook`` a name.
     """
-    oldest = _oldest(since)
-    wanted = (run for run in in_order(folder) if run >= oldest)
     found = (
         row(each)
-        for each in (stored(folder, run) for run in wanted)
+        for each in (stored(folder, run) for run in in_order(folder, _oldest(since)))
         if each.steps and _matches(each.steps[0], operator, playbook)
     )
     return list(itertools.islice(found, limit or None))
