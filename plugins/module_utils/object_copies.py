@@ -26,6 +26,12 @@ def identity(answer: Optional[Mapping[str, Any]]) -> Optional[str]:
     return "sha256 {}".format(digest) if digest else "ETag {}".format(answer["ETag"].strip('"'))
 
 
+def reference(backup: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    """A manifest's id and where it is, as the target's journal keeps them; None without one."""
+    names = ("backup_id", "bucket", "prefix")
+    return {name: backup.get(name) for name in names} if backup else None
+
+
 def place(backup: Mapping[str, Any], run: Optional[str], key: str) -> Optional[Dict[str, str]]:
     """Where an object is kept; None without a backup or a run."""
     if not (backup and run):

@@ -457,7 +457,6 @@ def _image(
     that are about to be replaced, copied beside the backup; what the steps kept (``tx.image``).
     """
     backup = tx.params.get("backup") or {}
-    named = {name: backup.get(name) for name in ("backup_id", "bucket", "prefix")}
     emptied = {table for step in steps for table in step.emptied}
     left = {
         table: fingerprint.of_table(tx.cursor, "public", table)._asdict()
@@ -467,7 +466,7 @@ def _image(
     return {
         "kind": "database",
         "run": replaced,
-        "backup": named if backup else None,
+        "backup": object_copies.reference(backup),
         "tables": left,
         "objects": [
             object_copies.keep(tx.s3, upload, backup, (tx.params.get("journal") or {}).get("run"))
@@ -591,7 +590,7 @@ def _shadowed(steps: Sequence[Step]) -> tuple[List[str], List[str]]:
     empty: List[str] = []
     copied: List[str] = []
     seen: set[str] = set()
-    written = {table for step in steps for table in (*step.emptied, *step.changed)}
+    written, _ = _tables(steps)
     for step in steps:
         for table in step.emptied:
             if table not in seen:

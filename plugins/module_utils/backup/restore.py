@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Optional
 
-from .. import change, commits, guard, journal, lease, marker, postgres
+from .. import change, commits, guard, journal, lease, marker, object_copies, postgres
 from ..errors import InvalidInput
 from ..s3 import Bucket
 from . import manifest as manifests
@@ -83,12 +83,10 @@ def _restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
 
 def _image(found: Comparison, replaced: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
     """Image of the restore for undo: the backup of the rows that it replaces, and the new ones."""
-    backup = found.params["backup"] or {}
-    named = {name: backup.get(name) for name in ("backup_id", "bucket", "prefix")}
     return {
         "kind": "database",
         "run": replaced,
-        "backup": named if backup else None,
+        "backup": object_copies.reference(found.params["backup"] or {}),
         "tables": {
             target.label: found.wanted[target.name]._asdict()
             for target in found.targets
