@@ -129,9 +129,7 @@ def error_code(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", ""))
 
 
-def head_object(
-    s3: Any, bucket: str, key: str, **options: Any
-) -> Optional[Mapping[str, Any]]:
+def head_object(s3: Any, bucket: str, key: str, **options: Any) -> Optional[Mapping[str, Any]]:
     """S3's answer about an object; None when there is none."""
     with translated("look at s3://{}/{}".format(bucket, key)):
         try:

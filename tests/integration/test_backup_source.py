@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 from ansible_collections.labeller.runbook.plugins.module_utils import errors, postgres, server
-from ansible_collections.labeller.runbook.plugins.module_utils.backup import catalog, make, source
+from ansible_collections.labeller.runbook.plugins.module_utils.backup import (
+    catalog,
+    chunks,
+    make,
+    source,
+)
 from backup_support import execute, parameters, url
 from fault_support import Background
 from waiting import until
@@ -169,8 +174,8 @@ def test_several_connections_work_at_the_same_time(params: dict[str, Any]) -> No
 
 def test_pieces_of_tables_before_and_since_version_14() -> None:
     relation = catalog.Relation(7, "public", "t", False, pages=10, bytes=10 << 13)
-    pieces = make.chunks("t", [relation], 4 << 13, 140000)
+    pieces = chunks.split("t", [relation], 4 << 13, 140000)
     assert [(piece.first, piece.end) for piece in pieces] == [(0, 4), (4, 8), (8, None)]
     # there, reading a range of pages would read the whole table
-    (whole,) = make.chunks("t", [relation], 4 << 13, 130000)
+    (whole,) = chunks.split("t", [relation], 4 << 13, 130000)
     assert (whole.first, whole.end) == (0, None)

@@ -24,8 +24,8 @@ from . import catalog, source
 from . import load as loading
 from . import manifest as manifests
 from . import origin as origins
+from .chunks import Wanted, fingerprints
 from .difference import Difference, between, rows_text
-from .make import Wanted, fingerprints
 from .target import Target, oids, pairs
 
 with suppress(ImportError):  # postgres.connect says what to install

@@ -21,20 +21,19 @@ from typing import (
     Iterator,
     List,
     Mapping,
-    NamedTuple,
     Optional,
-    Sequence,
     Tuple,
 )
 
 from .. import change, fingerprint, journal, lease, marker, progress
 from ..errors import InvalidInput, ModuleFailure, missing
-from ..fingerprint import Column, Fingerprint
+from ..fingerprint import Fingerprint
 from ..s3 import Bucket, Sender, Writer
 from . import catalog, source, store
 from . import load as loading
 from . import manifest as manifests
 from . import verify as verification
+from .chunks import Chunk, copying, cost, fingerprint_of, fingerprinting, split
 
 with suppress(ImportError):  # postgres.connect says what to install
     import psycopg2
@@ -57,47 +56,10 @@ LEVELS = {"zstd": 1, "gzip": 1}
 PIECE = 1 << 20
 #: Bytes of tables whose fingerprint is worth a connection of its own.
 CONNECTION = 8 << 20
-_TID_RANGES = 140000
 #: The server's limit for one value is 1 GB; COPY writes bytea in hex, two bytes for one.
 _FIELD_LIMITS = {"bytea": (1 << 29) - 64}
 _FIELD_LIMIT = (1 << 30) - 64
 _TEXT_TYPES = ("bytea", "text", "character varying", "character")
-
-
-class Chunk(NamedTuple):
-    """A range of pages of a physical table: ``first`` included, ``end`` not, None is the end."""
-
-    table: str
-    relation: catalog.Relation
-    number: int
-    first: int
-    end: Optional[int]
-
-    def condition(self) -> Optional[Composed]:
-        """The condition that selects its rows (without children's), None for all of them."""
-        terms = []
-        if self.relation.has_children:
-            terms.append(sql.SQL("tableoid = {}::oid").format(sql.Literal(self.relation.oid)))
-        if self.first:
-            terms.append(
-                sql.SQL("ctid >= {}::tid").format(sql.Literal("({},0)".format(self.first)))
-            )
-        if self.end is not None:
-            terms.append(sql.SQL("ctid < {}::tid").format(sql.Literal("({},0)".format(self.end))))
-        return sql.SQL(" AND ").join(terms) if terms else None
-
-
-def chunks(table: str, relations: List[catalog.Relation], size: int, version: int) -> List[Chunk]:
-    """Ranges of about ``size`` bytes; before PostgreSQL 14 a range would read the whole table."""
-    found: List[Chunk] = []
-    for relation in relations:
-        pages = relation.pages
-        if version >= _TID_RANGES and relation.bytes > size and pages > 1:
-            pages = max(1, pages * size // relation.bytes)
-        starts = list(range(0, relation.pages, pages or 1)) or [0]
-        for start, end in zip(starts, [*starts[1:], None]):
-            found.append(Chunk(table, relation, len(found), start, end))
-    return found
 
 
 def present(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
@@ -191,7 +153,7 @@ class _Run:
             name = catalog.label(*place)
             self.tables[name] = entries[place]
             self._parts[name] = []
-            self.chunks += chunks(name, relations, size, snapshot.version)
+            self.chunks += split(name, relations, size, snapshot.version)
 
     def equals(self, other: Manifest) -> bool:
         """Whether a backup holds all these tables as they are now, and says which run they are."""
@@ -253,7 +215,7 @@ class _Run:
         objects: List[Tuple[Chunk, ObjectEntry]] = []
         jobs = self.params["jobs"]
         if not copies:  # a small piece is read before another connection is there
-            jobs = min(jobs, 1 + sum(map(_cost, self.chunks)) // CONNECTION)
+            jobs = min(jobs, 1 + sum(map(cost, self.chunks)) // CONNECTION)
         if copies:
             known = {} if fingerprints else self.tables
             progress.begin(progress.BACK_UP, lambda: copying(self.chunks, known))
@@ -262,7 +224,7 @@ class _Run:
         with ThreadPoolExecutor(jobs) as executor:
             sender = Sender(executor, jobs + 2)
             tasks: List[source.Task] = []
-            for chunk in sorted(self.chunks, key=_cost, reverse=True):
+            for chunk in sorted(self.chunks, key=cost, reverse=True):
                 if copies:
                     tasks.append(partial(self._copy, chunk, backup_id, sender, objects))
                 if fingerprints:
@@ -279,7 +241,7 @@ class _Run:
     def _fingerprint(self, chunk: Chunk, session: Connection) -> None:
         with self._named(chunk):
             found = fingerprint_of(session, chunk, manifests.columns(self.tables[chunk.table]))
-        progress.add(progress.FINGERPRINT, chunk.table, found.rows, _cost(chunk))
+        progress.add(progress.FINGERPRINT, chunk.table, found.rows, cost(chunk))
         self._parts[chunk.table].append(found)
 
     def _copy(
@@ -409,83 +371,6 @@ def compressor(compression: str, level: Optional[int]) -> Any:
     if compression == "gzip":
         return zlib.compressobj(level, zlib.DEFLATED, 31)
     return zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
-
-
-def _cost(chunk: Chunk) -> int:
-    pages = (chunk.relation.pages if chunk.end is None else chunk.end) - chunk.first
-    return pages * chunk.relation.bytes // max(1, chunk.relation.pages)
-
-
-def fingerprinting(pieces: Sequence[Chunk]) -> Dict[str, progress.Total]:
-    """The size of a fingerprint of all the chunks, by table: as the catalogue estimates it."""
-    found: Dict[str, progress.Total] = {}
-    for chunk in pieces:
-        before = found.get(chunk.table, progress.Total(0, 0, parts=0))
-        rows = 0 if chunk.first else chunk.relation.rows
-        found[chunk.table] = progress.Total(
-            rows=None if rows is None or before.rows is None else before.rows + rows,
-            bytes=(before.bytes or 0) + _cost(chunk),
-            parts=before.parts + 1,
-        )
-    return found
-
-
-def copying(pieces: Sequence[Chunk], known: Mapping[str, TableEntry]) -> Dict[str, progress.Total]:
-    """The size of a copy of all the chunks: rows, exactly for tables whose rows are ``known``.
-
-    The size of the rows as CSV is not known before.
-    """
-    return {
-        table: total._replace(
-            rows=known[table]["rows"] if table in known else total.rows,
-            bytes=None,
-            exact=table in known,
-        )
-        for table, total in fingerprinting(pieces).items()
-    }
-
-
-class Wanted(NamedTuple):
-    """A table to fingerprint: its place, its columns, and a fingerprint to compare with."""
-
-    place: Tuple[str, str]
-    columns: Sequence[Column]
-    like: str
-
-
-def fingerprints(
-    snapshot: source.Snapshot, tables: Mapping[str, Wanted], params: Mapping[str, Any]
-) -> Dict[str, Fingerprint]:
-    """The fingerprints of tables, computed side by side in pieces."""
-    parts: Dict[str, List[Fingerprint]] = {
-        name: [fingerprint.empty(snapshot.version, wanted.like)] for name, wanted in tables.items()
-    }
-
-    def work(chunk: Chunk, wanted: Wanted, session: Connection) -> None:
-        found = fingerprint_of(session, chunk, wanted.columns, wanted.like)
-        progress.add(progress.FINGERPRINT, chunk.table, found.rows, _cost(chunk))
-        parts[chunk.table].append(found)
-
-    tasks: List[source.Task] = []
-    every: List[Chunk] = []
-    places = [wanted.place for wanted in tables.values()]
-    relations = catalog.relations_all(snapshot.cursor, places)
-    for name, wanted in tables.items():
-        size = params["chunk_size"] << 20
-        pieces = chunks(name, relations[wanted.place], size, snapshot.version)
-        tasks += [partial(work, chunk, wanted) for chunk in pieces]
-        every += pieces
-    progress.begin(progress.FINGERPRINT, lambda: fingerprinting(every))
-    source.in_parallel(tasks, params["jobs"], snapshot.reader)
-    return {name: fingerprint.combine(found) for name, found in parts.items()}
-
-
-def fingerprint_of(
-    session: Connection, chunk: Chunk, columns: Sequence[Column], like: str = ""
-) -> Fingerprint:
-    """The fingerprint of a chunk's rows."""
-    place, condition = (chunk.relation.schema, chunk.relation.name), chunk.condition()
-    return fingerprint.of_columns(session.cursor(), *place, columns, condition, like)
 
 
 def _tools() -> Dict[str, str]:
