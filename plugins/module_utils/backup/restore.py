@@ -18,15 +18,8 @@ from .swap import Swap
 from .target import mappings
 
 
-def restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
-    """The live tables hold what the backup holds; those that do already are left alone."""
-    if check_mode:
-        return _restored(params, check_mode)
-    with lease.held(params):
-        return _restored(params, check_mode)
-
-
 def _restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
+    """Have the live tables hold what the backup holds; those that do already are left alone."""
     bucket, root = Bucket(params["bucket"], params), manifests.root(params["prefix"])
     bucket.check()
     origin = origins.find(bucket, root, params["backup_id"], params["tables"] or [])
@@ -79,6 +72,10 @@ def _restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
         in_place=found.in_place,
         tables={name: rows._asdict() for name, rows in found.differences.items()},
     )
+
+
+#: The state ``restored`` of s3_table_backup.
+restored = lease.guarded(_restored)
 
 
 def _image(found: Comparison, replaced: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
