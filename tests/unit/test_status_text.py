@@ -90,6 +90,15 @@ ANSWERS: dict[str, dict[str, Any]] = {
         },
         "run": None, "turn": SKIPPED, "learner": SKIPPED,
     },
+    "serving": {
+        "daemons": {"stopped": ["create_hit_daemon"], "plan": []},
+        "crontab": {"changed": True, "plan": []},
+        "run": RUN, "turn": turn("mapping", 0, 34), "learner": SKIPPED,
+    },
+    "out_of_service": {
+        "daemons": {"stopped": [], "plan": []}, "crontab": {"changed": False, "plan": []},
+        "run": RUN, "turn": turn("mapping", 0, 34), "learner": SKIPPED,
+    },
     "cut_short": {
         "journal": {"runs": [{
             "run": "20260102T030405-37eb60", "at": "2026-01-02T03:04:05Z", "operator": "olli@laptop",
@@ -154,6 +163,17 @@ def answer(name: str) -> dict[str, Any]:
         "geography": {},
         **ANSWERS[name],
     }
+
+
+@pytest.mark.parametrize(
+    ("mode", "phase", "said"),
+    [("regular", "complete", True), ("regular", "stopped", False), ("initial", "complete", False)],
+)
+def test_at_the_end_of_a_run_no_daemon_needs_to_run(mode: str, phase: str, said: bool) -> None:
+    found = loop.state(answer("out_of_service"))
+    found = {**found, "phase": phase, "run": {**found["run"], "mode": mode}}
+    reasons = loop.instance("labeller3", found).reasons
+    assert any("out of service" in each for each in reasons) is said
 
 
 def held(name: str, shown: str) -> None:

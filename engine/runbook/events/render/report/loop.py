@@ -196,6 +196,7 @@ def state(answer: Mapping[str, Any]) -> dict[str, Any]:
         "backup": newest_backup(answer["backup"]),
         "drift": answer.get("drift"),
         "unfinished_run": unfinished_run(answer.get("journal") or {}, answer["lease"]),
+        "service": service(answer.get("daemons") or {}, answer.get("crontab") or {}),
     }
     if run is None:
         waits_for = "a run: apply a run mode first"
@@ -246,6 +247,16 @@ def unfinished_run(
     return {**{name: newest[name] for name in _RUN}, "step": bad["task"]}
 
 
+def service(daemons: Mapping[str, Any], crontab: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Which daemons run, and whether the crontab has lines that start them; None if not known.
+
+    From what the steps of a shutdown would stop.
+    """
+    if "stopped" not in daemons or "plan" not in crontab:
+        return None
+    return {"daemons": sorted(daemons["stopped"]), "crontab": bool(crontab["changed"])}
+
+
 def newest_backup(answer: Mapping[str, Any]) -> dict[str, Any]:
     """The newest backup; without one, or when S3 does not answer, only a problem."""
     if not answer.get("backups"):
@@ -285,6 +296,11 @@ def _reasons(found: Mapping[str, Any]) -> Iterator[tuple[Level, str]]:
         yield Level.STOPPED, f"run marker and tables disagree: {line}"
     if found["unfinished_run"]:
         yield Level.STOPPED, _cut_short(found["unfinished_run"])
+    elif _out_of_service(found):
+        said = (
+            "labeller is out of service: the crontab starts no daemon; runbook apply start.yml does"
+        )
+        yield Level.LOOK, said
     if learner and learner["problem"]:
         passes = learner["will_retry"] or learner["cluster_id"] is None
         first = learner["problem"].splitlines()[0]
@@ -300,6 +316,17 @@ def _reasons(found: Mapping[str, Any]) -> Iterator[tuple[Level, str]]:
     if found.get("failed_labels"):
         count = found["failed_labels"]
         yield Level.LOOK, f"{text.number(count, 'site')} without a label, see docs/loop.md"
+
+
+def _out_of_service(found: Mapping[str, Any]) -> bool:
+    """Whether mappers wait although a run is in place and not at its end, and no run is at work."""
+    serving, lease = found["service"], found["lease"]
+    if found["run"] is None or serving is None or serving["crontab"]:
+        return False
+    # Only regular production goes on once its sites are done.
+    last = "complete" if found["run"]["mode"] != "regular" else "stopped"
+    going_on = lease is not None and lease["state"] != "locked"
+    return not going_on and found["phase"] not in (last, "stopped")
 
 
 def _cut_short(run: Mapping[str, Any]) -> str:
@@ -327,10 +354,18 @@ def _facts(found: Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
         yield from _cost(found["learner"])
     if found.get("criteria"):
         yield "loop ends", _ends(found["criteria"])
+    if found["service"]:
+        yield "daemons", _serving(found["service"])
     yield "backup", proof(found["backup"])
     yield "drift", _drift(found["drift"], at)
     yield "lock", text.holder(found["lease"])
     yield "waits for", found["waits_for"]
+
+
+def _serving(found: Mapping[str, Any]) -> str:
+    """The daemons that run, and whether cron starts them."""
+    names = ", ".join(found["daemons"]) or "none runs"
+    return names if found["crontab"] else f"{names}; the crontab starts none"
 
 
 def _drift(drift: Mapping[str, Any] | None, at: str) -> str:
