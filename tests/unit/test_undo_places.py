@@ -134,6 +134,17 @@ def test_what_cannot_be_undone_is_said(target: Target) -> None:
     assert "the learner's cluster and what it cost (Start the learner)" in said
 
 
+def test_that_labeller_stays_out_of_service_is_said(target: Target) -> None:
+    """As of a run that finished one which had removed the crontab before it was cut off."""
+    found = record.of(target.params("read"))
+    found.tables["kml_data"] = {}
+    said = "Labeller is left out of service"
+    assert said in places._headline(found, target.params("read"))
+    (states,) = found.of_kind("crontab").values()
+    states.before = target.after
+    assert said not in places._headline(found, target.params("read"))
+
+
 def test_a_record_of_an_early_version_is_refused(target: Target) -> None:
     file = {"path": str(target.config), "mode": 0o600, "before": OLD, "after": NEW}
     images = (

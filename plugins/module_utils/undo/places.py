@@ -391,7 +391,7 @@ def told(record: Record, params: Params) -> Plan:
         "daemons": record.daemons or [],
         "started": [] if record.stops else record.started,
         "in_place": _in_service(record, params),
-        "headline": _headline(record),
+        "headline": _headline(record, params),
     }
     warnings = [
         "{} by {} (run {}) has changed this host since".format(
@@ -404,14 +404,19 @@ def told(record: Record, params: Params) -> Plan:
     return Plan([change], facts, warnings)
 
 
-def _headline(record: Record) -> str:
-    """A line that says what is undone, and what is not."""
+def _headline(record: Record, params: Params) -> str:
+    """A line that says what is undone, and what is not.
+
+    A run that finished one that was cut off, as ``resume`` does, found labeller out of service.
+    """
     text = (
         "Undo of {} by {}, run {}. Not undone: messages that were sent, and what modules of others "
         "than runbook changed{}"
     )
     about, left = record.about, ["; {}".format(each) for each in record.left]
-    if record.tables and not record.of_kind("crontab"):
+    home = crontab.plain_home(params["home"])
+    before = [states.before for states in record.of_kind("crontab").values()]
+    if record.tables and not any(any(crontab.managed(tab.splitlines(), home)) for tab in before):
         left.append(". Labeller is left out of service; start.yml starts it")
     return text.format(about["playbook"] or "a run", about["operator"], record.run, "".join(left))
 
