@@ -10,6 +10,7 @@ from pathlib import Path
 
 import language_server
 import packages
+import pexpect
 import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
@@ -56,6 +57,27 @@ def made(folder: Path, password: Path) -> str:
         folder, "init", "ops", "--target", "labeller7", "--host", "l7.example.org",
         *REQUIRED, f"--vault-password-file={password}",
     )  # fmt: skip
+
+
+def test_an_answer_that_is_no_value_is_asked_for_again(tmp_path: Path, password: Path) -> None:
+    terminal = pexpect.spawn(
+        sys.executable, ["-m", "runbook", "init", "ops", f"--vault-password-file={password}"],
+        cwd=tmp_path, encoding="utf-8", timeout=60, dimensions=(24, 200),
+    )  # fmt: skip
+    terminal.expect_exact("Name of the instance: ")
+    terminal.sendline("two words")
+    terminal.expect_exact("'two words' is no name")
+    terminal.expect_exact("Name of the instance: ")
+    terminal.sendline("labeller7")
+    terminal.expect_exact("security_group_id (Security group of the learner cluster): ")
+    terminal.sendline("none")
+    terminal.expect_exact("security_group_id: 'none' does not have the form")
+    terminal.expect_exact("(Security group of the learner cluster): ")
+    terminal.sendline("sg-0a8bbc91697d6a76b")
+    terminal.expect_exact("explains the first hour.")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
 
 
 def content(folder: Path) -> dict[str, str]:

@@ -72,6 +72,20 @@ def test_a_loss_needs_the_targets_name_and_shows_the_rows(
     assert "hit_data 1,234 rows deleted" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("item", [HARMLESS, LOSS])
+def test_ctrl_c_at_the_question_says_that_nothing_was_changed(
+    item: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> str:
+        raise click.Abort
+
+    answer(monkeypatch, "")
+    monkeypatch.setattr(click, "prompt", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        confirm([item], "labeller3", None)
+    assert "nothing was changed" in capsys.readouterr().err
+
+
 def test_a_harmless_plan_needs_y(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "n")
     with pytest.raises(RefusedError):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,15 @@ def init(folder: Path, extra_vars: tuple[str, ...], vault_password_file: str | N
     from runbook.flow import init as flow
     from runbook.load import schemas
 
-    name = target or _asked("Name of the instance", "--target NAME")
-    if not _NAME.fullmatch(name):
-        raise InvalidInputError(f"{name!r} is no name; expected letters, digits, '.', '_' and '-'")
+    if target:
+        _check_name(target)
+    name = target or _asked("Name of the instance", "--target NAME", _check_name)
     _known_mode(given["mode"])
     values = {"ec2_instance": name, **_values(extra_vars)}
     for missing in [each for each in flow.required() if each not in values]:
         about = schemas.parameters()[missing]["description"]
-        values[missing] = _asked(f"{missing}: {about}", f"-e {missing}=VALUE")
+        question, check = f"{missing} ({about.rstrip('.')})", partial(_check_value, missing)
+        values[missing] = _asked(question, f"-e {missing}=VALUE", check)
     _check(values)
     about = flow.Operations(name, host or name, **given, values=values)
     vault, secrets = flow.vault(about)
@@ -57,6 +59,11 @@ def init(folder: Path, extra_vars: tuple[str, ...], vault_password_file: str | N
         click.echo(f"{'made' if written else 'kept'}  {folder / path}")
     click.echo(f"\nNext: {folder / 'README.md'} explains the first hour.")
     return ExitCode.OK
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidInputError(f"{name!r} is no name; expected letters, digits, '.', '_' and '-'")
 
 
 def _known_mode(mode: str) -> None:
@@ -90,14 +97,37 @@ def _check(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if name not in schemas.parameters():
             raise InvalidInputError(f"-e {name}: there is no such parameter")
-        for _, message in schemas.check_parameter(name, value):
-            raise InvalidInputError(f"{name}: {message}")
+        _check_value(name, value)
 
 
-def _asked(question: str, option: str, *, hidden: bool = False) -> str:
+def _check_value(name: str, value: object) -> None:
+    from runbook.load import schemas
+
+    for _, message in schemas.check_parameter(name, value):
+        raise InvalidInputError(f"{name}: {message}")
+
+
+def _asked(
+    question: str,
+    option: str,
+    check: Callable[[str], None] = lambda _: None,
+    *,
+    hidden: bool = False,
+) -> str:
+    """The answer, asked for again while ``check`` raises InvalidInputError."""
+
+    def checked(given: str) -> str:
+        try:
+            check(given)
+        except InvalidInputError as error:
+            raise click.BadParameter(str(error)) from error
+        return given
+
     if not sys.stdin.isatty():
         raise InvalidInputError(f"{question}: there is no terminal to ask on; give it as {option}")
-    answer: str = click.prompt(question, err=True, hide_input=hidden, confirmation_prompt=hidden)
+    answer: str = click.prompt(
+        question, err=True, hide_input=hidden, confirmation_prompt=hidden, value_proc=checked
+    )
     return answer
 
 

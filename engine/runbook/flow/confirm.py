@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+_NO = "Not confirmed: nothing was changed."
+
+
 def confirm(
     plan: Sequence[Mapping[str, Any]], target: str, summary: Summary | None, hosts: str = ""
 ) -> None:
@@ -30,15 +33,24 @@ def confirm(
         require_name(target, hosts)
         return
     where = f"{target}, {hosts}" if hosts else target
-    if ask(f"Make these changes on {where}? (y/N)").strip().lower() not in ("y", "yes"):
-        raise RefusedError("Not confirmed: nothing was changed.")
+    if _answer(f"Make these changes on {where}? (y/N)").lower() not in ("y", "yes"):
+        raise RefusedError(_NO)
 
 
 def require_name(target: str, hosts: str = "") -> None:
     """Have the target's name typed; RefusedError for anything else."""
     where = f" with {hosts}" if hosts else ""
-    if ask(f"Type the target's name ({target}) to go on{where}").strip() != target:
-        raise RefusedError("Not confirmed: nothing was changed.")
+    if _answer(f"Type the target's name ({target}) to go on{where}") != target:
+        raise RefusedError(_NO)
+
+
+def _answer(question: str) -> str:
+    """The answer to a question before a run; of an interruption it is said that it did nothing."""
+    try:
+        return ask(question).strip()
+    except KeyboardInterrupt:
+        say(_NO)
+        raise
 
 
 def ask_step(question: str) -> str:
