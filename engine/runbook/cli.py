@@ -133,6 +133,20 @@ def _called(arguments: list[str]) -> Any:
     return cli.main(arguments, prog_name="runbook", standalone_mode=False)
 
 
+#: Options of other programs, by the one of ours.
+_ELSEWHERE = {"--dry-run": "--check", "--auto-approve": "--yes", "--syntax-check": "--validate"}
+
+
+def _meant(error: click.UsageError) -> click.UsageError:
+    """The error; of another program's option it names the one of ours, if the command has it."""
+    if not isinstance(error, click.NoSuchOption) or not error.ctx or error.possibilities:
+        return error
+    meant = _ELSEWHERE.get(error.option_name)
+    known = [name for param in error.ctx.command.params for name in param.opts]
+    hint = f"{error.message} Did you mean {meant}?" if meant in known else error.message
+    return click.NoSuchOption(error.option_name, hint, ctx=error.ctx)
+
+
 #: Environment errors, not bugs.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _OF_THE_MACHINE = (
@@ -150,7 +164,7 @@ def run(command: Callable[[], Any]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.UsageError as error:
-        error.show()
+        _meant(error).show()
         return ExitCode.USAGE
     except click.ClickException as error:
         error.show()

@@ -95,6 +95,8 @@ def test_every_command_has_its_help_and_its_line(name: str) -> None:
     [
         (["aply"], "Did you mean apply?"),
         (["apply", "x.yml", "-i", "y", "--chekc"], "--check"),
+        (["apply", "x.yml", "-i", "y", "--dry-run"], "Did you mean --check?"),
+        (["status", "-i", "y", "--dry-run"], "No such option '--dry-run'.\n"),
         (["apply", "x.yml"], "--inventory"),
         (["apply"], "PLAYBOOK"),
         (["apply", "x.yml", "-i", "y", "--forks", "0"], "forks"),
