@@ -357,6 +357,15 @@ def test_a_step_of_many_changes_says_its_rows_in_all() -> None:
     plan = [rows("pg_clear", name, "clear", rows_deleted=2, rows_inserted=1) for name in "abcd"]
     result = TaskResult("h", "Reset", "pg_transaction", Status.CHANGED, True, 1.0, plan=plan, at=AT)
     assert text.summary(result) == "8 rows deleted, 4 rows inserted"
+    restored = {
+        "rows_before": 3,
+        "rows_after": 3,
+        "rows_appear": 1,
+        "rows_vanish": 1,
+        "rows_differ": 2,
+    }
+    many = dataclasses.replace(result, plan=[rows("r", n, "restore", **restored) for n in "abcd"])
+    assert text.summary(many) == "4 rows deleted, 4 rows inserted, 8 rows replaced"
     few = dataclasses.replace(result, plan=plan[:1])
     assert text.summary(few) == "pg_clear: a: 2 rows deleted, 1 row inserted"
 

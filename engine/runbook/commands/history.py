@@ -6,7 +6,7 @@ Read only. The rows are the module ``journal_info``'s, so they are the same on e
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -157,8 +157,6 @@ def problem(step: Mapping[str, Any]) -> str:
 
 def totals(steps: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """The rows that steps inserted, deleted and changed."""
-    found: Counter[str] = Counter()
-    for step in steps:
-        for resource in step["resources"] if step["outcome"] == "done" else ():
-            found.update({k: n for k, n in resource["counts"].items() if k.startswith("rows_")})
-    return dict(sorted(found.items()))
+    done = (step["resources"] for step in steps if step["outcome"] == "done")
+    found = text.totals(resource for resources in done for resource in resources)
+    return {name: count for name, count in found.items() if name.startswith("rows_")}

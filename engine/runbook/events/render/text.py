@@ -25,6 +25,12 @@ UNKNOWN_END = "it is not known how it ended; the next run of the same playbook f
 #: Changes that one line about a step names; of more it says the rows in all.
 NAMED = 3
 
+#: Counts of a restore: how many rows there are, and what becomes of them.
+_STATES = ("rows_before", "rows_after")
+_OF_RESTORE = {
+    "rows_appear": "rows_inserted", "rows_vanish": "rows_deleted", "rows_differ": "rows_replaced",
+}  # fmt: skip
+
 #: Of a table or a row, as a resource is named.
 _DATABASE = re.compile(r" \(\S+@\S+\)$")
 
@@ -105,20 +111,21 @@ def whole_summary(result: TaskResult) -> str:
     if result.status not in (Status.OK, Status.CHANGED):
         return ""
     plan = real(result.plan) if result.changed else []
-    if len(plan) > NAMED and (said := counts(_rows(plan))):
+    if len(plan) > NAMED and (said := counts(totals(plan))):
         return said
     changes = [item(entry) for entry in plan]
     more = [f"and {len(changes) - NAMED} more"] if len(changes) > NAMED else []
     return "; ".join(changes[:NAMED] + more) or result.message
 
 
-def _rows(plan: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """The rows and cells that are deleted, inserted or changed, in all."""
+def totals(entries: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The rows and cells that changes delete, insert, replace or change, in all."""
     found: Counter[str] = Counter()
-    for entry in plan:
-        given = (entry.get("counts") or {}).items()
-        found.update({name: n for name, n in given if name.startswith(("rows_", "cells_"))})
-    return dict(found)
+    for entry in entries:
+        for name, count in (entry.get("counts") or {}).items():
+            if name.startswith(("rows_", "cells_")) and name not in _STATES:
+                found[_OF_RESTORE.get(name, name)] += count
+    return {name: found[name] for name in sorted(found)}
 
 
 def fraction(progress: Progress) -> float | None:
