@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import click
 import packages
 import pexpect
 import pytest
@@ -100,6 +101,7 @@ def test_the_report_has_each_step_with_its_changes(folder: Path) -> None:
     schemas.validator("history").validate({"hosts": {"labeller3": json.loads(json.dumps(run))}})
     told = "\n".join(report.plain("labeller3", run))
     assert told.startswith(f"{RUN} on labeller3: unfinished\n  regular.yml, by olli@laptop\n")
+    assert " UTC\n  7 rows deleted\n" in told
     for part in (
         "Remove the crontab (shelf on labeller3, ", "    -# `old` line\n", "  backup b1\n",
         "  transaction 766 of the database\n", "  a row | is not in the backup\n",
@@ -186,3 +188,16 @@ def test_ansible_navigator_replays_it(folder: Path, tmp_path: Path) -> None:
         shown.expect(expected)
     shown.send(":q!\r")
     assert ended(shown) == 0
+
+
+def test_a_report_that_does_not_fit_on_the_terminal_begins_at_its_beginning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paged: list[str] = []
+    monkeypatch.setattr(click, "echo_via_pager", paged.append)
+    monkeypatch.setattr(report.shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
+    for terminal, lines in ((True, 23), (True, 24), (False, 24)):
+        monkeypatch.setattr(report, "is_terminal", lambda _stream, found=terminal: found)
+        report._show("\n".join("x" * lines))
+    assert len(paged) == 1
+    assert capsys.readouterr().out.count("x") == 23 + 24

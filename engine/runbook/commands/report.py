@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.commands.history import ask
+from runbook.commands.history import ask, totals
 from runbook.commands.options import QUERY, SETTINGS, inventory, with_options
 from runbook.errors import ExitCode, RunbookError
 from runbook.events.render import interchange, text
+from runbook.events.render.people import is_terminal
 from runbook.events.render.report.markdown import escaped, fenced
 
 if TYPE_CHECKING:
@@ -55,8 +58,17 @@ def report(
     if options["target"] is None:
         raise click.UsageError("Give -i TARGET, or -o FILE for a report as a file.", context)
     runs, code = _asked(options, run)
-    click.echo(_WRITTEN["json" if options["as_json"] else form](runs))
+    _show(_WRITTEN["json" if options["as_json"] else form](runs))
     return code
+
+
+def _show(said: str) -> None:
+    """Print it; at a terminal that it does not fit on, its beginning first, by the pager."""
+    fits = said.count("\n") + 1 < shutil.get_terminal_size().lines
+    if fits or not is_terminal(sys.stdout):
+        click.echo(said)
+    else:
+        click.echo_via_pager(f"{said}\n")
 
 
 def _asked(options: Mapping[str, Any], run: str) -> tuple[dict[str, Run], ExitCode]:
@@ -143,6 +155,8 @@ _WRITTEN: Mapping[str, Callable[[Mapping[str, Run]], str]] = {
 def _about(run: Mapping[str, Any]) -> Iterator[str]:
     yield f"{run['playbook'] or 'no playbook'}, by {run['operator']}"
     yield f"{text.minute(run['at'])} to {text.moment(run['until'])}"
+    if rows := text.counts(totals(run["steps"])):
+        yield rows
     if run.get("plan"):
         yield f"applied the plan file with SHA-256 {run['plan']}"
     if run["outcome"] == "stopped":
