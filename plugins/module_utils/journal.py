@@ -268,10 +268,14 @@ def _require_own(path: str) -> int:
 
 
 def _prune(folder: str, new: str) -> None:
-    """Remove runs older than KEEP_DAYS, but not the newest KEEP_RUNS, nor any that did not end."""
+    """Remove runs older than KEEP_DAYS, but not the newest KEEP_RUNS, nor any that did not end.
+
+    A run is old if this host's clock and the operator's, which the id has, both say so.
+    """
     oldest = datetime.now(timezone.utc) - timedelta(days=KEEP_DAYS)
     limit = "{:%Y%m%dT%H%M%S}".format(oldest)
     for run in journal_read.runs(folder)[KEEP_RUNS:]:
         name = run + journal_read.SUFFIX
-        if run < limit and name != new and not journal_read.unfinished(os.path.join(folder, name)):
+        old = name != new and max(run, journal_read.began(folder, run)) < limit
+        if old and not journal_read.unfinished(os.path.join(folder, name)):
             os.unlink(os.path.join(folder, name))

@@ -57,18 +57,18 @@ def others(folder: str) -> bool:
     return not all(map(_NAME.fullmatch, os.listdir(folder)))
 
 
-def in_order(folder: str, oldest: str = "") -> List[str]:
+def in_order(folder: str, since: str = "") -> List[str]:
     """The ids of the runs, newest first: by when they began to change this host, on its clock.
 
     An id has the time at which the operator's machine began its check. Its clock may be wrong, and
-    another run may have come while the operator was asked. ``oldest``: the least id that is wanted;
-    nothing is read of others. Raises what ``runs`` does.
+    another run may have come while the operator was asked. ``since``: only those that began then or
+    later, in the form of ``began``. Raises what ``runs`` does.
     """
-    wanted = (run for run in runs(folder) if run >= oldest)
-    return sorted(wanted, key=lambda run: (_begun(folder, run), run), reverse=True)
+    found = sorted(((began(folder, run), run) for run in runs(folder)), reverse=True)
+    return [run for when, run in found if when >= since]
 
 
-def _begun(folder: str, run: str) -> str:
+def began(folder: str, run: str) -> str:
     """When a run's first step began, in the form that ids have; by the id where no step says so."""
     path = os.path.join(folder, run + SUFFIX)
     try:
@@ -188,6 +188,7 @@ def row(run: Run) -> Dict[str, Any]:
 def history(
     folder: str,
     *,
+    ids: Sequence[str] = (),
     since: str = "",
     operator: str = "",
     playbook: str = "",
@@ -195,11 +196,13 @@ def history(
 ) -> List[Dict[str, Any]]:
     """The rows of the runs that the filters leave, newest first; ``limit`` 0 is no limit.
 
-    ``since`` is a date or a time in UTC; ``operator`` a part of the operator, ``playbook`` a name.
+    ``ids`` are whole; ``since`` is a date or a time in UTC, on this host's clock; ``operator`` a
+    part of the operator, ``playbook`` a name.
     """
+    wanted = (run for run in in_order(folder, _oldest(since)) if not ids or run in ids)
     found = (
         row(each)
-        for each in (stored(folder, run) for run in in_order(folder, _oldest(since)))
+        for each in (stored(folder, run) for run in wanted)
         if each.steps and _matches(each.steps[0], operator, playbook)
     )
     return list(itertools.islice(found, limit or None))
@@ -216,7 +219,7 @@ def _matches(step: Mapping[str, Any], operator: str, playbook: str) -> bool:
 
 
 def _oldest(since: str) -> str:
-    """The beginning of the ids of runs since then."""
+    """A date or time in the form of ``began``."""
     if not since:
         return ""
     match = _SINCE.fullmatch(since)

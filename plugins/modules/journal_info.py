@@ -22,8 +22,15 @@ options:
       - Only this run, by its id or the beginning of it, or V(newest), with the changes of each step.
     type: str
     default: ''
+  ids:
+    description: Only the runs with these ids, as far as they changed the target; empty is all.
+    type: list
+    elements: str
+    default: []
   since:
-    description: Only runs since this date, V(2026-01-14), or time in UTC, V(2026-01-14T09:30).
+    description: >-
+      Only runs that began since this date, V(2026-01-14), or time in UTC, V(2026-01-14T09:30), on the
+      target's clock.
     type: str
     default: ''
   operator:
@@ -88,6 +95,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
 ARGUMENTS = {
     "folder": {"type": "str", "default": ""},
     "run": {"type": "str", "default": ""},
+    "ids": {"type": "list", "elements": "str", "default": []},
     "since": {"type": "str", "default": ""},
     "operator": {"type": "str", "default": ""},
     "playbook": {"type": "str", "default": ""},
@@ -100,7 +108,7 @@ def logic(params, _check_mode):
     if params["run"]:
         runs = [journal_read.report(folder, params["run"])]
     else:
-        filters = {name: params[name] for name in ("since", "operator", "playbook", "limit")}
+        filters = {name: params[name] for name in ("ids", "since", "operator", "playbook", "limit")}
         runs = journal_read.history(folder, **filters)
     return change.result([], folder=folder, runs=runs)
 

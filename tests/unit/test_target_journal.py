@@ -369,29 +369,41 @@ def run_id(age: timedelta, number: int = 0) -> str:
     return f"{datetime.now(UTC) - age:%Y%m%dT%H%M%S}-{number:06x}"
 
 
+def made_then(
+    folder: Path, run: str, monkeypatch: pytest.MonkeyPatch, when: str = "", **more: Any
+) -> None:
+    """A run that began at the time of its id, or at another by the host's clock."""
+    with monkeypatch.context() as patch:
+        begun = datetime.strptime((when or run)[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        patch.setattr(journal, "_now", lambda: begun.isoformat(timespec="milliseconds"))
+        make(folder, run, **more)
+
+
 def test_old_runs_are_pruned_by_a_new_one_but_none_that_is_unfinished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "KEEP_RUNS", 3)
     old = [run_id(timedelta(days=500 + n), n) for n in range(5)]
     for run in old:
-        make(tmp_path, run)
+        made_then(tmp_path, run, monkeypatch)
     journal.begun(params(tmp_path, old[4]), [CHANGE])  # unfinished
+    slow = run_id(timedelta(days=10000))  # by the operator's clock, not by this host's
+    make(tmp_path, slow)
     recent = run_id(timedelta(days=300))
-    make(tmp_path, recent)
+    made_then(tmp_path, recent, monkeypatch)
     new = run_id(timedelta())
     make(tmp_path, new)
     # The newest three, what is younger than 400 days, and what did not end.
-    assert journal_read.runs(str(tmp_path / "journal")) == [new, recent, old[0], old[4]]
+    assert journal_read.runs(str(tmp_path / "journal")) == [new, recent, old[0], old[4], slow]
     make(tmp_path, new)
-    assert len(rows(tmp_path)) == 4
+    assert len(rows(tmp_path)) == 5
 
 
-def test_filters(tmp_path: Path) -> None:
+def test_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [f"2026011{n}T093012-3f9a1c" for n in range(4)]
     for number, run in enumerate(runs):
-        make(
-            tmp_path, run, operator=f"{'anna' if number % 2 else 'olli'}@laptop",
+        made_then(
+            tmp_path, run, monkeypatch, operator=f"{'anna' if number % 2 else 'olli'}@laptop",
             playbook="regular.yml" if number < 2 else "iterate.yml",
         )  # fmt: skip
 
@@ -404,6 +416,7 @@ def test_filters(tmp_path: Path) -> None:
     assert ids(playbook="regular") == ids(playbook="regular.yml") == ["20260111", "20260110"]
     assert ids(since="2026-01-12") == ids(since="2026-01-11T10:00") == ["20260113", "20260112"]
     assert ids(limit=1, operator="olli") == ["20260112"]
+    assert ids(ids=[runs[2], runs[0], "20260114T093012-3f9a1c"]) == ["20260112", "20260110"]
     for wrong in ("yesterday", "2026-13-01", "2026-01-12T25:00"):
         with pytest.raises(InvalidInput, match="expected a date"):
             ids(since=wrong)
@@ -433,6 +446,17 @@ def test_the_newest_run_is_the_one_that_last_began_to_change_the_host(
     later = record._since(folder, ids[0], "labeller3")
     assert [row["run"] for row in later] == [ids[2], ids[1]]
     assert record._since(folder, ids[2], "labeller3") == []
+
+
+def test_since_is_by_the_clock_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the order and the times of the list are, not by the operator's, which the ids have."""
+    early, late = "20250101T000000-aaaaaa", "20270101T000000-bbbbbb"
+    for run, when in ((early, "20260114T120000"), (late, "20260113T120000")):
+        made_then(tmp_path, run, monkeypatch, when)
+    assert [row["run"] for row in rows(tmp_path)] == [early, late]
+    assert [row["run"] for row in rows(tmp_path, since="2026-01-14")] == [early]
+    assert [row["run"] for row in rows(tmp_path, since="2026-01-14T12:00:01")] == []
+    assert [row["run"] for row in rows(tmp_path, since="2026-01-13T12:00")] == [early, late]
 
 
 def test_a_folder_that_holds_other_files_keeps_its_mode(tmp_path: Path) -> None:

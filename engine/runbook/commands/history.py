@@ -61,8 +61,7 @@ def history(**options: Any) -> int:
 
 def ask(options: Mapping[str, Any], **filters: Any) -> tuple[dict[str, Any], ExitCode]:
     """The runs of each host's journal that the filters of ``journal_info`` leave."""
-    given = {"run": "", "since": "", "operator": "", "playbook": "", "limit": 0, **filters}
-    return query.ask_each("history", options, {"history": given})
+    return query.ask_each("history", options, {"history": filters})
 
 
 def by_run(hosts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:

@@ -277,12 +277,10 @@ def _journaled(
     run: Unfinished, options: Mapping[str, Any], passwords: Passwords
 ) -> Iterator[Mapping[str, Any]]:
     """The steps of the run in the target's journal, and of those that it resumed, oldest first."""
-    oldest = min(run.runs)
-    since = f"{oldest[:4]}-{oldest[4:6]}-{oldest[6:8]}T{oldest[9:11]}:{oldest[11:13]}"
-    asked = {"run": "", "since": since, "operator": "", "playbook": "", "limit": 0}
-    answers = query.ask("history", options, {"history": asked}, passwords=passwords)
+    asked = {"history": {"ids": run.runs}}
+    answers = query.ask("history", options, asked, passwords=passwords)
     rows = [row for answer in answers.values() for row in answer["runs"]]
-    for run_id in sorted(run.runs):
+    for run_id in reversed(run.runs):
         for row in rows:
             yield from row["steps"] if row["run"] == run_id else ()
 
