@@ -189,6 +189,28 @@ def runs(events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return found
 
 
+def test_hosts_of_later_plays_and_batches(repository: Repository) -> None:
+    """Their parameters are known when their play begins; who is not come to in a check is named."""
+    repository.inventory(dict.fromkeys("abcd", LOCAL), bucket="{{ inventory_hostname }}-b")
+    said = {"name": "Say", "ansible.builtin.debug": {"msg": "{{ bucket }}"}}
+    fail = {"name": "Fail", "ansible.builtin.fail": {}, "when": "inventory_hostname > 'a'"}
+    plays = [
+        {"name": name, "hosts": name, "gather_facts": False, "serial": 1, "tasks": [said, fail]}
+        for name in ("a", "b,c", "d")
+    ]
+    (repository.folder / "playbooks" / "p.yml").write_text(yaml.safe_dump(plays))
+    done = repository.apply("--check", "--json", "--report", "r.md")
+    assert done.returncode == 1, done.stderr
+    named = {event["event"]: event for event in lines(done)}
+    assert named["run_started"]["parameters"] == {"bucket": "a-b"}
+    assert named["parameters_read"]["parameters"] == {f"bucket [{x}]": f"{x}-b" for x in "abc"}
+    assert named["run_finished"]["not_checked"] == ["c", "d"]
+    assert "--limit 'all:!b'" in done.stderr
+    report = (repository.folder / "r.md").read_text()
+    assert "Not checked, as the check ended before it came to them: c, d." in report
+    assert "`bucket [b]`" in report
+
+
 @pytest.mark.campaign
 def test_a_run_outlives_the_reader_of_its_output(repository: Repository) -> None:
     file = repository.folder / "file"

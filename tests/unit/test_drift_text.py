@@ -81,6 +81,21 @@ def test_exit_codes(results: tuple[TaskResult, ...], ended: ExitCode, code: Exit
     assert drift(*results, code=ended).exit_code == code
 
 
+def test_a_host_that_the_check_did_not_come_to_is_named_and_fails_it() -> None:
+    found = Drift()
+    for event in (
+        REFUSED,
+        RunFinished(True, ExitCode.REFUSED, changed=False, seconds=1, not_checked=["there"]),
+        Result(ExitCode.REFUSED, run_id="1", playbook="p.yml", target="t", check=True),
+    ):
+        found(event)
+    assert found.exit_code == ExitCode.FAILED
+    assert "  cannot tell [there]: not checked: the check ended before it came to this host" in [
+        *found.lines()
+    ]
+    assert [*found.as_json()["failed"]] == ["there"]
+
+
 def test_text() -> None:
     since = {"run_id": "7", "at": "2026-01-02T03:04:05+00:00"}
     assert list(drift(MARKER, since=since).lines()) == [

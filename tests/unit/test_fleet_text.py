@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from runbook.events import score
 from runbook.events.model import HostCounts, RunFinished, Status, TaskResult
 from runbook.events.render import fleet
 from runbook.events.render.report import loop
+from runbook.events.render.summary import Summary
 
 AREAS = [f"area{number}" for number in range(1, 17)]
 DASH = "\N{EN DASH}"
@@ -101,6 +103,25 @@ def test_a_check_names_the_hosts_that_it_failed_on() -> None:
     assert said[0] == "The check failed on 2 of 3 hosts: area2, area3."
     counts = {host: HostCounts(failed=1) for host in AREAS[:3]}
     assert fleet.conclusion(ended(check=True), [], counts)[0] == "The check failed on all 3 hosts."
+
+
+def test_a_check_names_the_hosts_that_it_did_not_come_to() -> None:
+    """Those of later batches: Ansible ends a play of which a whole batch failed."""
+    failed = [step("area1", "Read", Status.UNREACHABLE), step("area2", "Read", Status.FAILED)]
+    counts = {"area1": HostCounts(unreachable=1), "area2": HostCounts(failed=1)}
+    end = replace(ended(check=True), not_checked=AREAS[2:5])
+    assert fleet.conclusion(end, failed, counts) == [
+        "The check failed on 2 of 5 hosts: area1, area2.",
+        "Not checked, as the check ended before it came to them: area3, area4, area5.",
+        "Nothing was changed: this was a check.",
+    ]
+    alone = fleet.conclusion(
+        replace(end, not_checked=["area2"]), failed[:1], {"area1": counts["area1"]}
+    )
+    assert alone[1] == "Not checked, as the check ended before it came to them: area2."
+    summary = Summary(counts=counts, results=failed)
+    summary(end)
+    assert summary.hosts == AREAS[:5]
 
 
 def test_a_failure_that_was_rescued_is_none() -> None:

@@ -18,6 +18,7 @@ from runbook.events.model import (
     Event,
     HostCounts,
     Notice,
+    ParametersRead,
     PlayStarted,
     Progress,
     Recap,
@@ -305,13 +306,14 @@ def test_every_event_fits_its_schema() -> None:
         schema.check_schema(schema.schema)
     stream = io.StringIO()
     json_lines = JsonLines(stream)
+    read = ParametersRead({"bucket [h]": "maps"}, at=AT)
     done = Result(
         ExitCode.OK,
         hosts={"h": HostCounts(ok=1)},
         plan=[{"host": "h", **each} for each in PLAN],
         at=AT,
     )
-    for event in [event for events in RUNS.values() for event in events] + [done]:
+    for event in [event for events in RUNS.values() for event in events] + [read, done]:
         json_lines(event)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     kinds = {line["event"] for line in lines}

@@ -55,7 +55,7 @@ class Event:
 class RunStarted(Event):
     """A check or a real run begins; ``parameters`` are those that differ from their defaults.
 
-    ``limit``: the option of this name.
+    They are those of the hosts of the first play. ``limit``: the option of this name.
     """
 
     run_id: str
@@ -64,6 +64,13 @@ class RunStarted(Event):
     check: bool
     parameters: Mapping[str, Any] = field(default_factory=dict)
     limit: str = ""
+
+
+@dataclass(frozen=True)
+class ParametersRead(Event):
+    """A later play has more hosts: ``parameters`` are now those of all plays so far."""
+
+    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -195,7 +202,8 @@ class RunFinished(Event):
     ``unfinished`` is the step that an interruption cut off, ``unchecked`` are the steps that the
     check could only skip, as foreign commands; a real run has those of its plan. ``unplanned`` is
     what a real run did otherwise than planned on hosts where it ended well; ``left``, by host, the
-    planned steps that it did not come to, or failed at (``score``).
+    planned steps that it did not come to, or failed at (``score``). ``not_checked`` are the hosts
+    that a check that failed did not come to, as those of later batches.
     """
 
     check: bool
@@ -206,6 +214,7 @@ class RunFinished(Event):
     unchecked: list[str] = field(default_factory=list)
     unplanned: list[str] = field(default_factory=list)
     left: Mapping[str, list[str]] = field(default_factory=dict)
+    not_checked: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

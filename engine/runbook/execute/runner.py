@@ -192,8 +192,9 @@ class Ansible:
         ``held`` is held to.
 
         ``begun`` is called when ansible has read all variables, so that the redactor knows the
-        secret ones, before the first play, with the public ones as the play's tasks see them. An
-        interruption (SIGINT, SIGTERM, SIGHUP) ends ansible, and the outcome says so.
+        secret ones, before the first play, with the public ones as the play's tasks see them, and
+        again, with all of them, when a later play has more hosts. An interruption (SIGINT,
+        SIGTERM, SIGHUP) ends ansible, and the outcome says so.
         """
         if self._request.held:
             _plan_of(self._process.folder).write_text(json.dumps(planned), encoding="utf-8")
@@ -201,10 +202,12 @@ class Ansible:
         arguments = [*known, *self._request.arguments()]
         self._process.channel.launch({"arguments": arguments, "needed": dict(needed or {})})
 
+        strategy = ["Strategy {}: {}".format(*self._transport)] if self._request.verbosity else []
+
         def begin(seen: Seen) -> None:
             begun(seen)
-            if self._request.verbosity:
-                publish(Notice("verbose", "Strategy {}: {}".format(*self._transport)))
+            while strategy:
+                publish(Notice("verbose", strategy.pop()))
 
         self._watch.follow(publish, begin)
         code = self._process.exit_code()

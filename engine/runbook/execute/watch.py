@@ -60,7 +60,8 @@ class Watch:
         self.broken = self.invalid = False
         self._redactor, self._channel, self._ask = redactor, channel, ask
         self._publish: Callable[[Event], None] = lambda _: None
-        self._begun: Callable[[Seen], None] | None = None
+        self._begun: Callable[[Seen], None] = lambda _seen: None
+        self._seen: dict[str, Mapping[str, Any]] | None = None
         self._raw = raw
         self._kill = False
         self._pid = 0
@@ -78,7 +79,8 @@ class Watch:
         """Publish the run's events until it has ended.
 
         ``begun`` is called when ansible has read all variables, before the first event, with
-        those that it may show. Signals end the run instead of raising somewhere in the middle.
+        those that it may show, and again when a later play has more hosts. Signals end the run
+        instead of raising somewhere in the middle.
         """
         self._publish, self._begun = publish, begun
         with _interruptible(self):
@@ -129,9 +131,7 @@ class Watch:
         for message in self._channel.read():
             if "secrets" in message:
                 self._redactor.learn(message["secrets"])
-                begun, self._begun = self._begun, None
-                if begun:
-                    begun(message["parameters"])
+                self._learn_of(message["parameters"])
             if "unchecked" in message and message["unchecked"] not in self.unchecked:
                 self.unchecked.append(message["unchecked"])
             if "reached" in message:
@@ -145,6 +145,13 @@ class Watch:
                 self._report(problem)
             if "question" in message:
                 self._channel.answer(self._answer(message["question"]))
+
+    def _learn_of(self, hosts: Seen) -> None:
+        """Take in the parameters of the hosts of a play; the first play that has a host counts."""
+        known = self._seen or {}
+        if self._seen is None or {*hosts} - {*known}:
+            self._seen = {**hosts, **known}
+            self._begun(self._seen)
 
     def _cut_off(self, reason: str) -> None:
         """End a run that can be followed no longer."""

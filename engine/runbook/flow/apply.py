@@ -16,6 +16,7 @@ from runbook.events.journal import Journal, new_run_id
 from runbook.events.model import (
     Event,
     Notice,
+    ParametersRead,
     Publisher,
     Result,
     RunFinished,
@@ -376,12 +377,14 @@ class _Apply:
 
         def start(seen: Seen) -> None:
             nonlocal started
+            parameters = given.differing(seen) if seen else {}
             if not started:
-                self._seen, parameters = seen, given.differing(seen) if seen else {}
                 name, target = given.name, given.source.target.name
                 about = (self._run_id, name, target, check, parameters, self._options.limit)
                 self._publisher.publish(RunStarted(*about))
-            started = True
+            elif seen:
+                self._publisher.publish(ParametersRead(parameters))
+            self._seen, started = seen or self._seen, True
 
         outcome = self._outcome = ansible.run(
             self._publisher.publish, start, given.secrets, planned
@@ -400,9 +403,17 @@ class _Apply:
                 list(outcome.unchecked if check else self._unchecked),
                 [] if check else self._unplanned(outcome, {*left, *outcome.failed}),
                 left,
+                self._not_checked(outcome, given),
             )
         )
         return outcome
+
+    def _not_checked(self, outcome: runner.Outcome, given: RunInput) -> list[str]:
+        """The hosts that a check that failed did not come to."""
+        if not self._check or outcome.exit_code == ExitCode.OK:
+            return []
+        come_to = {*outcome.hosts, *(result.host for result in outcome.results)}
+        return fleet.ordered({*self._seen, *given.hosts} - come_to)
 
     def _changed_hosts(self, planned: runner.Outcome) -> str:
         """The hosts that a plan changes, in words; empty if they are the whole target, one host."""
@@ -413,7 +424,7 @@ class _Apply:
     def _advise(self, planned: runner.Outcome) -> None:
         """After a check that failed on some of several hosts, say how to leave those out."""
         bad = planned.failed
-        if bad and {*planned.hosts} - bad:
+        if bad and {*planned.hosts, *self._seen} - bad:
             limit = fleet.without(self._options.limit, bad)
             say(f"To go on without {', '.join(fleet.ordered(bad))}: --limit '{limit}'")
 

@@ -37,6 +37,7 @@ class Drift:
     results: list[TaskResult] = field(default_factory=list)
     counts: Mapping[str, HostCounts] = field(default_factory=dict)
     unchecked: list[str] = field(default_factory=list)
+    not_checked: list[str] = field(default_factory=list)
     end: Result | None = None
 
     def __call__(self, event: Event) -> None:
@@ -47,7 +48,7 @@ class Drift:
             case Recap():
                 self.counts = event.hosts
             case RunFinished():
-                self.unchecked = event.unchecked
+                self.unchecked, self.not_checked = event.unchecked, event.not_checked
             case Result():
                 self.end = event
             case _:
@@ -55,8 +56,8 @@ class Drift:
 
     @property
     def hosts(self) -> list[str]:
-        """The hosts that were looked at."""
-        return fleet.ordered(result.host for result in self.results)
+        """The hosts that were looked at, or were to be."""
+        return fleet.ordered([*(result.host for result in self.results), *self.not_checked])
 
     def _of(self, host: str) -> list[TaskResult]:
         return [result for result in self.results if result.host == host]
@@ -73,6 +74,8 @@ class Drift:
 
     def code(self, host: str) -> ExitCode:
         """0 or 2; what kept the check from its end there; 6 while a run changes the host."""
+        if host in self.not_checked:
+            return ExitCode.FAILED
         if failure := self.failure(host):
             return failure.exit_code
         if self.holder(host):
@@ -102,7 +105,8 @@ class Drift:
     @property
     def compared(self) -> list[str]:
         """The hosts of which something can be said."""
-        told = [host for host in self.hosts if not (self.failure(host) or self.holder(host))]
+        unknown = {host for host in self.hosts if self.failure(host) or self.holder(host)}
+        told = [host for host in self.hosts if host not in {*unknown, *self.not_checked}]
         return told if self._ended else []
 
     def as_json(self) -> dict[str, Any]:
@@ -120,6 +124,8 @@ class Drift:
 
     def _why(self, host: str) -> str:
         """Why nothing can be said of a host."""
+        if host in self.not_checked:
+            return "not checked: the check ended before it came to this host"
         failure = self.failure(host)
         return f"{failure.task}: {failure.message}" if failure else self.holder(host)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 class RunInput:
     """The input of a run: its parameters as the run would take them, its tasks in their order.
 
+    ``hosts``: those that its plays name, as far as a static inventory and plain patterns tell;
     ``files``: SHA-256 of the playbook and of what it includes, by the name in a plan file;
     ``inputs``: of the inventory and of what ``-e`` names, which may hold secrets.
     """
@@ -36,6 +37,7 @@ class RunInput:
     problems: tuple[Problem, ...]
     files: Mapping[str, str]
     inputs: Mapping[str, str]
+    hosts: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -95,6 +97,7 @@ def examined(
             for path, found in walked.walk.files.documents.items()
         },
         dict(_inputs(source)),
+        frozenset() if any("{{" in each.value for each in walked.walk.hosts) else walked.hosts,
     )
 
 

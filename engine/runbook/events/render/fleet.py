@@ -172,7 +172,8 @@ def conclusion(
     finished: RunFinished, results: Sequence[TaskResult], counts: Mapping[str, HostCounts]
 ) -> list[str]:
     """The last lines of a run: what it came to, on several hosts by host, and what to do next."""
-    hosts = {*counts, *finished.left, *(result.host for result in results)}
+    come_to = (result.host for result in results)
+    hosts = {*counts, *finished.left, *come_to, *finished.not_checked}
     if len(hosts) < 2:
         return text.conclusion(finished, results)
     if finished.check and finished.exit_code not in (ExitCode.OK, ExitCode.CHANGES):
@@ -210,7 +211,9 @@ def _not_planned(
     if finished.exit_code == ExitCode.INTERRUPTED or not bad:
         return text.conclusion(finished, [])
     some = "" if len(bad) == len(hosts) else f"{len(bad)} of {len(hosts)} hosts: "
+    left = named(finished.not_checked, hosts)
     return [
         f"The check failed on {some}{named(bad, hosts)}.",
+        *([f"Not checked, as the check ended before it came to them: {left}."] if left else []),
         "Nothing was changed: this was a check.",
     ]

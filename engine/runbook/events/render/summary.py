@@ -17,6 +17,7 @@ from runbook.events.model import (
     Event,
     HostCounts,
     Notice,
+    ParametersRead,
     Recap,
     RunFinished,
     RunStarted,
@@ -133,6 +134,7 @@ class Summary:
     results: list[TaskResult] = field(default_factory=list)
     counts: Mapping[str, HostCounts] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    not_checked: Sequence[str] = ()
 
     def __call__(self, event: Event) -> None:
         """Take in one event."""
@@ -140,10 +142,14 @@ class Summary:
             case RunStarted():
                 self.parameters, self.results = event.parameters, []
                 self.check, self.counts = event.check, {}
+            case ParametersRead():
+                self.parameters = event.parameters
             case TaskResult():
                 self.results.append(event)
             case Recap():
                 self.counts = event.hosts
+            case RunFinished():
+                self.not_checked = event.not_checked
             case Notice(level="warning"):
                 self.notices.append(event.text)
             case _:
@@ -197,7 +203,8 @@ class Summary:
     @property
     def hosts(self) -> list[str]:
         """Every host of the run."""
-        return fleet.ordered([*self.counts, *(result.host for result in self.results)])
+        come_to = (result.host for result in self.results)
+        return fleet.ordered([*self.counts, *come_to, *self.not_checked])
 
     def losses(self) -> list[Found]:
         """The changes that take something away, of several hosts together unless ``each``."""
