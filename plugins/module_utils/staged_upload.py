@@ -3,8 +3,9 @@
 """S3 objects that appear when a database transaction is committed, and only then.
 
 The parts of a multipart upload lie on S3 before the commit, without being an object. The run marker
-keeps the tokens; completing an upload is safe to repeat. An existing object is recognized by its
-ETag, which S3 computes from the content: no object is read for it.
+keeps the tokens; completing an upload is safe to repeat. No object is read to recognize it: S3
+computes its ETag from the content, and where KMS encrypts, so that the ETag is another value, its
+size and the SHA-256 that was noted with it say the same.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import IO, Any, Callable, List, Mapping, Optional, Sequence
 from . import aws, files
 from .change import Change
 from .errors import ModuleFailure
+from .s3 import md5
 
 #: Size of a part in bytes; S3 wants at least 5 MiB for all but the last.
 PART = 8 * 1024 * 1024
@@ -46,7 +48,7 @@ class Body:
         if keep:
             self._file = tempfile.SpooledTemporaryFile(max_size=PART)  # noqa: SIM115
         self._whole = hashlib.sha256()
-        self._part = hashlib.md5()  # noqa: S324  # what S3's ETag is made of
+        self._part = md5()  # what S3's ETag is made of
         self._in_part = 0
         self._parts: List[bytes] = []
         self._size = 0
@@ -87,7 +89,7 @@ class Body:
 
     def _next_part(self) -> None:
         self._parts.append(self._part.digest())
-        self._part = hashlib.md5()  # noqa: S324
+        self._part = md5()
         self._in_part = 0
 
     def finished(self, rows: int) -> Content:
@@ -95,7 +97,7 @@ class Body:
         self._take()
         if self._in_part or not self._parts:
             self._next_part()
-        joined = hashlib.md5(b"".join(self._parts)).hexdigest()  # noqa: S324
+        joined = md5(b"".join(self._parts)).hexdigest()
         etag = "{}-{}".format(joined, len(self._parts))
         return Content(rows, self._size, self._whole.hexdigest(), etag, self._file)
 
@@ -184,7 +186,10 @@ class Staged:
                 )
                 return True
         head = aws.head_object(s3, self.bucket, self.key)
-        return head is not None and head["ETag"].strip('"') == self.etag
+        if head is None:
+            return False
+        noted = head["ContentLength"], head.get("Metadata", {}).get("sha256")
+        return head["ETag"].strip('"') == self.etag or noted == (self.size, self.sha256)
 
 
 def stage(s3: Any, uploads: Sequence[Upload]) -> List[Staged]:
