@@ -8,6 +8,7 @@ object on S3, below a prefix of its own, that is written and removed again.
 
 from __future__ import annotations
 
+import glob
 import importlib
 import os
 import platform
@@ -15,6 +16,7 @@ import pwd
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -73,6 +75,8 @@ SCARCE = 1024**3
 #: Seconds between this clock and S3's: S3 refuses requests from 900 on (its error
 #: RequestTimeTooSkewed); logs and leases suffer before.
 SKEWED, REFUSED = 60, 900
+#: Seconds after which what a module left in a temporary folder has no module any more.
+DEAD = 24 * 3600
 #: Sessions of the database that a run and its progress need at a time.
 SESSIONS = 5
 
@@ -151,6 +155,33 @@ def _disk(params: Params) -> Findings:
             )
         else:
             yield Finding("disk", OK, found)
+
+
+def _leftovers(_params: Params) -> Findings:
+    """Files of modules that were killed, as by a power failure, a day ago or earlier."""
+    arguments = os.path.join(pwd.getpwuid(os.geteuid()).pw_dir, ".ansible/tmp")
+    code = files.temporary_folder()
+    for folder, name, inside, said in (
+        (arguments, "ansible-tmp-*", "/AnsiballZ_*", "with their arguments, which may be secret"),
+        (code, "ansible_labeller.runbook.*_payload_*", "", "without their arguments"),
+    ):
+        number = sum(map(_is_dead, glob.glob(os.path.join(folder, name) + inside)))
+        if number:
+            yield Finding(
+                "leftovers", WARNING,
+                "{}: {} left by killed modules, {}".format(folder, number, said),
+                "find {} -maxdepth 1 -user $(id -u) -name '{}' -mtime +0 -exec rm -r {{}} +".format(
+                    folder, name),
+            )  # fmt: skip
+
+
+def _is_dead(path: str) -> bool:
+    """Whether a file or folder of this user is older than a day."""
+    try:
+        found = os.stat(path)
+    except OSError:  # a module that ended meanwhile
+        return False
+    return found.st_uid == os.geteuid() and time.time() - found.st_mtime > DEAD
 
 
 def _labeller(params: Params) -> Findings:
@@ -430,6 +461,7 @@ def _learner(params: Params) -> Findings:
 CHECKS: Mapping[str, Callable[[Params], Findings]] = {
     "python": _python,
     "disk": _disk,
+    "leftovers": _leftovers,
     "labeller": _labeller,
     "crontab": _cron,
     "loop": _loop,

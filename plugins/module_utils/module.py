@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import select
+import shutil
 import signal
 import stat
 import threading
@@ -28,6 +30,8 @@ from .errors import ModuleFailure
 from .secret_values import secret_values, without
 
 _STDOUT = 1
+#: A file in the zip that Ansible's wrapper unpacks into the folder for temporary files.
+_UNPACKED = re.compile(r"(.*/ansible_[^/]+_payload_[^/]+)/[^/]+\.zip/")
 
 #: What a module does: its checked parameters and whether this is a check in, its result out. A
 #: ``ModuleFailure`` is a failure of the step; any other exception is a bug.
@@ -169,6 +173,7 @@ def _ended_with_reader() -> Iterator[None]:
         poll.register(_STDOUT, 0)
         poll.register(done, 0)
         if done not in dict(poll.poll()):
+            remove_unpacked(__file__)
             os.kill(os.getpid(), signal.SIGTERM)
 
     watching = threading.Thread(target=watch, daemon=True)
@@ -179,3 +184,14 @@ def _ended_with_reader() -> Iterator[None]:
         os.close(finish)
         watching.join()
         os.close(done)
+
+
+def remove_unpacked(file: str) -> None:
+    """Remove the folder of this module's code, which Ansible's wrapper does unless it is killed.
+
+    ``file`` is a file of that code; nothing is removed where it was not unpacked. The folder holds
+    no arguments.
+    """
+    found = _UNPACKED.match(file)
+    if found:
+        shutil.rmtree(found.group(1), ignore_errors=True)

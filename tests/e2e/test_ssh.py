@@ -188,6 +188,7 @@ def test_a_step_ends_on_the_host_when_it_is_interrupted_or_its_connection_lost(
                 assert said in out
                 assert "warning" not in out
                 until(lambda: not sandbox.query(WAITING))
+                until(lambda: not remote.run("find", remote.home / "tmp", "-name", "*_payload_*"))
             finally:
                 run.kill()
                 cursor.execute("COMMIT")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
+import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,8 +30,11 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def instance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The target's EC2 instance."""
+def instance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The target's EC2 instance, and a user's home and temporary files that are the test's own."""
+    user = SimpleNamespace(pw_dir=str(tmp_path), pw_name="mapper")
+    monkeypatch.setattr(doctor.pwd, "getpwuid", lambda _: user)
+    monkeypatch.setattr(files, "temporary_folder", lambda: str(tmp_path / "tmp"))
     found = ec2.Instance("i-1", "10.0.0.7", "subnet-1")
     monkeypatch.setattr(ec2, "running_instance", lambda *_: found)
 
@@ -130,6 +137,30 @@ def test_a_disk_that_is_nearly_full(
     assert "warning: " in wrong(examined(labeller, home))["disk"]
     monkeypatch.setattr(files, "ROOM", 10**18)
     assert "failed: " in wrong(examined(labeller, home))["disk"]
+
+
+def test_what_killed_modules_left_is_named(home: Path, tmp_path: Path) -> None:
+    """Only of this user, and not of modules that may still run."""
+    code = tmp_path / "tmp/ansible_labeller.runbook.lease_payload_x"
+    module = tmp_path / ".ansible/tmp/ansible-tmp-1/AnsiballZ_lease.py"
+    for folder in (code, module.parent):
+        folder.mkdir(parents=True)
+    module.touch()
+    assert [*doctor._leftovers({})] == []
+    old = time.time() - doctor.DEAD - 60
+    for left in (code, module, module.parent):
+        os.utime(left, (old, old))
+    found = [*doctor._leftovers({})]
+    assert {each.status for each in found} == {doctor.WARNING}
+    said = "1 left by killed modules, with"
+    assert [each.found for each in found] == [
+        f"{tmp_path}/.ansible/tmp: {said} their arguments, which may be secret",
+        f"{tmp_path}/tmp: {said}out their arguments",
+    ]
+    for each in found:
+        subprocess.run(["/bin/sh", "-c", each.fix], check=True)
+    assert not code.exists()
+    assert not module.parent.exists()
 
 
 def test_a_library_that_is_missing(

@@ -191,8 +191,15 @@ def host(
 @pytest.mark.campaign
 @pytest.mark.parametrize("end", ENDS)
 def test_killed_between_any_two_transitions(
-    end: str, postgres_server: PostgresServer, complete: Template, moto: str, tmp_path: Path
+    end: str,
+    postgres_server: PostgresServer,
+    complete: Template,
+    moto: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))  # for what modules leave that are killed
     leads_there, cuts = ENDS[end]
     with host(postgres_server, complete, moto, tmp_path / "undisturbed") as one:
         one.labeller.sql(leads_there)

@@ -111,7 +111,9 @@ def _serve(folder: Path, user: str, home: Path) -> Iterator[Target]:
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder / 'host_key'}\n"
         f"AuthorizedKeysFile {authorized}\nStrictModes no\nUsePAM no\nAllowUsers {user}\n"
         f"PasswordAuthentication no\nPidFile none\nSubsystem sftp internal-sftp\n"
+        f"SetEnv TMPDIR={home / 'tmp'}\n"
     )
+    subprocess.run([*_as(user), "mkdir", home / "tmp"], check=True, cwd="/")
     reached = Target(user, home, port, folder / "user_key", known_hosts)
     _make_virtualenv(reached)
     log = folder / "sshd.log"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import held
+from ansible_collections.labeller.runbook.plugins.module_utils import held, module
 from ansible_collections.labeller.runbook.plugins.module_utils.change import Change
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import Stale
 from ansible_collections.labeller.runbook.plugins.module_utils.module import Plan, composed
@@ -66,3 +67,17 @@ def test_what_earlier_steps_of_a_check_have_not_done_counts_in_a_check_only() ->
     params = {**PARAMS, "empty_in_check": True}
     assert shelf.run(params, True)["was"] == "empty\n"
     assert shelf.run(params, False)["was"] == "vase\n"
+
+
+def test_the_code_that_ansible_unpacked_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    """As before a module ends itself by a signal, so that Ansible's wrapper does not."""
+    folder = tmp_path / "ansible_labeller.runbook.lease_payload_x7"
+    folder.mkdir()
+    code = folder / "ansible_labeller.runbook.lease_payload.zip"
+    code.touch()
+    (tmp_path / "other").touch()
+    module.remove_unpacked(module.__file__)
+    module.remove_unpacked(f"{folder}/notes/lease.py")
+    assert code.exists()
+    module.remove_unpacked(f"{code}/ansible_collections/labeller/runbook/module.py")
+    assert [each.name for each in tmp_path.iterdir()] == ["other"]
