@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any, List, Mapping, NamedTuple, Sequence, Union
 
-from . import files, loop_call
+from . import files, loop_call, machine
 from .change import Change
 from .errors import InvalidInput, ModuleFailure
 from .module import Params, Plan, composed
@@ -297,6 +297,7 @@ class State:
     user_home: str
     modes: Sequence[Change]
     missing: Sequence[str]
+    instance: str
 
 
 def observe(params: Params) -> State:
@@ -327,13 +328,14 @@ def observe(params: Params) -> State:
         user_home,
         files.executable_changes(scripts),
         [path for path in scripts if not os.path.exists(path)],
+        machine.instance() if present and params["learner"] else "",
     )
 
 
 def plan(state: State, params: Params) -> Plan:
     """The crontab's new text, and the scripts that are made executable."""
     present, names = params["state"] == "present", _wanted(params)
-    command = loop_call.command(params) if present else ""
+    command = loop_call.command(params, state.instance) if present else ""
     edited = edit(state.text, block(names, state.home, command) if present else [], state.home)
     change = Change(state.tab.name, "write", _shown(state.text), _shown(edited))
     warnings = ["{} is missing: cron cannot start it".format(path) for path in state.missing]

@@ -22,8 +22,10 @@ _LINES = 12
 _PROGRAM = re.compile(r"\s*(?:\w+=\S*\s+)*(\"[^\"]*\"|'[^']*'|\S+)")
 
 
-def command(params: Mapping[str, Any]) -> str:
+def command(params: Mapping[str, Any], instance: str = "") -> str:
     """The command of the crontab line, empty when there is to be none.
+
+    ``instance``: the EC2 instance (``machine``) that alone may make the call.
 
     Raises InvalidInput when the parameters do not make one that works from any folder.
     """
@@ -32,7 +34,8 @@ def command(params: Mapping[str, Any]) -> str:
     given = (params["learner_command"] or "").strip()
     if "\n" in given:
         raise InvalidInput("learner_command is {!r}; it must be one line".format(given))
-    return given or " ".join([RUNBOOK, "apply iterate.yml", *_options(params), "--yes --quiet"])
+    options = _options(params, instance)
+    return given or " ".join([RUNBOOK, "apply iterate.yml", *options, "--yes --quiet"])
 
 
 def verify(params: Mapping[str, Any]) -> None:
@@ -73,7 +76,7 @@ _REJECTED = "the crontab's call of iterate.yml would be rejected"
 _UNREACHED = "the crontab's call of iterate.yml would not reach the instance, its database or AWS"
 
 
-def _options(params: Mapping[str, Any]) -> List[str]:
+def _options(params: Mapping[str, Any], instance: str = "") -> List[str]:
     """The run that is put up, whatever the inventory on the instance says, and how to read that."""
     inventory = params["learner_inventory"]
     if not inventory:
@@ -85,7 +88,8 @@ def _options(params: Mapping[str, Any]) -> List[str]:
     for name in ("learner_inventory", "learner_vault_password_file"):
         if params[name] and not os.path.isabs(params[name]):
             raise InvalidInput("{} is {!r}; it must be an absolute path".format(name, params[name]))
-    run = ["{}={}".format(name, value) for name, value in sorted(params["learner_run"].items())]
+    given = {**params["learner_run"], **({"learner_instance": instance} if instance else {})}
+    run = ["{}={}".format(name, value) for name, value in sorted(given.items())]
     options = ["-e {}".format(shlex.quote(" ".join(run)))] if run else []
     options.append("-i {}".format(shlex.quote(inventory)))
     if params["learner_vault_password_file"]:

@@ -49,6 +49,12 @@ options:
     description: Whether O(state=read) also returns RV(hours) and RV(criteria).
     type: bool
     default: false
+  instance:
+    description:
+      - The EC2 instance that alone may go on with V(state=read); another one, as one that was made of its
+        image, is refused. Not compared if empty, or where the host is no EC2 instance.
+    type: str
+    default: ''
   incoming_names:
     description: Key of the exported CSV.
     type: str

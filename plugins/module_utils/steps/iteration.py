@@ -12,7 +12,7 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Optional, Tuple
 
-from .. import inputs, loop, marker, settings, transaction
+from .. import inputs, loop, machine, marker, settings, transaction
 from ..errors import InvalidInput, ModuleFailure, Refused
 from ..learner import reading
 from ..transaction import Step
@@ -102,6 +102,7 @@ class Iteration(Step):
         "run_id": {"type": "int", "required": True},
         "iteration": {"type": "int"},
         "details": {"type": "bool", "default": False},
+        "instance": {"type": "str", "default": ""},
         "incoming_names": {"type": "str"},
         "metrics": {"type": "str"},
         "outgoing": {"type": "str"},
@@ -564,6 +565,7 @@ def logic(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
     """The module iteration."""
     step = Iteration(params)
     if params["state"] == "read":
+        machine.require(params.get("instance") or "")
         return transaction.read(step, params)
     done = transaction.run([step], params, check=check_mode)
     return {**done, **step.outcome}
