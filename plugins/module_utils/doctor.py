@@ -75,8 +75,6 @@ SCARCE = 1024**3
 #: Seconds between this clock and S3's: S3 refuses requests from 900 on (its error
 #: RequestTimeTooSkewed); logs and leases suffer before.
 SKEWED, REFUSED = 60, 900
-#: Seconds after which what a module left in a temporary folder has no module any more.
-DEAD = 24 * 3600
 #: Sessions of the database that a run and its progress need at a time.
 SESSIONS = 5
 
@@ -181,7 +179,7 @@ def _is_dead(path: str) -> bool:
         found = os.stat(path)
     except OSError:  # a module that ended meanwhile
         return False
-    return found.st_uid == os.geteuid() and time.time() - found.st_mtime > DEAD
+    return found.st_uid == os.geteuid() and time.time() - found.st_mtime > files.STALE
 
 
 def _labeller(params: Params) -> Findings:

@@ -10,6 +10,7 @@ import os
 import pwd
 import stat
 import tempfile
+import time
 from contextlib import suppress
 from typing import Any, Sequence
 
@@ -18,6 +19,10 @@ from .errors import ModuleFailure, Stale
 
 #: Bytes; with fewer left on a disk, nothing is begun that writes to it.
 ROOM = 256 << 10
+#: How the names of new versions of files begin, before they take the place of the old ones.
+TEMPORARY = ".runbook-"
+#: Seconds after which a file is taken for what a killed module left.
+STALE = 24 * 3600
 
 
 def read(path: str) -> bytes | None:
@@ -129,7 +134,8 @@ def replace(path: str, content: bytes, mode: int | None = None) -> None:
         before = os.stat(path) if os.path.exists(path) else None
         if mode is None:
             mode = stat.S_IMODE(before.st_mode) if before else 0o600
-        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".runbook-")
+        remove_stale(os.path.dirname(path), TEMPORARY)
+        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=TEMPORARY)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 if before and (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
@@ -145,6 +151,17 @@ def replace(path: str, content: bytes, mode: int | None = None) -> None:
         sync_folder(os.path.dirname(path))
     except OSError as error:
         raise ModuleFailure("cannot write {}: {}".format(path, error.strerror)) from error
+
+
+def remove_stale(folder: str, prefix: str) -> None:
+    """Remove files that killed modules of this user left in a folder a day ago or earlier."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(prefix) and entry.is_file(follow_symlinks=False):
+                with suppress(FileNotFoundError):
+                    found = entry.stat(follow_symlinks=False)
+                    if found.st_uid == os.geteuid() and time.time() - found.st_mtime > STALE:
+                        os.remove(entry.path)
 
 
 def executable_changes(paths: Sequence[str]) -> list[Change]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from contextlib import contextmanager, suppress
 from typing import (
     Any,
@@ -30,13 +29,14 @@ from typing import (
     TextIO,
 )
 
+from . import files
+
 #: Seconds between two versions of the file.
 INTERVAL = 0.5
 _SAMPLE = 1 << 16
-#: How the action plugin's names of files begin, and the seconds after which one is taken for what a
-#: killed module left. If its module lives after all, it writes the file again.
+#: How the action plugin's names of files begin. One that is removed as a killed module's, whose
+#: module lives after all, is written again.
 PREFIX = "runbook-progress-"
-STALE = 24 * 3600.0
 
 FINGERPRINT, BACK_UP, VERIFY, RESTORE = "fingerprint", "back up", "verify", "restore"
 #: Phases that are a statement or two of the server's, without numbers.
@@ -196,24 +196,13 @@ def written_to(path: Optional[str]) -> Iterator[None]:
     if not path:
         yield
         return
-    remove_stale(os.path.dirname(path))
+    files.remove_stale(os.path.dirname(path), PREFIX)
     _meter = Meter(path)
     try:
         yield
     finally:
         meter, _meter = _meter, None
         meter.remove()
-
-
-def remove_stale(folder: str) -> None:
-    """Remove what killed modules of this user left in a folder."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(PREFIX):
-                with suppress(FileNotFoundError):
-                    found = entry.stat(follow_symlinks=False)
-                    if found.st_uid == os.geteuid() and time.time() - found.st_mtime > STALE:
-                        os.remove(entry.path)
 
 
 def begin(phase: str, totals: Callable[[], Mapping[str, Total]]) -> None:

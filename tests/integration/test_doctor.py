@@ -147,7 +147,7 @@ def test_what_killed_modules_left_is_named(home: Path, tmp_path: Path) -> None:
         folder.mkdir(parents=True)
     module.touch()
     assert [*doctor._leftovers({})] == []
-    old = time.time() - doctor.DEAD - 60
+    old = time.time() - files.STALE - 60
     for left in (code, module, module.parent):
         os.utime(left, (old, old))
     found = [*doctor._leftovers({})]

@@ -164,6 +164,20 @@ def test_a_bug_is_said_to_be_one_and_kept(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_only_the_newest_reports_of_bugs_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
+    monkeypatch.setattr(journal, "CRASHES", 2)
+    (tmp_path / "crashes").mkdir()
+    for name in ("20260101T000000-aaaaaa.txt", "20260102T000000-aaaaaa.txt", "notes.txt"):
+        (tmp_path / "crashes" / name).touch()
+    kept = journal.keep_crash("boom")
+    assert {each.name for each in kept.parent.iterdir()} == {
+        "20260102T000000-aaaaaa.txt", "notes.txt", kept.name,
+    }  # fmt: skip
+
+
 def test_a_bug_is_told_without_secrets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -149,6 +149,35 @@ def test_old_runs_are_removed_except_those_whose_backups_are_needed(
     assert journal.prune() == []
 
 
+def test_of_quiet_calls_that_find_nothing_to_do_only_the_last_is_kept(
+    run: Run, tmp_path: Path
+) -> None:
+    """As cron makes 288 a day; what they found counts all the same."""
+
+    def call(number: int, *, target: str = "labeller3", changed: bool = False) -> str:
+        run_id = f"20260101T0000{number:02}-000000"
+        kept = journal.Journal(run_id, quiet=True)
+        kept(RunStarted(run_id, "iterate.yml", target, check=True))
+        hosts = {"h": HostCounts()}
+        kept(
+            Result(
+                ExitCode.OK, run_id, "iterate.yml", target, check=True, changed=changed, hosts=hosts
+            )
+        )
+        return run_id
+
+    call(1)
+    stays = [call(2), call(3, changed=True), call(4, target="other")]
+    call(5)
+    call(6)
+    stays.append(call(7))
+    assert names(tmp_path) == {*stays}
+    assert journal.last_as_declared("iterate", "labeller3", ["h"])["run_id"] == stays[-1]  # type: ignore[index]
+    run("20260101T000009-000000", check=True, changed=False, exit_code=ExitCode.OK)
+    run("20260101T000010-000000", check=True, changed=False, exit_code=ExitCode.OK)
+    assert len(names(tmp_path)) == len(stays) + 2
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "x", "1.5"])
 def test_a_wrong_number_of_runs_to_keep_is_refused(
     value: str, monkeypatch: pytest.MonkeyPatch

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import httpd, staged_upload
+from ansible_collections.labeller.runbook.plugins.module_utils import (
+    files,
+    httpd,
+    staged_upload,
+)
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import ModuleFailure
 
 Disk = Callable[[str], None]
@@ -57,3 +62,18 @@ def test_an_object_of_a_transaction(disk: Disk, tmp_path: Path, more: int) -> No
     with pytest.raises(ModuleFailure) as caught:
         end()
     assert str(caught.value) == refusal(tmp_path)
+
+
+def test_a_new_version_that_a_killed_module_left_goes_after_a_day(tmp_path: Path) -> None:
+    """It may hold the secrets of config.yaml. A folder, as bootstrap.yml has beside, is none."""
+    file = tmp_path / "config.yaml"
+    old, new, other = (tmp_path / name for name in (".runbook-a", ".runbook-b", "mine"))
+    for left in (old, new, other):
+        left.touch()
+    (tmp_path / ".runbook-c").mkdir()
+    for left in (old, other, tmp_path / ".runbook-c"):
+        os.utime(left, (0, 0))
+    files.replace(str(file), b"a: 1\n")
+    assert {each.name for each in tmp_path.iterdir()} == {
+        "config.yaml", ".runbook-b", ".runbook-c", "mine",
+    }  # fmt: skip

@@ -32,10 +32,19 @@ if TYPE_CHECKING:
 KEEP = {"RUNBOOK_KEEP_DAYS": 90, "RUNBOOK_KEEP_RUNS": 200}
 
 
-class Journal:
-    """Subscribes to the events of one run."""
+#: The newest reports of bugs that ``keep_crash`` leaves.
+CRASHES = 50
 
-    def __init__(self, run_id: str) -> None:
+
+class Journal:
+    """Subscribes to the events of one run.
+
+    ``quiet``: if it finds nothing to do, it takes the place of one before it that did not either,
+    as most calls of the loop.
+    """
+
+    def __init__(self, run_id: str, *, quiet: bool = False) -> None:
+        self._quiet = quiet
         self.folder = own_folder(path(run_id))
         self._events = self._create("events.jsonl")
         sync(self.folder)
@@ -69,9 +78,19 @@ class Journal:
         if isinstance(event, Result):
             self._write("result.json", event.as_json())
             os.close(self._events)
+            if self._quiet:
+                self._replace(event.as_json())
             return
         os.write(self._events, (json.dumps(event.as_json(), ensure_ascii=False) + "\n").encode())
         os.fdatasync(self._events)
+
+    def _replace(self, ended: Mapping[str, Any]) -> None:
+        """Remove the run before this one if neither found anything to do on the same hosts."""
+        for before in [each for each in _folders() if each.name < self.folder.name][-1:]:
+            with contextlib.suppress(InvalidInputError):
+                found = _ended(before)
+                if found and _idle(found) is not None and _idle(found) == _idle(ended):
+                    shutil.rmtree(before, ignore_errors=True)
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a file, whole or not at all."""
@@ -259,6 +278,13 @@ def needed_backups() -> dict[str, str]:
     return {backup_id: run for found in needed.values() for backup_id, run in found.items()}
 
 
+def _idle(ended: Mapping[str, Any]) -> tuple[str, str, list[str]] | None:
+    """Playbook, target and hosts of a run that ended well with nothing to do; else None."""
+    if ended["changed"] or not ended["check"] or ended["exit_code"] != ExitCode.OK:
+        return None
+    return ended["playbook"], ended["target"], sorted(ended["hosts"])
+
+
 def _ended(folder: Path) -> dict[str, Any] | None:
     return _read(folder / "result.json")
 
@@ -297,8 +323,13 @@ def _whole_lines(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def keep_crash(text: str) -> Path:
-    """Keep the traceback of a bug in a file of its own; gives its path."""
+    """Keep the traceback of a bug in a file of its own; gives its path.
+
+    Of the reports only the newest ``CRASHES`` stay: cron may come upon a bug every five minutes.
+    """
     place = own_folder(home() / "crashes") / f"{new_run_id()}.txt"
     place.write_text(text, encoding="utf-8")
     place.chmod(0o600)
+    for old in sorted(place.parent.glob("*-*.txt"))[:-CRASHES]:
+        old.unlink(missing_ok=True)
     return place

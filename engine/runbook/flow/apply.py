@@ -361,7 +361,7 @@ class _Apply:
         except OSError as error:
             text = f"old runs of the journal stay: cannot remove {error.filename}: {error.strerror}"
             self._publisher.publish(Notice("warning", text))
-        self._journal = Journal(self._run_id)
+        self._journal = Journal(self._run_id, quiet=self._options.quiet)
         self._publisher.subscribe(self._journal)
 
     def _run(
