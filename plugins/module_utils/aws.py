@@ -152,6 +152,13 @@ def read_object(s3: Any, bucket: str, key: str) -> Optional[bytes]:
             raise
 
 
+def objects(s3: Any, bucket: str, prefix: str) -> Iterator[Mapping[str, Any]]:
+    """S3's entries of the objects below ``prefix``, in the order of their keys."""
+    with translated("list s3://{}/{}".format(bucket, prefix)):
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            yield from page.get("Contents", [])
+
+
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Turns botocore's errors into the modules' own; ``what`` names the action and the thing.

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping
+from typing import TYPE_CHECKING, Any, List, Mapping
 
 from . import aws
 from .errors import ModuleFailure, Refused
@@ -89,11 +89,7 @@ def _missing(
         return ["its manifest cannot be read: {}".format(error)]
     if stored != json.loads(json.dumps(manifest)):
         return ["{} is not the manifest that was given".format(name)]
-    sizes: Dict[str, int] = {}
-    with aws.translated("list s3://{}/{}".format(bucket, prefix)):
-        pages = tx.s3.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=bucket, Prefix=prefix):
-            sizes.update((entry["Key"], entry["Size"]) for entry in page.get("Contents", []))
+    sizes = {entry["Key"]: entry["Size"] for entry in aws.objects(tx.s3, bucket, prefix)}
     problems = []
     for table in tables:
         entry = manifest["tables"][table]

@@ -99,14 +99,10 @@ class Bucket:
 
     def keys(self, prefix: str) -> Dict[str, Tuple[int, datetime]]:
         """Size in bytes and time of the last change of every object below ``prefix``."""
-        found = {}
-        with aws.translated("list {}".format(self.url(prefix))):
-            for page in self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.name, Prefix=prefix
-            ):
-                for entry in page.get("Contents", []):
-                    found[entry["Key"]] = (entry["Size"], entry["LastModified"])
-        return found
+        return {
+            entry["Key"]: (entry["Size"], entry["LastModified"])
+            for entry in aws.objects(self.client, self.name, prefix)
+        }
 
     def uploads(self, prefix: str) -> List[Upload]:
         """Unfinished multipart uploads below ``prefix``."""

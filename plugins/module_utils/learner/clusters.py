@@ -174,12 +174,8 @@ class Learner:
 
     def attempts(self) -> List[Attempt]:
         """All claims in their order."""
-        with aws.translated("list s3://{}/{}".format(self.bucket, self.prefix)):
-            pages = self.s3.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self.prefix
-            )
-            keys = [each["Key"] for page in pages for each in page.get("Contents", [])]
-        found = [self._read_attempt(key) for key in keys]
+        claims = aws.objects(self.s3, self.bucket, self.prefix)
+        found = [self._read_attempt(claim["Key"]) for claim in claims]
         return sorted(found, key=lambda attempt: attempt.number)
 
     def _read_attempt(self, key: str) -> Attempt:

@@ -198,11 +198,7 @@ def _of_names(tx: Transaction, kept: List[Name], objects: Objects) -> List[str]:
 
 def _labels(tx: Transaction, prefix: str) -> set[str]:
     """Names of the label images below a prefix, without their ending."""
-    with aws.translated("list s3://{}/{}".format(tx.bucket, prefix)):
-        pages = tx.s3.get_paginator("list_objects_v2").paginate(
-            Bucket=tx.bucket, Prefix=prefix, PaginationConfig={"PageSize": 1000}
-        )
-        keys = [each["Key"] for page in pages for each in page.get("Contents", [])]
+    keys = [each["Key"] for each in aws.objects(tx.s3, tx.bucket, prefix)]
     return {key[len(prefix) : -len(".tif")] for key in keys if key.endswith(".tif")}
 
 
