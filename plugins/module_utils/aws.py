@@ -76,6 +76,10 @@ def client(service: str, params: Mapping[str, Any], attempts: int = ATTEMPTS) ->
     }
     if service == "s3" and params["endpoint_url"]:
         options["s3"] = {"addressing_style": "path"}
+        # Over https newer versions of botocore send a checksum after the body, unless it is given:
+        # Ceph 16 refuses the request then (MissingContentLength).
+        if "request_checksum_calculation" in Config.OPTION_DEFAULTS:
+            options["request_checksum_calculation"] = "when_required"
     try:
         made = boto3.client(
             service,
