@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Dict, Iterator, Mapping, Optional
 
-from .errors import InvalidInput, ModuleFailure, Unreachable, missing
+from .errors import InvalidInput, ModuleFailure, Refused, Unreachable, missing
 
 with suppress(ImportError):  # client says what to install
     from botocore.exceptions import (
@@ -31,6 +31,11 @@ AWS_ARGUMENTS: dict[str, Any] = {
     "secret_key": {"type": "str", "no_log": True},
     "region": {"type": "str", "default": "us-east-1"},
     "endpoint_url": {"type": "str"},
+}
+
+#: How modules have S3 encrypt what may hold secrets.
+ENCRYPTION: dict[str, Any] = {
+    "server_side_encryption": {"type": "str", "choices": ["AES256", "none"], "default": "AES256"}
 }
 
 #: Seconds without a byte after which a server is given up, and how often a request is made in them.
@@ -55,6 +60,9 @@ _CREDENTIAL_CODES = (
     "AuthFailure",
     "InvalidClientTokenId",
 )
+#: How servers refuse what they do not offer, and the operations that ask for encryption.
+_NOT_OFFERED = ("InvalidRequest", "InvalidArgument", "NotImplemented")
+_ENCRYPTED = ("PutObject", "CreateMultipartUpload")
 
 
 def client(service: str, params: Mapping[str, Any], attempts: int = ATTEMPTS) -> Any:
@@ -163,6 +171,26 @@ def objects(s3: Any, bucket: str, prefix: str) -> Iterator[Mapping[str, Any]]:
             yield from page.get("Contents", [])
 
 
+def encryption(params: Mapping[str, Any]) -> Dict[str, str]:
+    """The arguments of a write to S3 for the option ``server_side_encryption``."""
+    asked = params["server_side_encryption"]
+    return {} if asked == "none" else {"ServerSideEncryption": asked}
+
+
+def require_encrypted(answer: Mapping[str, Any], name: str, asked: Optional[str]) -> None:
+    """Raise Refused where S3 was asked to encrypt an object and its answer does not say so.
+
+    AWS always says it. Other servers may ignore what they do not offer, and store the object as it
+    is; ``asked`` is the request's ServerSideEncryption, None without one.
+    """
+    if asked and not answer.get("ServerSideEncryption"):
+        raise Refused(
+            "{} is not encrypted: the S3 server ignores that it was asked for {}; set up "
+            "encryption there and remove the object, or set server_side_encryption to none if the "
+            "server's disks are encrypted".format(name, asked)
+        )
+
+
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Turns botocore's errors into the modules' own; ``what`` names the action and the thing.
@@ -197,7 +225,7 @@ def translated(what: str) -> Iterator[None]:
 
 def _client_failure(error: ClientError, what: str) -> ModuleFailure:
     code = error_code(error)
-    message = error.response.get("Error", {}).get("Message", "") or str(error)
+    message = error.response.get("Error", {}).get("Message") or "no reason is given"
     if code in MISSING_CODES:
         return InvalidInput("cannot {}: no such object".format(what))
     if code == "NoSuchBucket":
@@ -219,6 +247,11 @@ def _client_failure(error: ClientError, what: str) -> ModuleFailure:
             )
         )
     text = "cannot {}: {} ({})".format(what, message, code)
+    if code in _NOT_OFFERED and error.operation_name in _ENCRYPTED:
+        text += (
+            "; an S3 server other than AWS's may not offer encryption, or only over https: see the "
+            "parameter server_side_encryption"
+        )
     if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
         text += "; AWS, or a proxy on the way to it, has a problem: run it again later"
     return ModuleFailure(text)

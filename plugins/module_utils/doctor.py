@@ -38,7 +38,8 @@ from . import (
     postgres,
     terraform,
 )
-from .errors import ModuleFailure
+from .backup import store
+from .errors import ModuleFailure, Refused
 from .s3 import Bucket
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ ARGUMENTS: dict[str, Any] = {
     "prefix": {"type": "str", "required": True},
     "ec2_instance": {"type": "str", "required": True},
     "tables": {"type": "list", "elements": "str", "required": True},
+    **aws.ENCRYPTION,
+    "sse_kms_key_id": {"type": "str", "no_log": False},
     **postgres.POSTGRES_ARGUMENTS,
     **aws.AWS_ARGUMENTS,
 }
@@ -380,15 +383,15 @@ def _storage(params: Params) -> Findings:
     bucket = Bucket(params["bucket"], params)
     headers = bucket.check()["ResponseMetadata"]["HTTPHeaders"]
     yield clock(headers.get("date", ""), datetime.now(timezone.utc))
-    denied = list(
-        _denied(bucket, "{}/doctor-{}".format(params["prefix"].rstrip("/"), uuid.uuid4().hex))
-    )
+    key = "{}/doctor-{}".format(params["prefix"].rstrip("/"), uuid.uuid4().hex)
+    denied = list(_denied(bucket, key, _encryption(params)))
+    actions = " ".join(sorted({action for action, _ in denied if action}))
     if denied:
-        actions = " ".join(sorted({action for action, _ in denied}))
         yield Finding(
             "s3", FAILED, "; ".join(said for _, said in denied),
             "allow this user or role {} on arn:aws:s3:::{} and arn:aws:s3:::{}/*".format(
-                actions, bucket.name, bucket.name),
+                actions, bucket.name, bucket.name)
+            if actions else "docs/operations.md has what an S3 server other than AWS's must do",
         )  # fmt: skip
     else:
         yield Finding(
@@ -409,13 +412,22 @@ def clock(date: str, now: datetime) -> Finding:
     )  # fmt: skip
 
 
-def _denied(bucket: Bucket, key: str) -> Iterator[tuple[str, str]]:
-    """The IAM actions of S3 that did not work on an object of its own, with what was said."""
+def _encryption(params: Params) -> Mapping[str, str]:
+    """The options of a write, as a backup's."""
+    asked = None if params["sse_kms_key_id"] else params["server_side_encryption"]
+    return store.write_options({**params, "storage_class": None, "server_side_encryption": asked})
+
+
+def _denied(bucket: Bucket, key: str, encryption: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The IAM actions of S3 that did not work on an object of its own, with what was said.
+
+    The action is empty where no right is missing: the server does not do what was asked.
+    """
     client = bucket.client
 
     def only_new() -> None:
-        if not bucket.create(key, b"1", {}) or bucket.create(key, b"2", {}):
-            raise ModuleFailure(
+        if not bucket.create(key, b"1", encryption) or bucket.create(key, b"2", encryption):
+            raise Refused(
                 "{} does not refuse to overwrite (If-None-Match): two runs could".format(
                     bucket.url(key)
                 )
@@ -437,6 +449,8 @@ def _denied(bucket: Bucket, key: str) -> Iterator[tuple[str, str]]:
         try:
             with aws.translated("use {} on {}".format(action, bucket.url(key))):
                 attempt()
+        except Refused as error:
+            yield "", str(error)
         except ModuleFailure as error:
             yield action, str(error)
 

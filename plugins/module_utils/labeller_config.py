@@ -69,6 +69,7 @@ ARGUMENTS: dict[str, Any] = {
             "aws_region": {"type": "str", "default": "us-east-1"},
         },
     },
+    **aws.ENCRYPTION,
     **aws.AWS_ARGUMENTS,
 }
 
@@ -440,7 +441,7 @@ def plan(state: State, params: Params) -> Plan:
         "subnet_id": state.instance.subnet_id,
         "web_changed": state.restart_pending or web_differs(state.on_host, config),
     }
-    copy = state.copy.change(config)
+    copy = state.copy.change(config, params["server_side_encryption"])
     changes = [local, replace(copy, fingerprint=fingerprint(params, state.copy.content))]
     new = state.content if keep else render(config)
     image = _image(state, params, changes, new)
@@ -489,7 +490,7 @@ def apply(decided: Plan, params: Params) -> None:
     if local.changed:
         files.replace(local.resource, content, MODE)
     if remote.changed:
-        _copy(params).write(content)
+        _copy(params).write(content, aws.encryption(params))
 
 
 def note_restart(pending: str) -> None:
@@ -564,18 +565,18 @@ class Found:
     config: Optional[Config] = None
     content: bytes = b""
 
-    def change(self, config: Config) -> Change:
-        """The change that writing ``config`` makes."""
+    def change(self, config: Config, asked: str) -> Change:
+        """The change that writing ``config``, encrypted as ``asked``, makes."""
         encryption = "encryption: {}\n".format
         before, after = describe(self.config, config)
         if not self.there:
-            return Change(self.name, "write", "", encryption("AES256") + after)
+            return Change(self.name, "write", "", encryption(asked) + after)
         return Change(
             self.name,
             "write",
             encryption(self.cipher or "none")
             + ("(not a configuration)\n" if self.config is None else before),
-            encryption(self.cipher or "AES256") + after,
+            encryption(self.cipher or asked) + after,
         )
 
 
@@ -609,13 +610,14 @@ class _Copy:
             return Found(self.name, True, cipher, parse(content, self.name), content)
         return Found(self.name, True, cipher, content=content)
 
-    def write(self, content: bytes) -> None:
-        """Put the object in place."""
+    def write(self, content: bytes, encryption: Mapping[str, str]) -> None:
+        """Put the object in place. Raises Refused if S3 does not encrypt it as asked."""
         with aws.translated("write {}".format(self.name)):
-            self.s3.put_object(
+            answer = self.s3.put_object(
                 Bucket=self.bucket,
                 Key=self.key,
                 Body=content,
                 ContentType="application/yaml",
-                ServerSideEncryption="AES256",
+                **encryption,
             )
+        aws.require_encrypted(answer, self.name, encryption.get("ServerSideEncryption"))

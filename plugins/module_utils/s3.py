@@ -155,7 +155,7 @@ class Bucket:
         """
         with aws.translated("write {}".format(self.url(key))):
             try:
-                self.client.put_object(
+                answer = self.client.put_object(
                     Bucket=self.name,
                     Key=key,
                     Body=body,
@@ -167,6 +167,7 @@ class Bucket:
                 if aws.error_code(error) in aws.TAKEN_CODES:
                     return self.read(key) == body
                 raise
+        aws.require_encrypted(answer, self.url(key), options.get("ServerSideEncryption"))
         return True
 
     def attested(self, key: str) -> Optional[Attested]:
@@ -305,6 +306,7 @@ class Writer:
                     **self._options,
                 )
                 self._upload_id = answer["UploadId"]
+                self._require_encrypted(answer)
             for future in self._futures:
                 if future.done():
                     future.result()  # a part that failed ends the copy early
@@ -331,7 +333,7 @@ class Writer:
     def _finish_small(self) -> Written:
         body = bytes(self._buffer)
         digest = self._digest(body)
-        self._sender.send(
+        answer = self._sender.send(
             self._bucket.client.put_object,
             Bucket=self._bucket.name,
             Key=self._key,
@@ -339,7 +341,12 @@ class Writer:
             ChecksumSHA256=_base64(digest),
             **self._options,
         ).result()
+        self._require_encrypted(answer)
         return Written(self.size, self._whole.hexdigest(), _base64(digest), self._parts[0][1].hex())
+
+    def _require_encrypted(self, answer: Mapping[str, Any]) -> None:
+        asked = self._options.get("ServerSideEncryption")
+        aws.require_encrypted(answer, self._bucket.url(self._key), asked)
 
     def _finish_parts(self) -> Written:
         if self._buffer:

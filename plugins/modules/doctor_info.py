@@ -53,6 +53,15 @@ options:
     description: Key prefix below which the object is written.
     type: str
     required: true
+  server_side_encryption:
+    description: Encryption at rest of the object, as of a run's; V(none) is for a server other than AWS's that
+      does not encrypt objects.
+    type: str
+    choices: [AES256, none]
+    default: AES256
+  sse_kms_key_id:
+    description: KMS key of the backups, its id, ARN or alias; the object is then encrypted with it.
+    type: str
   ec2_instance:
     description: The tag Name of the instance.
     type: str

@@ -37,6 +37,12 @@ options:
       - Empty keeps no such record.
     type: str
     default: ''
+  server_side_encryption:
+    description: Encryption at rest of the copy on S3; V(none) is for a server other than AWS's that
+      does not encrypt objects.
+    type: str
+    choices: [AES256, none]
+    default: AES256
   parameters:
     description: The run's parameters, by the names that they have in playbooks.
     type: dict

@@ -169,9 +169,11 @@ options:
     type: str
     choices: [STANDARD, STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING, GLACIER_IR]
   server_side_encryption:
-    description: Encryption of the objects at rest; without it V(aws:kms) if O(sse_kms_key_id) is set, else V(AES256).
+    description:
+      - Encryption of the objects at rest; without it V(aws:kms) if O(sse_kms_key_id) is set, else V(AES256).
+      - V(none) is for a server other than AWS's that does not encrypt objects.
     type: str
-    choices: [AES256, "aws:kms", "aws:kms:dsse"]
+    choices: [AES256, "aws:kms", "aws:kms:dsse", none]
   sse_kms_key_id:
     description: Key of the encryption by KMS, its id, ARN or alias; without it the account's default key.
     type: str
@@ -317,7 +319,10 @@ ARGUMENTS = {
         "type": "str",
         "choices": ["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"],
     },
-    "server_side_encryption": {"type": "str", "choices": ["AES256", "aws:kms", "aws:kms:dsse"]},
+    "server_side_encryption": {
+        "type": "str",
+        "choices": ["AES256", "aws:kms", "aws:kms:dsse", "none"],
+    },
     "sse_kms_key_id": {"type": "str", "no_log": False},
     "progress": {"type": "path"},
 }

@@ -53,6 +53,12 @@ options:
     description: File that is written when the web server must be restarted; empty for none.
     type: str
     default: ''
+  server_side_encryption:
+    description: Encryption at rest of the objects that are written to S3; V(none) is for a server other than AWS's that
+      does not encrypt objects.
+    type: str
+    choices: [AES256, none]
+    default: AES256
   stopped_in_check:
     description: Whether an earlier step of a check removes runbook's lines. Set by the action plugin.
     type: bool

@@ -372,15 +372,16 @@ def test_gzip(params: dict[str, Any], aws: Any, bucket: str) -> None:
             {"server_side_encryption": "aws:kms:dsse"},
             {"ServerSideEncryption": "aws:kms:dsse"},
         ),
+        ({"server_side_encryption": "none"}, {"ServerSideEncryption": None}),
     ],
-    ids=["default", "key", "chosen"],
+    ids=["default", "key", "chosen", "none"],
 )
 def test_storage_class_and_encryption_reach_s3(
     params: dict[str, Any],
     aws: Any,
     bucket: str,
     given: dict[str, str],
-    encryption: dict[str, str],
+    encryption: dict[str, str | None],
 ) -> None:
     made = make.present({**params, "storage_class": "STANDARD_IA", **given}, False)["manifest"]
     names = [made["tables"]["hit_data"]["objects"][0]["key"], made["prefix"] + manifest.FILE]

@@ -124,6 +124,34 @@ def test_a_right_on_s3_that_is_missing(
     assert set(found) == {"s3"}
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (lambda _: Fault("unencrypted"), "is not encrypted: the S3 server ignores"),
+        (lambda _: Fault("unconditional"), "does not refuse to overwrite"),
+    ],
+)
+def test_a_server_that_does_less_than_s3(
+    labeller: Labeller, home: Path, rule: Any, said: str
+) -> None:
+    """No right is missing there."""
+    with Proxy(labeller.aws["endpoint_url"]).running() as proxy:
+        proxy.rule = rule
+        found = wrong(examined(labeller, home, endpoint_url=proxy.url))
+    assert said in found["s3"]
+    assert "| docs/operations.md has what" in found["s3"]
+
+
+def test_the_doctor_encrypts_as_a_run_does(labeller: Labeller, home: Path) -> None:
+    with Proxy(labeller.aws["endpoint_url"]).running() as proxy:
+        proxy.rule = lambda _: Fault("unencrypted")
+        none = examined(labeller, home, endpoint_url=proxy.url, server_side_encryption="none")
+        key = examined(labeller, home, endpoint_url=proxy.url, server_side_encryption="none",
+                       sse_kms_key_id="k")  # fmt: skip
+    assert wrong(none) == {}
+    assert "asked for aws:kms" in wrong(key)["s3"]
+
+
 def test_a_checkout_that_is_missing(labeller: Labeller, home: Path) -> None:
     (home / "common").rename(home / "elsewhere")
     found = wrong(examined(labeller, home))

@@ -17,6 +17,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     Refused,
     Stale,
 )
+from faulty import Fault, Proxy, on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,7 @@ def params(
     parameters = {**PARAMETERS, "bucket": bucket, "ec2_instance": name}
     return {
         "state": "present", "home": str(home), "restart_file": "", "parameters": parameters, **aws,
+        "server_side_encryption": "AES256",
     }  # fmt: skip
 
 
@@ -119,6 +121,27 @@ def test_file_and_copy_are_verified(params: dict[str, Any], home: Path) -> None:
     path.write_bytes(own)
     with pytest.raises(Refused, match=r"(?s)s3://.*learner.runid is .*learner_loop says"):
         lc.run(with_(verified, run_id=91, initial=0), False)
+
+
+def test_a_copy_that_the_server_does_not_encrypt(params: dict[str, Any]) -> None:
+    """It is an error, unless the operator accepts it: then it is no change for ever either."""
+    none = {**params, "server_side_encryption": "none"}
+    with Proxy(params["endpoint_url"]).running() as proxy:
+        proxy.rule = on("PUT", "config", Fault("unencrypted"))
+        with pytest.raises(Refused, match=r"s3://.*/config_ghana_3.yaml is not encrypted: .* none"):
+            lc.run({**params, "endpoint_url": proxy.url}, False)
+    assert not lc.run(none, False)["changed"]
+    (copy,) = lc.run(params, True)["diff"]
+    assert copy["before"].startswith("encryption: none\n")
+    assert copy["after"].startswith("encryption: AES256\n")
+    assert lc.run(params, False)["changed"]
+    assert not lc.run(none, True)["changed"]  # encrypted is no worse
+    client(params, "s3").delete_object(
+        Bucket=params["parameters"]["bucket"], Key="config_ghana_3.yaml"
+    )
+    assert lc.run(none, True)["diff"][0]["after"].startswith("encryption: none\n")
+    assert lc.run(none, False)["changed"]
+    assert "ServerSideEncryption" not in object_of(params)
 
 
 def test_first_write_check_apply_again(params: dict[str, Any], home: Path) -> None:

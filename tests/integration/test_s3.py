@@ -113,6 +113,29 @@ def test_an_object_is_created_once(held: s3.Bucket, far: s3.Bucket, proxy: Proxy
     assert not far.create("m", b"other", {})
 
 
+@pytest.mark.parametrize("size", [1, s3.PART_SIZE])
+def test_an_object_that_the_server_does_not_encrypt_is_an_error(
+    far: s3.Bucket, proxy: Proxy, sender: s3.Sender, size: int
+) -> None:
+    """Servers other than AWS's may ignore it: of a large object no part is sent then."""
+    options = {"ServerSideEncryption": "AES256"}
+    assert far.create("m", b"first", options)
+    proxy.rule = lambda _: Fault("unencrypted")
+    with pytest.raises(errors.Refused, match=r"s3://.*/n is not encrypted: .*asked for AES256"):
+        far.create("n", b"first", options)
+
+    def write() -> None:
+        with s3.Writer(far, "k", sender, options) as writer:
+            writer.write(bytes(size))
+            writer.finish()
+
+    with pytest.raises(
+        errors.Refused, match=r"s3://.*/k is not encrypted.* server_side_encryption"
+    ):
+        write()
+    assert not any("partNumber" in request.path for request in proxy.seen)
+
+
 def test_an_object_that_cannot_be_looked_at_is_not_taken_for_missing(
     far: s3.Bucket, proxy: Proxy
 ) -> None:

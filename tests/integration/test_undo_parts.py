@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import backup_support
+import faulty
 import pytest
 import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import fingerprint
@@ -148,6 +149,26 @@ def test_tables_of_other_rows_are_named_unless_any_state_is_accepted(undo: Undo)
         undo.tables(left=None, backup=stale)
     assert undo.tables(left=None)["changed"]
     assert undo.state()["kml_data"] == undo.before["kml_data"]
+
+
+def test_a_copy_of_the_configuration_is_encrypted_as_asked(labeller: Labeller) -> None:
+    def put(encryption: str) -> Any:
+        params = {**labeller.aws, "server_side_encryption": encryption}
+        states = record.States("labeller: {}\n")
+        place = places.ConfigObject(
+            ("configuration on S3", labeller.bucket, "c.yaml"), states, params
+        )
+        place.put(None)
+        head = labeller.s3.head_object(Bucket=labeller.bucket, Key="c.yaml")
+        return head.get("ServerSideEncryption")
+
+    assert put("AES256") == "AES256"
+    assert put("none") is None
+    with faulty.Proxy(labeller.aws["endpoint_url"]).running() as proxy:
+        proxy.rule = lambda _: faulty.Fault("unencrypted")
+        labeller.aws["endpoint_url"] = proxy.url
+        with pytest.raises(Refused, match="c.yaml is not encrypted"):
+            put("AES256")
 
 
 def test_an_object_of_other_content_is_named_unless_forced(undo: Undo) -> None:

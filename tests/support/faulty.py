@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Fault:
 
     ``reset`` closes the connection, ``lose`` does so after the server has answered, ``stall``
     answers nothing for ``seconds``, ``truncate`` sends half of the answer's body, ``damage`` flips
-    a bit of the answer's body, ``damage_upload`` one of the request's.
+    a bit of the answer's body, ``damage_upload`` one of the request's, ``unencrypted`` and
+    ``unconditional`` are servers that ignore the request to encrypt an object, or not to replace one.
     """
 
     kind: str
@@ -44,6 +45,9 @@ class Fault:
     seconds: float = 0
     body: str = ""
 
+
+#: Headers that servers with less than S3's functions ignore.
+IGNORED = {"unencrypted": "x-amz-server-side-encryption", "unconditional": "if-none-match"}
 
 Rule = Callable[[Request], Fault | None]
 
@@ -113,6 +117,10 @@ class Proxy:
                 self._serving -= 1
                 self._changed.notify_all()
 
+    def target_of(self, headers: Any) -> SplitResult:
+        """The server that a request with these headers is for."""
+        return self.target
+
     def _serve(self, client: http.server.BaseHTTPRequestHandler, request: Request) -> None:
         if client.headers.get("Expect") == "100-continue":
             client.send_response_only(100)
@@ -133,10 +141,10 @@ class Proxy:
             self._forward(client, _flipped(body) if kind == "damage_upload" else body, kind)
 
     def _forward(self, client: http.server.BaseHTTPRequestHandler, body: bytes, kind: str) -> None:
-        upstream = http.client.HTTPConnection(self.target.hostname or "", self.target.port)
-        headers = {
-            k: v for k, v in client.headers.items() if k.lower() not in ("expect", "connection")
-        }
+        target = self.target_of(client.headers)
+        upstream = http.client.HTTPConnection(target.hostname or "", target.port)
+        dropped = ("expect", "connection", IGNORED.get(kind))
+        headers = {k: v for k, v in client.headers.items() if k.lower() not in dropped}
         upstream.request(client.command, client.path, body, headers)
         answer = upstream.getresponse()
         content = answer.read()

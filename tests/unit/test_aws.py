@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.labeller.runbook.plugins.module_utils import aws, errors
 from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ClientError
 from urllib3 import HTTPResponse
 
 LOGIN = {"access_key": "k", "secret_key": "s", "region": "us-east-1"}
@@ -58,6 +59,20 @@ def test_no_checksum_follows_a_body_to_another_server() -> None:
     for headers in sent:
         assert "x-amz-trailer" not in headers
         assert headers["Content-Length"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("InvalidRequest", r"cannot write it: no reason is given \(InvalidRequest\); an S3 server"),
+        ("EntityTooLarge", r"cannot write it: no reason is given \(EntityTooLarge\)$"),
+    ],
+)
+def test_an_error_without_a_message(code: str, said: str) -> None:
+    """As Ceph sends them."""
+    error = ClientError({"Error": {"Code": code, "Message": None}}, "PutObject")
+    with pytest.raises(errors.ModuleFailure, match=said), aws.translated("write it"):
+        raise error
 
 
 @pytest.mark.parametrize("module", ["crontab_profile", "daemons", "lease", "configuration"])

@@ -230,13 +230,13 @@ def remove(bucket: Bucket, found: Leftovers) -> None:
 def write_options(params: Mapping[str, Any]) -> Dict[str, Any]:
     """Storage class and encryption of objects, as S3's API names them.
 
-    Always encrypted at rest: a table may hold secrets, as ``configuration`` does.
+    Encrypted at rest unless it says ``none``: a table may hold secrets, as ``configuration`` does.
     """
     key = params["sse_kms_key_id"]
-    default = "aws:kms" if key else "AES256"
+    asked = params["server_side_encryption"] or ("aws:kms" if key else "AES256")
     options = {
         "StorageClass": params["storage_class"],
-        "ServerSideEncryption": params["server_side_encryption"] or default,
+        "ServerSideEncryption": "" if asked == "none" else asked,
         "SSEKMSKeyId": key,
     }
     return {name: value for name, value in options.items() if value}

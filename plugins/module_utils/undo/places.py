@@ -33,6 +33,7 @@ ARGUMENTS: Dict[str, Any] = {
     "restart_file": {"type": "str", "default": ""},
     "stopped_in_check": {"type": "bool", "default": False},
     "written_in_check": {"type": "list", "elements": "str", "default": []},
+    **aws.ENCRYPTION,
     **aws.AWS_ARGUMENTS,
 }
 
@@ -213,12 +214,11 @@ class TextObject(Place):
                 self.s3.delete_object(**self.where)
                 return
             kind = "application/json" if self.key[2].endswith(".json") else "application/yaml"
-            self.s3.put_object(
-                **self.where,
-                Body=_bytes(self.states.before),
-                ContentType=kind,
-                ServerSideEncryption="AES256",
+            encryption = aws.encryption(self.params)
+            answer = self.s3.put_object(
+                **self.where, Body=_bytes(self.states.before), ContentType=kind, **encryption
             )
+        aws.require_encrypted(answer, self.name, encryption.get("ServerSideEncryption"))
 
 
 class ConfigObject(TextObject, _Secret):
