@@ -104,7 +104,10 @@ def test_text() -> None:
     ]
     head, *said = drift(MARKER, CRONTAB).lines()
     assert head.startswith("p.yml on t: drifted; no run")
-    assert said[1:] == ["  Install the crontab [here]: crontab: 1 line added", "    -b"]
+    assert said[1:] == [
+        "  Install the crontab [here]: crontab: 1 line added", "    -b",
+        "runbook apply p.yml -i t --check shows what an apply would do.",
+    ]  # fmt: skip
     assert (
         "  an apply would be refused [here]: tables disagree"
         in drift(REFUSED, code=ExitCode.REFUSED).lines()
@@ -125,6 +128,7 @@ def test_a_host_that_fails_hides_no_other() -> None:
     assert said[0].startswith("p.yml on t: drifted on b; no run")
     assert said[2:] == [
         "  Install the crontab [b]: crontab: 1 line added", "    -b", "  cannot tell [c]: Read: timed out",
+        "runbook apply p.yml -i t --check shows what an apply would do.",
     ]  # fmt: skip
     schemas.validator("drift").validate(found.as_json())
     assert found.as_json()["failed"] == {"c": "Read: timed out"}
@@ -135,7 +139,7 @@ def test_a_host_that_fails_hides_no_other() -> None:
 
 def test_a_long_difference_is_cut_unless_all_is_wanted() -> None:
     long = step("m", **change("".join(f"{n}\n" for n in range(SHOWN + 3)), ""))
-    assert list(drift(long).lines())[-1] == "    3 more lines (--diff)"
+    assert list(drift(long).lines())[-2] == "    3 more lines (--diff)"
     assert len(list(drift(long).lines(whole=True))) > SHOWN + 3
 
 

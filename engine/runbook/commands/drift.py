@@ -72,5 +72,9 @@ def _print(found: Drift, *, as_json: bool, whole: bool, quiet: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.as_json()))
     elif not quiet:
-        for line in found.lines(whole=whole):
-            click.echo(line)
+        from runbook.events.render import people, text
+
+        room = people.columns()
+        for line in found.lines(whole=whole):  # those of a difference, which are deeper, stay
+            folded = [line] if line.startswith("    ") else text.fold(line, room)
+            click.echo("\n".join(folded))

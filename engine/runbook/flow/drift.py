@@ -166,6 +166,9 @@ class Drift:
         yield from (f"  cannot tell [{host}]: {why}" for host, why in said["failed"].items())
         if said["unchecked"]:
             yield f"  A check cannot compare: {', '.join(said['unchecked'])}"
+        if any(found["changes"] for found in said["hosts"].values()):
+            look = f"runbook apply {said['playbook']} -i {said['target']} --check"
+            yield f"{look} shows what an apply would do."
 
     def _verdict(self, *, drifted: bool) -> str:
         word = "drifted" if drifted else "no drift"
