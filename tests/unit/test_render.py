@@ -342,6 +342,14 @@ def test_daemons_that_a_restart_of_the_host_ended_leave_pid_files() -> None:
     assert "daemons of /home/labeller: pid files of ended processes removed" in lines
 
 
+def test_the_headlines_of_a_saved_plan_are_above_what_is_lost() -> None:
+    results = [event for event in RUNS["check"] if isinstance(event, TaskResult)]
+    lines = [line.text for line in Summary(results=results, headlines=["Another run"]).lines()]
+    assert lines[-3:] == [
+        "Another run", "Deleted, replaced or stopped:", "  hit_data 1,234 rows deleted",
+    ]  # fmt: skip
+
+
 def test_warnings_are_shown_when_no_run_has_finished() -> None:
     stream = io.StringIO()
     plain = Plain(Detail(), stream)

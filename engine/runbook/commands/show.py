@@ -92,8 +92,8 @@ def show(
 
 def _plan(plan: PlanFile, *, diff: bool, as_json: bool) -> None:
     """A saved plan: what it is bound to, and its summary."""
-    from runbook.events.render import text
-    from runbook.events.render.summary import Summary
+    from runbook.events.render import people, text
+    from runbook.events.render.summary import WIDTH, Summary
     from runbook.flow import saved
 
     content = plan.content
@@ -108,15 +108,15 @@ def _plan(plan: PlanFile, *, diff: bool, as_json: bool) -> None:
     click.echo(f"  commit    {commit}\n" * bool(commit), nl=False)
     click.echo(f"  expires   {text.moment(content['expires_at'])}")
     for host, bound in content["hosts"].items():
-        click.echo(f"  {host}: {bound['database']}; bucket {bound['bucket']}")
+        _say(f"  {host}: {bound['database']}; bucket {bound['bucket']}", 2)
     chosen = {name: value for name, value in content["selection"].items() if value}
     if chosen or content["extra_vars"]:
         click.echo(f"  options   {json.dumps({**chosen, 'extra_vars': content['extra_vars']})}")
     results = saved.results(plan)
-    for headline in content["headlines"]:
-        click.echo(headline)
-    for line in Summary(diff=diff, parameters=content["parameters"], results=results).lines():
-        click.echo(line.text)
+    heads, parameters = content["headlines"], content["parameters"]
+    summary = Summary(diff=diff, parameters=parameters, results=results, headlines=heads)
+    for line in summary.lines(people.columns() or WIDTH):
+        _say(line.text, 2)
     for warning in content["warnings"]:
         click.echo(f"warning: {' '.join(warning.split())}")
     for each in (each for result in results for each in result.diff if diff):

@@ -122,7 +122,8 @@ class Summary:
 
     ``full``: no value is shortened. ``each``: hosts are shown each by itself, not together.
     ``diff``: what changes is shown elsewhere, line by line. ``asked``: the question that follows
-    shows it, so that the run's own end does not.
+    shows it, so that the run's own end does not. ``headlines``: those of a saved plan, whose
+    results have none.
     """
 
     full: bool = False
@@ -135,6 +136,7 @@ class Summary:
     counts: Mapping[str, HostCounts] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     not_checked: Sequence[str] = ()
+    headlines: Sequence[str] = ()
 
     def __call__(self, event: Event) -> None:
         """Take in one event."""
@@ -233,7 +235,8 @@ class Summary:
         return lines + self.warnings()
 
     def _ending(self, width: int) -> list[Line]:
-        lines = [Line(line, "bold yellow") for line in fleet.headlines(self.results)]
+        heads = [*self.headlines, *fleet.headlines(self.results)]
+        lines = [Line(line, "bold yellow") for line in heads]
         for each in self.losses():
             lines.append(Line(f"Deleted, replaced or stopped{self.on(each)}:", "bold red"))
             lines += (Line(line, "red") for line in self._wrapped(each.losses(), width, 2))
