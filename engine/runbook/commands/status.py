@@ -238,7 +238,7 @@ def lines(instance: Instance) -> list[str]:
 
 
 def panel(instance: Instance) -> RenderableType:
-    """A host's state for a terminal."""
+    """A host's state for a terminal; why a person must look at it is last, where it is seen."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.progress_bar import ProgressBar
@@ -258,5 +258,7 @@ def panel(instance: Instance) -> RenderableType:
         chart = Text.assemble((f"{accuracy} "), (f"{bar:<{WIDTH}}", "green"), f" {tss}")
         told.add_row(Text(number, justify="right"), chart)
     head = Text.assemble((instance.host, "bold cyan"), ": ", (instance.word, style))
-    reasons = (Padding(Text(each, style), (0, 0, 0, 2)) for each in instance.reasons)
-    return Group(head, *reasons, told)
+    reasons = (
+        Padding(Text(f"{instance.word}: {each}", style), (0, 0, 0, 2)) for each in instance.reasons
+    )
+    return Group(head, told, *reasons)

@@ -49,7 +49,7 @@ def _answer(question: str) -> str:
     try:
         return ask(question).strip()
     except KeyboardInterrupt:
-        say(_NO)
+        say(f"\n{_NO}")  # the cursor is still behind the question
         raise
 
 
