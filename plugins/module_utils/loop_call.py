@@ -34,8 +34,9 @@ def command(params: Mapping[str, Any], instance: str = "") -> str:
     given = (params["learner_command"] or "").strip()
     if "\n" in given:
         raise InvalidInput("learner_command is {!r}; it must be one line".format(given))
-    options = _options(params, instance)
-    return given or " ".join([RUNBOOK, "apply iterate.yml", *options, "--yes --quiet"])
+    if given:
+        return given
+    return " ".join([RUNBOOK, "apply iterate.yml", *_options(params, instance), "--yes --quiet"])
 
 
 def verify(params: Mapping[str, Any]) -> None:
