@@ -130,8 +130,8 @@ def test_the_worst_is_first_and_has_its_row() -> None:
         (BACKUP, "size and checksum of its manifest", None),
         (
             {"msg": "no backup below s3://b/x/"},
-            "none that can be read",
-            "no backup: no backup below",
+            "no backup below",
+            "no backup below",
         ),
         (
             {

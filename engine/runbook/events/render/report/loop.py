@@ -308,9 +308,8 @@ def _reasons(found: Mapping[str, Any]) -> Iterator[tuple[Level, str]]:
     if lease and lease["state"] == "locked":
         yield Level.LOOK, f"no run can change it: {text.holder(lease)}"
     if backup["problems"]:
-        damaged = f"the newest backup, {backup['backup_id']}, is damaged"
-        said = damaged if backup["backup_id"] else "no backup"
-        yield Level.LOOK, f"{said}: {backup['problems'][0]}"
+        damaged = f"the newest backup, {backup['backup_id']}, is damaged: "
+        yield Level.LOOK, f"{damaged if backup['backup_id'] else ''}{backup['problems'][0]}"
     if found["drift"] and found["drift"]["differences"]:
         yield Level.LOOK, _differences(found["drift"])
     if found.get("failed_labels"):
@@ -424,7 +423,7 @@ def _ends(criteria: Mapping[str, Any]) -> str:
 def proof(backup: Mapping[str, Any]) -> str:
     """The newest backup, and whether its objects are what its manifest says."""
     if not backup["backup_id"]:
-        return f"none that can be read: {backup['problems'][0]}"
+        return str(backup["problems"][0])
     rows = "" if backup["rows"] is None else f", {backup['rows']:,} rows"
     said = f"{backup['backup_id']}{rows}"
     if backup["problems"]:
