@@ -314,7 +314,7 @@ def _database(params: Params) -> Findings:
             "database", OK, "{}: PostgreSQL {}, as {}, {:,.0f} MB; extensions: {}".format(
                 where, version, user, size / 1e6, extensions or "none"),
         )  # fmt: skip
-        yield from _tables(cursor, where, params["tables"])
+        yield from _tables(cursor, where, params)
         yield from _sessions(cursor, where)
         held = lock.described(lease.holder(cursor))
         if held:
@@ -326,7 +326,8 @@ def _database(params: Params) -> Findings:
         yield Finding("run", OK, marker.text(run))
 
 
-def _tables(cursor: Cursor, where: str, tables: Sequence[str]) -> Findings:
+def _tables(cursor: Cursor, where: str, params: Params) -> Findings:
+    tables: Sequence[str] = params["tables"]
     cursor.execute(
         "SELECT name FROM unnest(%s::text[]) AS name WHERE NOT EXISTS"
         " (SELECT 1 FROM pg_tables t WHERE t.schemaname = 'public' AND t.tablename = name)",
@@ -339,6 +340,7 @@ def _tables(cursor: Cursor, where: str, tables: Sequence[str]) -> Findings:
             "create them with labeller's own schema, or correct backup_tables",
         )  # fmt: skip
     with _refusals() as refused:
+        postgres.require_writable(cursor, params)
         guard.require_access(
             cursor, where, [t for t in tables if t not in missing], ["master_grid"], {}
         )

@@ -85,6 +85,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     changes = []
     with postgres.connect(params) as session, session.cursor() as cursor:
         if params["state"] == "taken":
+            postgres.require_writable(cursor, params)
             changes = [applied.identity(cursor)]
             require(params.get("planned"), changes)
             try:
@@ -361,6 +362,7 @@ def _foreseen(params: Mapping[str, Any]) -> dict[str, Any]:
     if params["state"] != "taken":
         return result([], number=0, held=False)
     with postgres.connect(params) as session, session.cursor() as cursor:
+        postgres.require_writable(cursor, params)
         changes = [applied.identity(cursor)]
         require(params.get("planned"), changes)
         if not _exists(cursor):

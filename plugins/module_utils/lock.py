@@ -44,6 +44,8 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         "read": (None, None),
     }[params["state"]]
     with postgres.connect(params) as session, session.cursor() as cursor:
+        if change:
+            postgres.require_writable(cursor, params)
         found = lease.holder(cursor, params["ended"])
         changed = bool(refuse and refuse(cursor, found, params))
         changes = [_change(cursor, found, params)] if changed else []

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Iterator, Mapping
 
 from . import server
-from .errors import InvalidInput, Locked, ModuleFailure, Unreachable, missing
+from .errors import InvalidInput, Locked, ModuleFailure, Refused, Unreachable, missing
 
 try:
     import psycopg2
@@ -33,15 +33,17 @@ POSTGRES_ARGUMENTS: dict[str, Any] = {
     "lock_timeout": {"type": "int", "default": 30},
 }
 
-# Text forms of values, and with them fingerprints and diffs, must not depend on the server's,
-# the role's or the client's settings.
+# Text forms of values, names and definitions, and with them fingerprints, manifests and diffs, must
+# not depend on the settings of the server, the database, the role or the client's environment.
 SESSION_SETTINGS: dict[str, str] = {
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",
     "TimeZone": "UTC",
+    "array_nulls": "on",
     "bytea_output": "hex",
-    "client_encoding": "UTF8",
     "extra_float_digits": "3",
+    "quote_all_identifiers": "off",
+    "search_path": "public",
     "standard_conforming_strings": "on",
     # After it has waited for a lock, a transaction must see what the holder has committed.
     "default_transaction_isolation": "read committed",
@@ -75,16 +77,12 @@ def database_name(params: Mapping[str, Any]) -> str:
 def connect(params: Mapping[str, Any]) -> Iterator[Connection]:
     """A session with settled settings, closed at the end; nothing is committed for the caller.
 
-    Raises Unreachable, InvalidInput (wrong user, password or database) or ModuleFailure (a server
-    that is too old). Errors of psycopg2 raised inside the block leave it as ModuleFailure too
-    (``translated``).
+    Raises Unreachable, InvalidInput (wrong user, password or database, a connection pooler) or
+    ModuleFailure (a server that is too old). Errors of psycopg2 raised inside the block leave it as
+    ModuleFailure too (``translated``).
     """
     if PSYCOPG2_ERROR:
         raise missing("psycopg2", PSYCOPG2_ERROR)
-    settings = " ".join(
-        "-c {}={}".format(name, value.replace(" ", "\\ "))
-        for name, value in SESSION_SETTINGS.items()
-    )
     try:
         session = psycopg2.connect(
             host=params["login_host"] or None,
@@ -93,7 +91,7 @@ def connect(params: Mapping[str, Any]) -> Iterator[Connection]:
             user=params["login_user"],
             password=params["login_password"],
             connect_timeout=params["connect_timeout"],
-            options="{} -c lock_timeout={}s".format(settings, params["lock_timeout"]),
+            client_encoding="UTF8",
             application_name="runbook",
         )
     except psycopg2.Error as error:
@@ -108,9 +106,70 @@ def connect(params: Mapping[str, Any]) -> Iterator[Connection]:
                 )
             )
         with translated(params):
+            _settle(session, params)
             yield session
     finally:
         session.close()
+
+
+def _settle(session: Connection, params: Mapping[str, Any]) -> None:
+    """Apply the settings, to the session that the server has; InvalidInput when that is shared.
+
+    Not by the connection's ``options``: PGTZ and PGDATESTYLE of the environment would win, and a
+    connection pooler drops them. A pooler gives a client's statements to sessions that it has open,
+    so that locks, settings and temporary tables are lost, or stay behind for others. It is noticed
+    by the process: the one that it named when the client connected is not the server's.
+    """
+    settings = {**SESSION_SETTINGS, "lock_timeout": "{}s".format(params["lock_timeout"])}
+    session.autocommit = True
+    with session.cursor() as cursor:
+        if value(cursor, "SELECT pg_backend_pid()") != session.info.backend_pid:
+            raise InvalidInput(
+                "{} is a connection pooler, such as pgbouncer, not PostgreSQL itself: locks and "
+                "settings of a session do not hold there; nothing was changed. Set db_host and "
+                "db_port to the server behind it".format(database_name(params))
+            )
+        cursor.execute(
+            "SELECT count(set_config(name, value, false))"
+            " FROM unnest(%s::text[], %s::text[]) AS given (name, value)",
+            (list(settings), list(settings.values())),
+        )
+    session.autocommit = False
+
+
+def require_writable(cursor: Cursor, params: Mapping[str, Any]) -> None:
+    """Refuse a server that takes no changes from this role, or on which a COMMIT would not end."""
+    cursor.execute(
+        "SELECT pg_is_in_recovery(), reset_val, source,"
+        " CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN ''"
+        "  ELSE current_setting('synchronous_standby_names') END,"
+        # null for a role that may not know; then there is a standby
+        " EXISTS (SELECT 1 FROM pg_stat_replication"
+        "  WHERE coalesce(sync_state, 'sync') IN ('sync', 'quorum'))"
+        " FROM pg_settings WHERE name = 'default_transaction_read_only'"
+    )
+    standby, read_only, source, awaited, followed = cursor.fetchone() or (False, "", "", "", True)
+    where = database_name(params)
+    if standby:
+        raise Refused("{} is a standby, which follows another server; {}".format(where, _PRIMARY))
+    if read_only == "on":
+        raise Refused(
+            "{}: transactions are read only (default_transaction_read_only is on, set by: {}); "
+            "nothing was changed. Find out why, such as maintenance, then set it off (ALTER ROLE, "
+            "ALTER DATABASE or ALTER SYSTEM)".format(where, source)
+        )
+    if awaited and not followed:
+        raise Refused(
+            "{}: a COMMIT waits for a standby (synchronous_standby_names is {}), and none follows; "
+            "nothing was changed. Start the standby, or set synchronous_standby_names without "
+            "it".format(where, awaited)
+        )
+
+
+_PRIMARY = (
+    "nothing was changed. Set db_host and db_port to the primary server; if that one is lost, "
+    "promote the standby first (SELECT pg_promote())"
+)
 
 
 @contextmanager
@@ -135,6 +194,8 @@ def failure(error: psycopg2.Error, where: str) -> ModuleFailure:
             "{}{}; another session holds a lock on it and did not let go in time, pg_locks and "
             "pg_stat_activity show which".format(text, _tables_of(error))
         )
+    if code == "25006":
+        return Refused("{}. If it is a standby: {}".format(text, _PRIMARY))
     if code == "40P01":
         return Locked("{}; nothing was changed, run it again".format(text))
     lost = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) and not code

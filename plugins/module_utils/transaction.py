@@ -254,6 +254,7 @@ def run(
     the errors of ``postgres.connect``. Then the database is as it was.
     """
     with postgres.connect(params) as session, session.cursor() as cursor:
+        postgres.require_writable(cursor, params)
         _settle(session, cursor)
         if check:
             return _check(Transaction(cursor, params, check=True), steps, observe)

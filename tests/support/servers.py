@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg2
 
-from runbook.sandbox.postgres import PostgresServer, free_port
+from runbook.sandbox.postgres import NOBODY, PostgresServer, free_port
 
 #: The programs of PostgreSQL 10, where .ci/postgres could fetch them.
 OLDEST = Path(__file__).resolve().parents[2] / ".build" / "postgresql-10" / "bin"
@@ -24,6 +26,26 @@ def running(folder: Path, programs: Path) -> Iterator[PostgresServer]:
         yield server
     finally:
         server.stop("immediate")
+
+
+@contextmanager
+def standby(folder: Path, primary: PostgresServer) -> Iterator[PostgresServer]:
+    """A hot standby that has all that the running ``primary`` has, and follows it."""
+    folder.mkdir()
+    made = PostgresServer(folder, free_port(), primary.password, primary.bin)
+    subprocess.run(
+        [primary.bin / "pg_basebackup", "--pgdata", made.pgdata, "--write-recovery-conf",
+         "--checkpoint=fast", "--no-sync", "--dbname", primary.url("postgres")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    for path in (folder, made.pgdata, *made.pgdata.rglob("*")):
+        if os.geteuid() == 0:
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop("immediate")
 
 
 def create_database(server: PostgresServer, name: str, template: str = "template1") -> None:

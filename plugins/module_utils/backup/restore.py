@@ -35,6 +35,7 @@ def _restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
     with postgres.connect(params) as session:
         into = {name: mapping[name]["into"] or name for name in names}
         snapshot = source.Snapshot(params, session, list(into.values()))
+        postgres.require_writable(snapshot.cursor, params)
         guard.require_comparable(
             snapshot.cursor, postgres.database_name(params), list(snapshot.places.values())
         )
