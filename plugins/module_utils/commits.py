@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Optional
 
 from . import postgres, server
 from .errors import ModuleFailure, Unreachable
@@ -28,14 +28,22 @@ class InDoubt(Unreachable):
     outcome = "unknown"
 
 
-def number(session: Connection) -> int:
-    """The id of the session's transaction, for ``commit``."""
+class Named(NamedTuple):
+    """A transaction: its id, and the timeline of the server on which it has this id."""
+
+    number: int
+    timeline: str
+
+
+def named(session: Connection) -> Named:
+    """The session's transaction, for ``commit``."""
     with session.cursor() as cursor:
-        return int(postgres.value(cursor, "SELECT txid_current()"))
+        number = int(postgres.value(cursor, "SELECT txid_current()"))
+    return Named(number, server.timeline(session))
 
 
 def commit(
-    session: Connection, params: Mapping[str, Any], transaction: int, marker: Optional[int] = None
+    session: Connection, params: Mapping[str, Any], transaction: Named, marker: Optional[int] = None
 ) -> bool:
     """Commit ``transaction``; whether the server answered, so that the session goes on.
 
@@ -67,12 +75,17 @@ def commit(
     return True
 
 
-def _ask(params: Mapping[str, Any], transaction: int, marker: Optional[int]) -> Optional[bool]:
-    """Whether the server has committed; None when that cannot be found out."""
+def _ask(params: Mapping[str, Any], transaction: Named, marker: Optional[int]) -> Optional[bool]:
+    """Whether the server has committed; None when that cannot be found out.
+
+    A standby that was promoted meanwhile may lack the transaction, and give its id to another one.
+    """
     until = time.monotonic() + params["connect_timeout"]
     while True:
         with suppress(ModuleFailure), postgres.connect(params) as session:
-            found = server.committed(session, transaction, marker)
+            if server.timeline(session) != transaction.timeline:
+                return None
+            found = server.committed(session, transaction.number, marker)
             # In progress: its process has not noticed yet that the client is gone.
             if found != "in progress":
                 return {"committed": True, "aborted": False}.get(found)

@@ -89,6 +89,23 @@ def renew_sequence(cursor: Cursor, sequence: str) -> None:
         )
 
 
+def timeline(session: Connection) -> str:
+    """The timeline that the server writes, 8 hex digits; promoting a standby begins another.
+
+    Empty before PostgreSQL 10, where ``committed`` looks for the transaction's own row, and on a
+    standby.
+    """
+    if version(session) < 100000:
+        return ""
+    with session.cursor() as cursor:
+        cursor.execute(
+            "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
+            " WHERE NOT pg_is_in_recovery()"
+        )
+        row = cursor.fetchone()
+    return str(row[0]) if row else ""
+
+
 def committed(session: Connection, transaction: int, marker: Optional[int]) -> str:
     """``committed``, ``aborted`` or ``in progress``: what became of a transaction (txid_current).
 

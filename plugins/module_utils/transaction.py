@@ -414,17 +414,17 @@ def _apply(
         row = tx.shared.get("marker")
         if row is not None and staged:
             marker.set_pending(tx.cursor, row, staged)
-        number = commits.number(session)
+        transaction = commits.named(session)
         real = any(change.changed for change in changes)
         image = _image(tx, steps, replaced) if real else None
         if observe:
             observe(tx)
-        entry = journal.begun(tx.params, changes, image, transaction=number)
+        entry = journal.begun(tx.params, changes, image, transaction=transaction.number)
     except BaseException:
         _undone(session, tx)
         raise
     with entry:
-        answered = _commit(session, tx, number)
+        answered = _commit(session, tx, transaction)
         if staged:
             _complete_after(session if answered else None, tx, staged, steps)
     _look(tx, steps)
@@ -485,7 +485,7 @@ def _undone(session: Connection, tx: Transaction) -> None:
     staged_upload.abort(tx.uploads, lambda: tx.s3)
 
 
-def _commit(session: Connection, tx: Transaction, transaction: int) -> bool:
+def _commit(session: Connection, tx: Transaction, transaction: commits.Named) -> bool:
     """Commit; whether the session goes on. In doubt the staged uploads stay for the next run."""
     try:
         return commits.commit(session, tx.params, transaction, tx.shared.get("marker"))

@@ -189,7 +189,8 @@ NEWER = {
     r"attgenerated": ["fingerprint.py", "catalog.py"],
     r"relispartition": ["catalog.py", "guard.py"], r"conparentid": ["catalog.py", "guard.py"],
     r"conperiod": ["catalog.py"], r"hash\w+extended": ["fingerprint.py"],
-    r"_wal_": ["source.py"], r"row_security\b|idle_in_transaction|client_connection_check":
+    r"_wal_": ["server.py", "source.py"],
+    r"row_security\b|idle_in_transaction|client_connection_check":
         ["server.py", "guard.py", "source.py", "transaction.py", "lease.py"],
 }  # fmt: skip
 

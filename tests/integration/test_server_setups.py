@@ -10,6 +10,7 @@ import pytest
 import servers
 import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import (
+    commits,
     doctor,
     errors,
     lease,
@@ -190,6 +191,42 @@ def test_a_standby_is_refused_until_it_is_promoted(
         assert findings(other) == {
             "lock": "held by me: a run | wait, or ask them; runbook unlock --force takes it"
         }
+
+
+def test_a_commit_that_the_promoted_standby_lacks_is_in_doubt(
+    primary: tuple[PostgresServer, Labeller], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id of the transaction is then another's: the standby says that it was committed."""
+    server, labeller = primary
+    asked = commits._ask
+    with (
+        servers.standby(tmp_path / "standby", server) as standby,
+        relay(
+            "127.0.0.1", server.port, b".+", 1_000_000, answered=True, closing=True, reopens=True
+        ) as cut,
+    ):
+        other = at(labeller, standby)
+
+        def observed(_: object) -> None:
+            standby.stop("immediate")
+            cut.left = 1
+
+        def fail_over(params: Any, transaction: commits.Named, marker: Any) -> bool | None:
+            server.stop("immediate")
+            standby.start()
+            admin(standby, "SELECT pg_promote()")
+            cut.upstream = ("127.0.0.1", standby.port)
+            while other.sql("SELECT txid_current()") < [(transaction.number,)]:
+                pass
+            return asked(params, transaction, marker)
+
+        monkeypatch.setattr(commits, "_ask", fail_over)
+        with pytest.raises(commits.InDoubt):
+            support.apply(labeller, *support.regular(), login_port=cut.port, observe=observed)
+        assert other.sql("SELECT to_regclass('runbook.run_marker')") == [(None,)]
+        monkeypatch.undo()
+        assert support.apply(other, *support.regular())["changed"]
+        assert support.uploads(other) == []
 
 
 def test_a_standby_that_is_awaited_and_does_not_follow_is_named(

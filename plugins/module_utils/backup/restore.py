@@ -64,9 +64,10 @@ def _restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
             fit.check_run(staged=False)
             image = _image(found, marker.current(snapshot.cursor))
             marked = swap.mark()
-            number = commits.number(session)
-            with journal.begun(params, found.changes(), image, transaction=number):
-                commits.commit(session, params, number, marked)
+            transaction = commits.named(session)
+            begun = journal.begun(params, found.changes(), image, transaction=transaction.number)
+            with begun:
+                commits.commit(session, params, transaction, marked)
     return change.result(
         found.changes(),
         backup_id=origin.backup_id,
