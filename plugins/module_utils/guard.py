@@ -63,6 +63,12 @@ def require_access(
 
     ``restarted`` are tables with the column whose sequence starts again, which needs its owner.
     """
+    refuse(
+        where,
+        _hidden(cursor, [*written, *read]),
+        "The steps work on schema public, and labeller as this role on the other: let public come "
+        "first (ALTER ROLE ... SET search_path), or rename the other table",
+    )
     own = dict(_oids(cursor, written))
     others = [oid for name, oid in _oids(cursor, read) if name not in own]
     refuse(
@@ -80,6 +86,32 @@ def require_access(
         # server.renew_sequence makes a table
         problems += _renewal_privileges(cursor, [oid for _, oid in _oids(cursor, [*restarted])])
     _require_privileges(cursor, where, [*problems, *_temporary_privilege(cursor)])
+
+
+def _hidden(cursor: Cursor, tables: Sequence[str]) -> List[str]:
+    """The tables that this role finds in another schema, on the search path that it has by default.
+
+    To be called inside a transaction.
+    """
+    cursor.execute(
+        "SELECT current_setting('search_path'), reset_val,"
+        " set_config('search_path', reset_val, true)"
+        " FROM pg_settings WHERE name = 'search_path'"
+    )
+    present, default, _ = cursor.fetchone() or ("", "", "")
+    cursor.execute(
+        """
+        SELECT format('%%I.%%I comes before public.%%I on the search_path of role %%s (%%s)',
+                      n.nspname, c.relname, c.relname, current_user, %s::text)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relname = ANY (%s::text[]) AND pg_table_is_visible(c.oid)
+        AND n.nspname NOT IN ('public', 'runbook') AND c.relpersistence <> 't' ORDER BY 1
+        """,
+        (default, list(tables)),
+    )
+    problems = [problem for (problem,) in cursor.fetchall()]
+    cursor.execute("SELECT set_config('search_path', %s, true)", (present,))
+    return problems
 
 
 def _require_privileges(cursor: Cursor, where: str, lacks: Sequence[str]) -> None:

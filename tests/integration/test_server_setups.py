@@ -106,6 +106,22 @@ def test_settings_of_role_database_and_environment_change_no_byte(
     assert again["manifest"] == plain["manifest"]
 
 
+def test_tables_that_the_role_finds_elsewhere_are_refused(labeller: Labeller) -> None:
+    """Labeller logs in as this role: its own tables are those that its search path finds."""
+    labeller.sql(
+        "CREATE SCHEMA app; CREATE TABLE app.kml_data (LIKE public.kml_data INCLUDING ALL);"
+        f"ALTER ROLE postgres IN DATABASE {labeller.login['login_db']} SET search_path = app, public"
+    )
+    before = support.state(labeller)
+    for run in (support.check, support.apply):
+        with pytest.raises(errors.Refused, match=r"app\.kml_data comes before public\.kml_data"):
+            run(labeller, *support.regular())
+    assert support.state(labeller) == before
+    labeller.sql("ALTER TABLE app.kml_data RENAME TO old")
+    predicted = support.check(labeller, *support.regular())
+    assert support.apply(labeller, *support.regular()) == predicted
+
+
 @pytest.mark.parametrize("where", ["ROLE postgres IN DATABASE {}", "DATABASE {}"])
 def test_transactions_that_are_read_only_are_refused_with_the_reason(
     labeller: Labeller, where: str
