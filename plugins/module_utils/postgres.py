@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Iterator, List, Mapping
 
-from . import server
+from . import blockers, server
 from .errors import InvalidInput, Locked, ModuleFailure, Refused, Unreachable, missing
 
 try:
@@ -105,7 +105,7 @@ def connect(params: Mapping[str, Any]) -> Iterator[Connection]:
                     server.OLDEST_NAME,
                 )
             )
-        with translated(params):
+        with translated(params, session):
             _settle(session, params)
             yield session
     finally:
@@ -173,15 +173,29 @@ _PRIMARY = (
 
 
 @contextmanager
-def translated(params: Mapping[str, Any]) -> Iterator[None]:
-    """Turns psycopg2's errors into the modules' own, naming the database."""
+def translated(params: Mapping[str, Any], session: Connection) -> Iterator[None]:
+    """Turns psycopg2's errors into the modules' own, naming the database and who keeps a lock."""
     try:
         yield
     except psycopg2.Error as error:
-        raise failure(error, database_name(params)) from error
+        waited = error.pgcode == _LOCK_NOT_AVAILABLE
+        said = _blockers(session, error) if waited else ""
+        raise failure(error, database_name(params), said) from error
 
 
-def failure(error: psycopg2.Error, where: str) -> ModuleFailure:
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+def _blockers(session: Connection, error: psycopg2.Error) -> str:
+    """The sessions that the statement waited for; the transaction is rolled back."""
+    statement = _statement(error)
+    with suppress(psycopg2.Error), session.cursor() as cursor:
+        session.rollback()
+        return blockers.of_statement(cursor, statement, _tables(statement))
+    return ""
+
+
+def failure(error: psycopg2.Error, where: str, blocked_by: str = "") -> ModuleFailure:
     """The module error for an error of the server or the connection."""
     message = " ".join((error.diag.message_primary or str(error)).split())
     detail = (error.diag.message_detail or "").strip()
@@ -189,10 +203,11 @@ def failure(error: psycopg2.Error, where: str) -> ModuleFailure:
         detail = ""  # the row may hold a secret
     text = "{}: {}{}".format(where, message, " ({})".format(detail) if detail else "")
     code = error.pgcode or ""
-    if code == "55P03":
+    if code == _LOCK_NOT_AVAILABLE:
         return Locked(
-            "{}{}; another session holds a lock on it and did not let go in time, pg_locks and "
-            "pg_stat_activity show which".format(text, _tables_of(error))
+            "{}{}; another session holds a lock on it and did not let go in time{}".format(
+                text, _named(error), blocked_by or ", pg_locks and pg_stat_activity show which"
+            )
         )
     if code == "25006":
         return Refused("{}. If it is a standby: {}".format(text, _PRIMARY))
@@ -206,7 +221,7 @@ def failure(error: psycopg2.Error, where: str) -> ModuleFailure:
     if code in _UNDEFINED:
         return InvalidInput(
             "{}{}; this labeller's tables are not those that the step knows, nothing was "
-            "changed".format(text, _tables_of(error))
+            "changed".format(text, _named(error))
         )
     if code.startswith("53"):
         return ModuleFailure(
@@ -225,15 +240,25 @@ def failure(error: psycopg2.Error, where: str) -> ModuleFailure:
 _UNDEFINED = ("42703", "42P01")
 
 
-def _tables_of(error: psycopg2.Error) -> str:
+def _named(error: psycopg2.Error) -> str:
     """The tables of the statement that failed; its text may hold a secret, their names do not."""
-    query = getattr(error.cursor, "query", None) or b""
-    code = re.sub(r"'(?:[^']|'')*'", "''", query.decode("utf-8", "replace"))
-    found = re.findall(
-        r'\b(?:FROM|JOIN|UPDATE|INTO|TABLE|TRUNCATE)\s+([\w."]+)', code, re.IGNORECASE
-    )
-    names = list(dict.fromkeys(name.replace('"', "") for name in found))
+    names = _tables(_statement(error))
     return " in a statement on {}".format(", ".join(names)) if names else ""
+
+
+def _statement(error: psycopg2.Error) -> str:
+    """The statement that failed, without its constants."""
+    query = getattr(error.cursor, "query", None) or b""
+    return re.sub(r"'(?:[^']|'')*'", "''", query.decode("utf-8", "replace"))
+
+
+def _tables(statement: str) -> List[str]:
+    """The names in a statement that stand where those of tables do."""
+    found = re.findall(
+        r'\b(?:FROM|JOIN|UPDATE|INTO|TABLE|TRUNCATE)\s+([\w."]+)', statement, re.IGNORECASE
+    )
+    names = (name.replace('"', "") for name in found)
+    return list(dict.fromkeys(name for name in names if not name.startswith("pg_")))
 
 
 #: What servers say in English at their limit of connections; they give no code then.

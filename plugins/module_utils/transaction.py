@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, 
 
 from . import (
     aws,
+    blockers,
     commits,
     definition,
     fingerprint,
@@ -626,36 +627,12 @@ def _exclude_others(session: Connection, cursor: Cursor, params: Mapping[str, An
         session.commit()
     except psycopg2.errors.LockNotAvailable as error:
         session.rollback()
-        cursor.execute(
-            _ACTIVITY + "WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
-            " AND (l.classid::bigint << 32) + l.objid::bigint = %s AND l.database ="
-            " (SELECT oid FROM pg_database WHERE datname = current_database())",
-            (ADVISORY_LOCK,),
-        )
         name = postgres.database_name(params)
         raise Locked(
             "{}: another run is changing this database{}; wait until it ends".format(
-                name, _holders(cursor)
+                name, blockers.of_lock(cursor, ADVISORY_LOCK)
             )
         ) from error
-
-
-_ACTIVITY = """
-    SELECT DISTINCT a.pid, a.application_name, a.usename, coalesce(host(a.client_addr), 'local'),
-           to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SS TZ'), a.state,
-           left(regexp_replace(a.query, '\\s+', ' ', 'g'), 200)
-    FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid AND a.pid <> pg_backend_pid()
-"""
-
-
-def _holders(cursor: Cursor) -> str:
-    """The sessions that the cursor's answer lists, for an error message."""
-    return "".join(
-        "; process {} ({}, user {}, from {}, since {}, {}) runs: {}".format(
-            pid, application or "no application name", user, address, since, state, query
-        )
-        for pid, application, user, address, since, state, query in cursor.fetchall()
-    )
 
 
 def _lock(session: Connection, tx: Transaction, steps: Sequence[Step]) -> None:
@@ -678,16 +655,6 @@ def _lock(session: Connection, tx: Transaction, steps: Sequence[Step]) -> None:
                 tx.database,
                 table,
                 "is locked by a session that waits for us (deadlock)" if deadlock else stays,
-                _table_holders(tx, table),
+                blockers.of_statement(tx.cursor, "LOCK TABLE", [table]),
             )
         ) from error
-
-
-def _table_holders(tx: Transaction, table: str) -> str:
-    tx.execute("SET LOCAL search_path = {}".format(SEARCH_PATH))
-    tx.execute(
-        _ACTIVITY + "WHERE l.granted AND l.relation = to_regclass(%s) AND l.mode NOT IN"
-        " ('AccessShareLock', 'RowShareLock')",
-        (table,),
-    )
-    return _holders(tx.cursor)

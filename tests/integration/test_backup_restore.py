@@ -458,7 +458,8 @@ def test_a_writer_is_waited_for_and_then_named(params: dict[str, Any], database:
     session = psycopg2.connect(url(database))
     session.cursor().execute("UPDATE worker_data SET note = 'mine' WHERE worker_id = 5")
     try:
-        with pytest.raises(errors.Locked, match="public.worker_data.* pg_locks"):
+        pid = session.info.backend_pid
+        with pytest.raises(errors.Locked, match=f"public.worker_data.*process {pid} .*UPDATE work"):
             restore.restored({**params, "lock_timeout": 1}, False)
     finally:
         session.close()

@@ -266,3 +266,44 @@ def test_a_standby_that_is_awaited_and_does_not_follow_is_named(
         admin(server, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
         until(lambda: labeller.sql(awaited) == [("",)])
     assert support.check(labeller, *support.regular())["changed"]
+
+
+def test_who_keeps_a_table_from_readers_is_named_by_the_check(labeller: Labeller) -> None:
+    """As VACUUM FULL does, or a session that was forgotten after an ALTER TABLE."""
+    other = faults.Held(labeller, "SET application_name = 'psql'", "ALTER TABLE kml_data ADD x int")
+    reader = faults.Held(labeller, "SELECT count(*) FROM hit_data")
+    said = (
+        rf"process {other.pid} \(psql, .*idle in transaction\) locks kml_data and runs: ALTER TABLE"
+    )
+    with pytest.raises(errors.Locked, match=said) as caught:
+        support.check(labeller, *support.regular(), lock_timeout=1)
+    assert f"process {reader.pid}" not in str(caught.value)
+    other.let_go()
+    reader.let_go()
+
+
+def test_who_waits_before_an_apply_is_named_with_whom_he_waits_for(labeller: Labeller) -> None:
+    """A dump does not hold up an apply; an ALTER TABLE that waits for the dump does."""
+    dump = faults.Held(
+        labeller, "SET application_name = 'pg_dump'", "LOCK TABLE kml_data IN ACCESS SHARE MODE"
+    )
+    waits = faults.Background(lambda: labeller.sql("ALTER TABLE kml_data ADD x int"))
+    until(lambda: faults.waiting(labeller, "kml_data"))
+    with pytest.raises(errors.Locked, match=rf"process {dump.pid} \(pg_dump,") as caught:
+        support.apply(labeller, *support.regular(), lock_timeout=1)
+    assert "waits for kml_data and runs: ALTER TABLE kml_data ADD x int" in str(caught.value)
+    dump.let_go()
+    waits.result()
+
+
+def test_a_reader_that_a_restore_waits_for_is_named(labeller: Labeller) -> None:
+    params = parameters(labeller.login, labeller.aws, labeller.bucket, tables=["scenes_data"])
+    make.present(params, False)
+    labeller.sql("DELETE FROM scenes_data")
+    dump = faults.Held(
+        labeller, "SET application_name = 'pg_dump'", "LOCK TABLE scenes_data IN ACCESS SHARE MODE"
+    )
+    with pytest.raises(errors.Locked, match=rf"scenes_data.*process {dump.pid} \(pg_dump,"):
+        restore.restored({**params, "lock_timeout": 1}, False)
+    dump.let_go()
+    assert restore.restored(params, False)["changed"]
