@@ -345,6 +345,7 @@ def _tables(cursor: Cursor, where: str, params: Params) -> Findings:
             cursor, where, [t for t in tables if t not in missing], ["master_grid"], {}
         )
         guard.require_schema(cursor, where)
+        guard.require_unfiltered(cursor, where, [*tables, "master_grid"])
     if refused:
         yield Finding("tables", FAILED, *refused)
     elif not missing:

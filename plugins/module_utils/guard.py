@@ -343,6 +343,11 @@ def _require_harmless(
     )
 
 
+def require_unfiltered(cursor: Cursor, where: str, tables: Sequence[str]) -> None:
+    """Refuse tables of which row level security hides rows from this role."""
+    _require_no_row_security(cursor, where, [oid for _, oid in _oids(cursor, tables)])
+
+
 def _require_no_row_security(cursor: Cursor, where: str, oids: Sequence[int]) -> None:
     if server.version(cursor.connection) >= 90500:
         refuse(

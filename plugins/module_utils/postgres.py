@@ -233,9 +233,18 @@ def failure(error: psycopg2.Error, where: str, blocked_by: str = "") -> ModuleFa
             "{}; nothing was changed. Where it is statement_timeout, raise it for this role or "
             "database (ALTER ROLE ... SET statement_timeout)".format(text)
         )
-    return ModuleFailure(text)
+    hint = (error.diag.message_hint or "").strip()
+    if code in _DAMAGED:
+        return ModuleFailure(
+            "{}; the server found damage in the files of the database, and nothing was changed. "
+            "Clear nothing: look at the disk and the server's log. Rows that cannot be read are in "
+            "the backup before: TRUNCATE that table, then restore it".format(text)
+        )
+    return ModuleFailure("{}. {}".format(text, hint) if hint else text)
 
 
+#: data_corrupted, index_corrupted
+_DAMAGED = ("XX001", "XX002")
 #: undefined_column, undefined_table
 _UNDEFINED = ("42703", "42P01")
 

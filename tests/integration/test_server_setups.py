@@ -307,3 +307,45 @@ def test_a_reader_that_a_restore_waits_for_is_named(labeller: Labeller) -> None:
         restore.restored({**params, "lock_timeout": 1}, False)
     dump.let_go()
     assert restore.restored(params, False)["changed"]
+
+
+def test_damaged_pages_are_an_error_and_are_never_passed_over(
+    primary: tuple[PostgresServer, Labeller],
+) -> None:
+    server, labeller = primary
+    params = parameters(labeller.login, labeller.aws, labeller.bucket, tables=["kml_data"])
+    ((path,),) = labeller.sql("SELECT pg_relation_filepath('kml_data')")
+    server.stop()
+    with (server.pgdata / path).open("r+b") as file:
+        file.seek(4000)
+        file.write(b"damage")
+    server.start()
+    database = labeller.login["login_db"]
+    for run in (
+        lambda: make.present(params, True),
+        lambda: make.present(params, False),
+        lambda: support.check(labeller, *support.regular()),
+        lambda: support.apply(labeller, *support.regular()),
+    ):
+        with pytest.raises(errors.ModuleFailure, match=r"invalid page.*Clear nothing"):
+            run()
+    assert not any("manifest" in name for name in labeller.keys())  # noqa: SIM118
+    admin(server, f"ALTER DATABASE {database} SET zero_damaged_pages = on")
+    with pytest.raises(errors.Refused, match="zero_damaged_pages is on"):
+        make.present(params, False)
+
+
+def test_the_doctor_reports_row_level_security(labeller: Labeller) -> None:
+    labeller.sql("CREATE ROLE filtered LOGIN PASSWORD 'test'")
+    labeller.sql(
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO filtered; GRANT ALL ON ALL SEQUENCES IN SCHEMA"
+        f" public TO filtered; GRANT CREATE ON DATABASE {labeller.login['login_db']} TO filtered;"
+        "ALTER TABLE hit_data ENABLE ROW LEVEL SECURITY"
+    )
+    try:
+        other = Labeller(
+            {**labeller.login, "login_user": "filtered"}, labeller.aws, labeller.bucket
+        )
+        assert "row level security of table public.hit_data" in findings(other)["tables"]
+    finally:
+        labeller.sql("DROP OWNED BY filtered; DROP ROLE filtered")

@@ -22,7 +22,7 @@ from typing import (
 )
 
 from .. import postgres, server
-from ..errors import Locked, Unreachable
+from ..errors import Locked, Refused, Unreachable
 from . import catalog
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -96,8 +96,23 @@ class Snapshot:
         """A snapshot of the database that ``params`` names; gone at the end of the block."""
         with postgres.connect(params) as session:
             snapshot = cls(params, session, names)
+            snapshot._require_whole()
             snapshot.begin("ACCESS SHARE", readonly=True)
             yield snapshot
+
+    def _require_whole(self) -> None:
+        """Refuse a server that is set to read over damaged pages: their rows would be left out."""
+        setting = self.one(
+            "SELECT name FROM pg_settings WHERE setting = 'on'"
+            " AND name IN ('zero_damaged_pages', 'ignore_checksum_failure') ORDER BY 1 LIMIT 1"
+        )
+        if setting:
+            raise Refused(
+                "{}: {} is on, so rows of damaged pages would be missing without an error; nothing "
+                "was changed. Set it off; see which tables are damaged with pg_amcheck".format(
+                    postgres.database_name(self.params), setting
+                )
+            )
 
     def begin(self, mode: str, *, readonly: bool) -> None:
         """Begin the transaction: first locks, then the moment.
