@@ -312,10 +312,11 @@ def require_plain(
     """
     oids = [oid for _, oid in _oids(cursor, written)]
     _require_harmless(cursor, where, oids, _firing(cursor, oids), allowed)
-    if server.version(cursor.connection) >= 100000:
+    version = server.version(cursor.connection)
+    if version >= 100000:
         refuse(
             where,
-            _unidentified(cursor, oids),
+            [*_unidentified(cursor, oids), *(_filtered(cursor, oids) if version >= 150000 else ())],
             "PostgreSQL refuses to update or delete their rows: set one (ALTER TABLE ... REPLICA "
             "IDENTITY), or take them out of the publication",
         )
@@ -410,6 +411,35 @@ def _unidentified(cursor: Cursor, oids: Sequence[int]) -> List[str]:
         AND NOT EXISTS (
             SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND CASE c.relreplident
                 WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END)
+        ORDER BY 1
+        """,
+        (list(oids),),
+    )
+    return [problem for (problem,) in cursor.fetchall()]
+
+
+def _filtered(cursor: Cursor, oids: Sequence[int]) -> List[str]:
+    """The tables in a publication with a filter or columns that their replica identity lacks."""
+    cursor.execute(
+        """
+        SELECT format('the replica identity of table %%I.%%I does not fit the filter or the columns'
+                      ' of the publication %%I', n.nspname, c.relname, p.pubname)
+        FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+        JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        CROSS JOIN LATERAL (
+            SELECT coalesce(array_agg(k.number), '{}') AS numbers
+            FROM pg_index i, unnest(i.indkey::int2[]) AS k (number)
+            WHERE i.indrelid = c.oid AND CASE c.relreplident
+                WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+        ) AS identity
+        WHERE (p.pubupdate OR p.pubdelete) AND c.oid = ANY (%s::oid[]) AND (
+            r.prattrs IS NOT NULL
+            AND (c.relreplident = 'f' OR NOT r.prattrs::int2[] @> identity.numbers)
+            OR r.prqual IS NOT NULL AND c.relreplident <> 'f' AND EXISTS (
+                SELECT 1 FROM pg_depend d
+                WHERE d.classid = 'pg_publication_rel'::regclass AND d.objid = r.oid
+                AND d.refobjid = c.oid AND d.refobjsubid > 0
+                AND d.refobjsubid <> ALL (identity.numbers || coalesce(r.prattrs::int2[], '{}'))))
         ORDER BY 1
         """,
         (list(oids),),

@@ -341,6 +341,21 @@ MESSES: dict[str, tuple[str, str]] = {
         ),
         "replica identity",
     ),
+    "published with a filter of another column": (
+        "CREATE PUBLICATION few FOR TABLE kml_data WHERE (mapped_count > 0)",
+        r"replica identity of table public\.kml_data does not fit .* publication few",
+    ),
+    "published with a filter and all columns as identity": (
+        (
+            "ALTER TABLE kml_data REPLICA IDENTITY FULL;"
+            "CREATE PUBLICATION few FOR TABLE kml_data WHERE (mapped_count > 0)"
+        ),
+        "",
+    ),
+    "published without the column of the key": (
+        "CREATE PUBLICATION few FOR TABLE hit_data (name)",
+        r"replica identity of table public\.hit_data does not fit .* publication few",
+    ),
 }
 
 
