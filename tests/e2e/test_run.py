@@ -445,10 +445,7 @@ def test_an_unreachable_host_exits_4(repository: Repository) -> None:
         done = repository.apply("--yes", "--strategy", strategy)
         assert done.returncode == 4, done.stdout
         assert " unreachable=1 " in done.stdout
-        assert (
-            "here (address 127.0.0.1, port 1, user as ssh's configuration has it) can"
-            in done.stdout
-        )
+        assert "here (address 127.0.0.1, port 1, user of ssh's configuration) can" in done.stdout
         assert "Nothing answers there: check that the host is running" in done.stdout
         assert "This must work without a question: ssh -p 1 127.0.0.1\n" in done.stdout
 

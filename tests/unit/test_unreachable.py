@@ -89,7 +89,7 @@ def test_how_it_was_tried_is_said() -> None:
         "bastion, to which labeller3 delegates, (address 1.2.3.4"
     )
     unset = said(REFUSED, port=0, user="", key="")
-    assert "port as ssh's configuration has it, user as ssh's configuration has it" in unset
+    assert "port of ssh's configuration, user of ssh's configuration" in unset
     assert unset.endswith("question: ssh 1.2.3.4")
     assert said("no", connection="docker", port=0, user="") == (
         "labeller3 (address 1.2.3.4) cannot be reached over docker: no.\n" + unreachable._ANY

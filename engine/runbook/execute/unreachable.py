@@ -131,8 +131,8 @@ def message(host: str, text: str, reached: Mapping[str, Any]) -> str:
 
 
 def _where(reached: Mapping[str, Any], *, ssh: bool) -> str:
-    """Address, port and user; what is not set is as ssh's own configuration has it."""
-    unset = "as ssh's configuration has it" if ssh else ""
+    """Address, port and user; what is not set is that of ssh's own configuration."""
+    unset = "of ssh's configuration" if ssh else ""
     parts = ((name, reached[name] or unset) for name in ("address", "port", "user"))
     listed = ", ".join(f"{name} {value}" for name, value in parts if value)
     return f"({listed}) " if listed else ""
