@@ -104,7 +104,7 @@ def test_a_watched_page_has_the_hosts_that_answer_and_those_that_do_not(
     assert re.search(
         r"^nowhere +needs a person\n    target 'nowhere' does not exist", shown, re.MULTILINE
     )
-    assert re.search(r"^sandbox +look at it .*\n    no backup", shown, re.MULTILINE)
+    assert re.search(r"^sandbox +look at it .*\n    there is no backup", shown, re.MULTILINE)
     assert "Nothing answers there" in first
     assert '<meta http-equiv="refresh" content="3600">' in first
     assert "refresh" not in report.read_text()
