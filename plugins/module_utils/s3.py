@@ -282,7 +282,7 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if self._done or not self._upload_id:
             return
         for future in self._futures:
@@ -290,7 +290,12 @@ class Writer:
         for future in self._futures:
             if not future.cancelled():
                 future.exception()
-        self._bucket.abort(self._key, self._upload_id)
+        try:
+            self._bucket.abort(self._key, self._upload_id)
+        except ModuleFailure:
+            # The error of the block says more; the next backup removes the parts.
+            if kind is None:
+                raise
 
     def _part_size(self) -> int:
         return PART_SIZE * (1 + len(self._parts) // PARTS_BEFORE_GROWTH)

@@ -314,6 +314,26 @@ def test_a_part_that_fails_ends_the_copy_early(
             writer.write(bytes(s3.PART_SIZE))
 
 
+def test_the_first_error_of_an_upload_is_the_one_that_is_said(
+    far: s3.Bucket, proxy: Proxy, sender: s3.Sender
+) -> None:
+    """Not that its parts could not be removed either, as where a server is down."""
+    refused = on("PUT", "partNumber=1", Fault("status", 400, "EntityTooLarge"))
+    kept = on("DELETE", "uploadId", Fault("status", 403, "AccessDenied"))
+    proxy.rule = lambda request: refused(request) or kept(request)
+
+    def write(*, whole: bool) -> None:
+        with s3.Writer(far, "k", sender, {}) as writer:
+            writer.write(bytes(s3.PART_SIZE))
+            if whole:
+                writer.finish()
+
+    with pytest.raises(errors.ModuleFailure, match=r"cannot write s3://.*/k: .*EntityTooLarge"):
+        write(whole=True)
+    with pytest.raises(errors.ModuleFailure, match=r"cannot abort the upload of s3://.*/k: access"):
+        write(whole=False)
+
+
 def test_only_so_many_parts_are_in_memory() -> None:
     let_go = threading.Event()
     with ThreadPoolExecutor(4) as executor:
