@@ -17,7 +17,7 @@ test: $(VENV)/.test
 
 # What takes minutes: crash, contest and sequence campaigns, other versions of what we stand on.
 campaign: $(VENV)/.test
-	@.ci/apt podman runc
+	@.ci/apt ceph-common ceph-mon ceph-osd podman radosgw runc
 	@.ci/postgres
 	$(BIN)/pytest -m campaign
 
