@@ -46,8 +46,8 @@ def test_a_locked_target(sandbox: Sandbox) -> None:
 
     # Of the same person too; by the first step that would change something.
     done = sandbox.apply(exit_code=6, **SAME)
-    for said in (who, "moving the grid", held["since"].replace("T", " "),
-                 held["until"].replace("T", " "), "runbook unlock -i sandbox"):  # fmt: skip
+    times = [text.moment(held[name]) for name in ("since", "until")]
+    for said in (who, "moving the grid", *times, "runbook unlock -i sandbox"):
         assert said in done.stdout, said
     assert sandbox.snapshot() == before
     # A check warns, and status says it.
