@@ -20,7 +20,7 @@ from .errors import ModuleFailure, Stale
 #: Bytes; with fewer left on a disk, nothing is begun that writes to it.
 ROOM = 256 << 10
 #: How the names of new versions of files begin, before they take the place of the old ones.
-TEMPORARY = ".runbook-"
+TEMPORARY = ".runbook-temporary-"
 #: Seconds after which a file is taken for what a killed module left.
 STALE = 24 * 3600
 

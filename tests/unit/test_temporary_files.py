@@ -65,15 +65,18 @@ def test_an_object_of_a_transaction(disk: Disk, tmp_path: Path, more: int) -> No
 
 
 def test_a_new_version_that_a_killed_module_left_goes_after_a_day(tmp_path: Path) -> None:
-    """It may hold the secrets of config.yaml. A folder, as bootstrap.yml has beside, is none."""
+    """It may hold the secrets of config.yaml. A folder is none, nor is a file of the operator's."""
     file = tmp_path / "config.yaml"
-    old, new, other = (tmp_path / name for name in (".runbook-a", ".runbook-b", "mine"))
+    old, new, other = (
+        tmp_path / name
+        for name in (".runbook-temporary-a", ".runbook-temporary-b", ".runbook-vault")
+    )
     for left in (old, new, other):
         left.touch()
-    (tmp_path / ".runbook-c").mkdir()
-    for left in (old, other, tmp_path / ".runbook-c"):
+    (tmp_path / ".runbook-temporary-c").mkdir()
+    for left in (old, other, tmp_path / ".runbook-temporary-c"):
         os.utime(left, (0, 0))
     files.replace(str(file), b"a: 1\n")
     assert {each.name for each in tmp_path.iterdir()} == {
-        "config.yaml", ".runbook-b", ".runbook-c", "mine",
+        "config.yaml", ".runbook-temporary-b", ".runbook-temporary-c", ".runbook-vault",
     }  # fmt: skip
