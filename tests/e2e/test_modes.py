@@ -174,7 +174,8 @@ def test_settings_follow_the_inventory_also_while_a_run_is_in_place(sandbox: San
 
 
 # The others are made of the same tasks.
-@pytest.mark.parametrize("name", [pytest.param("initial", marks=pytest.mark.campaign), "shutdown"])
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", ["initial", "shutdown"])
 def test_stock_ansible_playbook_runs_them_too(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
     before = sandbox.snapshot()
     done = subprocess.run(

@@ -49,11 +49,17 @@ def nothing_left_over(aws: Any, bucket: str, backup_id: str) -> None:
 
 
 SLOW_DOWN = Fault("status", 503, "SlowDown")
+STALL = Fault("stall", seconds=1.5)
 
 
 @pytest.mark.parametrize(
     "fault",
-    [Fault("status", 500), SLOW_DOWN, Fault("reset"), Fault("stall", seconds=1.5)],
+    [
+        Fault("status", 500),
+        SLOW_DOWN,
+        Fault("reset"),
+        pytest.param(STALL, marks=pytest.mark.campaign),
+    ],
     ids=lambda f: f.kind + f.code,
 )
 def test_a_fault_that_passes_is_survived(
@@ -73,7 +79,7 @@ def test_a_fault_that_passes_is_survived(
         pytest.param("POST", "[?]uploads$", None, marks=pytest.mark.campaign),
         pytest.param("PUT", "partNumber=2", None, marks=pytest.mark.campaign),
         ("POST", "uploadId=", Fault("status", 404, "NoSuchUpload")),  # as some servers say
-        ("PUT", "manifest.json", None),
+        pytest.param("PUT", "manifest.json", None, marks=pytest.mark.campaign),
     ],
     ids=["begin", "part", "complete", "manifest"],
 )
@@ -100,7 +106,12 @@ def test_a_lost_answer_is_no_failure(
         (Fault("status", 500), errors.ModuleFailure, "write s3://.*hit_data/0000.csv.zst"),
         (SLOW_DOWN, errors.ModuleFailure, "SlowDown"),
         (Fault("reset"), errors.Unreachable, "hit_data/0000.csv.zst"),
-        (Fault("stall", seconds=1.5), errors.Unreachable, "hit_data/0000.csv.zst.*Read timeout"),
+        pytest.param(
+            STALL,
+            errors.Unreachable,
+            "hit_data/0000.csv.zst.*Read timeout",
+            marks=pytest.mark.campaign,
+        ),
         (Fault("status", 403, "AccessDenied"), errors.ModuleFailure, "access denied"),
         (Fault("status", 404, "NoSuchBucket"), errors.InvalidInput, "no such bucket"),
         (Fault("status", 403, "RequestTimeTooSkewed"), errors.ModuleFailure, "clock of this host"),

@@ -167,6 +167,7 @@ def caught_up(primary: Labeller, other: Labeller) -> bool:
     return other.sql("SELECT pg_last_wal_replay_lsn() >= %s", *written) == [(True,)]
 
 
+@pytest.mark.campaign
 def test_a_standby_is_refused_until_it_is_promoted(
     primary: tuple[PostgresServer, Labeller], tmp_path: Path
 ) -> None:
