@@ -103,10 +103,20 @@ class Ceph:
         self._start("ceph-mon", "--id", "a")
         self._run("ceph", "osd", "new", disk)
         self._run("ceph-osd", "--mkfs", "--id", "0", "--osd-uuid", disk)
-        self._start("ceph-osd", "--id", "0")
+        self._start_disk()
         self.start()
         self._run("radosgw-admin", "user", "create", f"--uid={USER}", f"--display-name={USER}",
                   f"--access-key={USER}", f"--secret-key={USER}")  # fmt: skip
+
+    def _start_disk(self) -> None:
+        """Start the OSD, again where it ended: it may ask the monitor too early ('wrong fsid')."""
+
+        def up() -> bool:
+            if "ceph-osd" not in self._servers or self._servers["ceph-osd"].poll() is not None:
+                self._start("ceph-osd", "--id", "0")
+            return " 1 up" in self._run("ceph", "osd", "stat")
+
+        until(up, START)
 
     def start(self) -> None:
         """Start the gateway; returns when it answers."""
@@ -135,12 +145,13 @@ class Ceph:
     def _configuration(self) -> Path:
         return self.folder / "ceph.conf"
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: str, *arguments: str) -> str:
         done = subprocess.run(
             [program, "--conf", str(self._configuration), *arguments],
             capture_output=True, text=True, timeout=START, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
+        return done.stdout
 
     def _start(self, program: str, *arguments: str) -> None:
         with (self.folder / f"{program}.out").open("ab") as out:
