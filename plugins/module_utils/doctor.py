@@ -53,7 +53,7 @@ ARGUMENTS: dict[str, Any] = {
     "learner_loop": {"type": "bool", "default": True},
     "learner_command": {"type": "str", "default": ""},
     "learner_inventory": {"type": "str", "default": ""},
-    "learner_vault_password_file": {"type": "str", "default": ""},
+    "learner_vault_password_file": {"type": "str", "default": "", "no_log": False},
     "bucket": {"type": "str", "required": True},
     "prefix": {"type": "str", "required": True},
     "ec2_instance": {"type": "str", "required": True},

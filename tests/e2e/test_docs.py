@@ -103,6 +103,7 @@ def typed(
         **sandbox.environment,
         "HOME": str(home),
         "PATH": f"{RUNBOOK.parent}:{sandbox.environment['PATH']}",
+        "PAGER": "cat",
     }
     child = pexpect.spawn(
         "bash", ["-euo", "pipefail", "-c", command], env=environment, cwd=str(folder),
