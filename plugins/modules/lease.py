@@ -77,7 +77,7 @@ options:
         required: true
   ended:
     description:
-      - A process, that is known to have ended. Set by the action plugin, not by
+      - A process that is known to have ended. Set by the action plugin, not by
         playbooks.
     type: str
     default: ""

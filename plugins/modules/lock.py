@@ -50,7 +50,7 @@ options:
     type: int
   ended:
     description:
-      - A process, that is known to have ended. Set by the action plugin, not by
+      - A process that is known to have ended. Set by the action plugin, not by
         playbooks.
     type: str
     default: ""

@@ -105,6 +105,13 @@ def test_a_database_that_does_not_answer(labeller: Labeller, home: Path) -> None
     assert found["s3"][0].status == doctor.OK  # the others are looked at nevertheless
 
 
+def wrong_behind(labeller: Labeller, home: Path, rule: Any) -> dict[str, str]:
+    """The checks that fail where a proxy before S3 answers by ``rule``."""
+    with Proxy(labeller.aws["endpoint_url"]).running() as proxy:
+        proxy.rule = rule
+        return wrong(examined(labeller, home, endpoint_url=proxy.url))
+
+
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
@@ -117,9 +124,7 @@ def test_a_database_that_does_not_answer(labeller: Labeller, home: Path) -> None
 def test_a_right_on_s3_that_is_missing(
     labeller: Labeller, home: Path, rule: Any, said: str
 ) -> None:
-    with Proxy(labeller.aws["endpoint_url"]).running() as proxy:
-        proxy.rule = rule
-        found = wrong(examined(labeller, home, endpoint_url=proxy.url))
+    found = wrong_behind(labeller, home, rule)
     assert said in found["s3"]
     assert set(found) == {"s3"}
 
@@ -135,9 +140,7 @@ def test_a_server_that_does_less_than_s3(
     labeller: Labeller, home: Path, rule: Any, said: str
 ) -> None:
     """No right is missing there."""
-    with Proxy(labeller.aws["endpoint_url"]).running() as proxy:
-        proxy.rule = rule
-        found = wrong(examined(labeller, home, endpoint_url=proxy.url))
+    found = wrong_behind(labeller, home, rule)
     assert said in found["s3"]
     assert "| docs/operations.md has what" in found["s3"]
 
