@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from psycopg2.sql import Composable
 
 
-#: Where real tables are.
+#: Schemas of the real tables, in the order of look-up: labeller's, then runbook's.
 SCHEMAS = ("public", "runbook")
+SEARCH_PATH = ", ".join(SCHEMAS)
 
 
 def create(
@@ -45,7 +46,6 @@ def create(
     empty: Sequence[str],
     copied: Sequence[str],
     updated: Mapping[str, Sequence[str]],
-    search_path: str,
 ) -> Set[str]:
     """Shadow tables: ``empty`` without rows, ``copied`` with them.
 
@@ -53,8 +53,7 @@ def create(
     that is possible and worth it, they become views. Gives the tables whose rows are for now to be
     found in the real ones only or as well: those without rows, and the views.
 
-    The tables are looked up on ``search_path``, which is the present one; after it, ``pg_temp`` is
-    its first part. A table that an input has made temporary already is left alone. Tables that
+    The search path is ``SEARCH_PATH``; afterwards ``pg_temp`` is its first part. A table that an input has made temporary already is left alone. Tables that
     copied ones refer to by foreign key are copied too, so that their checks hold. Raises
     InvalidInput when a table is not there.
     """
@@ -88,7 +87,7 @@ def create(
         statements += _copy(table, rows, unvalidated.get(table.oid, ()))
         # after the rows, which is much faster
         statements += indexes.get(table.name, [])
-    statements.append(_sql.SQL("SET LOCAL search_path = pg_temp, {}".format(search_path)))
+    statements.append(_sql.SQL("SET LOCAL search_path = pg_temp, " + SEARCH_PATH))
     statements += finishing
     statements += [
         _sql.SQL("ANALYZE pg_temp.{}").format(_sql.Identifier(name))

@@ -51,9 +51,6 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
     from psycopg2.sql import Composable
 
-#: Schemas of the real tables: labeller's, then runbook's (the run marker).
-SEARCH_PATH = "public, runbook"
-
 #: What every step that is a module of its own takes besides the step's arguments.
 COMMON_ARGUMENTS: dict[str, Any] = {
     **postgres.POSTGRES_ARGUMENTS,
@@ -163,6 +160,15 @@ class Transaction:
         if not self.params["bucket"]:
             raise InvalidInput("bucket is missing: this step reads and writes S3 objects")
         return str(self.params["bucket"])
+
+    def use_schemas(self) -> None:
+        """Look tables up in labeller's and runbook's schemas, until the transaction ends.
+
+        In check mode temporary tables come first, as they do where a search path does not name
+        ``pg_temp``.
+        """
+        last = "" if self.check else ", pg_temp"
+        self.execute("SET LOCAL search_path = " + shadow.SEARCH_PATH + last)
 
     def execute(self, statement: Any, params: Any = None) -> int:
         """Run a statement; gives the number of rows it touched."""
@@ -277,7 +283,7 @@ def _read(step: Step, params: Mapping[str, Any]) -> tuple[Mapping[str, Any], Lis
     """The state that a step reads, and its warnings."""
     with postgres.connect(params) as session, session.cursor() as cursor:
         tx = Transaction(cursor, params, check=True)
-        tx.execute("SET LOCAL search_path = {}".format(SEARCH_PATH))
+        tx.use_schemas()
         found = step.read_state(tx)
         session.rollback()
         return found, tx.warnings
@@ -290,7 +296,7 @@ def _settle(session: Connection, cursor: Cursor) -> None:
 
 def _check(tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]) -> dict[str, Any]:
     tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    tx.execute("SET LOCAL search_path = {}".format(SEARCH_PATH))
+    tx.use_schemas()
     state = _observe(tx, steps)
     changes = _completions(state.pending)
     if state.in_place:
@@ -374,7 +380,7 @@ def _simulate(tx: Transaction, steps: Sequence[Step]) -> List[Change]:
     """Run the steps on shadow tables, the server refusing every write to a real one."""
     empty, copied = _shadowed(steps)
     updated = _updated(steps)
-    tx.real_only |= shadow.create(tx.cursor, empty, copied, updated, SEARCH_PATH)
+    tx.real_only |= shadow.create(tx.cursor, empty, copied, updated)
     tx.execute("SET TRANSACTION READ ONLY")
     return _run_steps(tx, steps)
 
@@ -393,7 +399,7 @@ def _plan_by_executing(session: Connection, tx: Transaction, steps: Sequence[Ste
 def _apply(
     session: Connection, tx: Transaction, steps: Sequence[Step], observe: Optional[Observer]
 ) -> dict[str, Any]:
-    tx.execute("SET LOCAL search_path = {}, pg_temp".format(SEARCH_PATH))
+    tx.use_schemas()
     state = _observe(tx, steps)
     replaced = marker.current(tx.cursor)
     session.rollback()
@@ -407,7 +413,7 @@ def _apply(
     if state.in_place:
         return result(completed, in_place=True)
 
-    tx.execute("SET LOCAL search_path = {}, pg_temp".format(SEARCH_PATH))
+    tx.use_schemas()
     try:
         changes = _plan_by_executing(session, tx, steps)
         held.require(planned, [*completed, *changes], tx.database)
@@ -565,7 +571,7 @@ def _regenerate(
     again = Transaction(tx.cursor, tx.params, check=True, keep_bodies=True)
     session.set_session(isolation_level="REPEATABLE READ")
     try:
-        again.execute("SET LOCAL search_path = {}".format(SEARCH_PATH))
+        again.use_schemas()
         producing = [step for step in steps if step.produces_objects]
         _prepare(again, producing)
         _simulate(again, producing)

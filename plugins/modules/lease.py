@@ -76,9 +76,7 @@ options:
         type: str
         required: true
   ended:
-    description:
-      - A process that is known to have ended. Set by the action plugin, not by
-        playbooks.
+    description: A process that is known to have ended; the action plugin sets it.
     type: str
     default: ""
 extends_documentation_fragment:

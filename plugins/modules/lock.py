@@ -49,9 +49,7 @@ options:
     description: With O(force), the lease that is taken away, and no other.
     type: int
   ended:
-    description:
-      - A process that is known to have ended. Set by the action plugin, not by
-        playbooks.
+    description: A process that is known to have ended; the action plugin sets it.
     type: str
     default: ""
 extends_documentation_fragment:

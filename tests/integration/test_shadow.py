@@ -50,7 +50,7 @@ def cursor(database: dict[str, Any]) -> Iterator[Any]:
 
 
 def create(cursor: Any, empty: list[str], copied: list[str]) -> None:
-    shadow.create(cursor, empty, copied, {}, "public")
+    shadow.create(cursor, empty, copied, {})
     cursor.execute("SET TRANSACTION READ ONLY")
 
 
@@ -117,7 +117,7 @@ def test_cascades_and_generated_columns_work(cursor: Any) -> None:
 
 
 def test_an_empty_shadow_has_no_rows_and_the_same_columns(cursor: Any) -> None:
-    assert shadow.create(cursor, ["lonely"], [], {}, "public") == {"lonely"}
+    assert shadow.create(cursor, ["lonely"], [], {}) == {"lonely"}
     assert rows(cursor, "SELECT count(*) FROM lonely") == [(0,)]
     assert rows(cursor, "SELECT count(*) FROM public.lonely") == [(10,)]
 
@@ -131,7 +131,7 @@ def test_tables_without_a_shadow_are_the_real_ones_and_cannot_be_written(cursor:
 
 def test_missing_tables_are_all_named(cursor: Any) -> None:
     with pytest.raises(errors.InvalidInput, match="has no table missing, more"):
-        shadow.create(cursor, ["more"], ["parent", "missing"], {}, "public")
+        shadow.create(cursor, ["more"], ["parent", "missing"], {})
 
 
 def test_a_shadow_takes_no_lock_that_a_writer_meets(cursor: Any) -> None:
@@ -213,7 +213,7 @@ def grid(cursor: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_view_does_what_the_table_does(grid: Any) -> None:
-    assert shadow.create(grid, [], ["grid"], {"grid": ["avail", "weight"]}, "public") == {"grid"}
+    assert shadow.create(grid, [], ["grid"], {"grid": ["avail", "weight"]}) == {"grid"}
     grid.execute("SET TRANSACTION READ ONLY")
     assert kind(grid, "grid") == "v"
     real = rows(grid, "SELECT gid, avail, weight FROM public.grid ORDER BY gid")
@@ -231,7 +231,7 @@ def test_a_view_does_what_the_table_does(grid: Any) -> None:
 
 
 def test_a_view_refuses_what_the_step_does_not_declare(grid: Any) -> None:
-    shadow.create(grid, [], ["grid"], {"grid": ["avail"]}, "public")
+    shadow.create(grid, [], ["grid"], {"grid": ["avail"]})
     fails(grid, "UPDATE grid SET weight = 1", psycopg2.errors.RaiseException)
     fails(grid, "UPDATE grid SET place = '(1,1)'", psycopg2.errors.RaiseException)
     fails(grid, "DELETE FROM grid", psycopg2.Error)
@@ -257,19 +257,19 @@ def test_a_view_refuses_what_the_step_does_not_declare(grid: Any) -> None:
 def test_what_a_view_cannot_hold_makes_a_copy(grid: Any, more: str) -> None:
     grid.execute(more)
     others = ["site"] if "site" in more else []
-    shadow.create(grid, [], ["grid", *others], {"grid": ["avail"]}, "public")
+    shadow.create(grid, [], ["grid", *others], {"grid": ["avail"]})
     assert kind(grid, "grid") == "r"
     assert rows(grid, "SELECT count(*) FROM grid") == [(60,)]
 
 
 def test_a_small_table_is_copied(grid: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    shadow.create(grid, [], ["grid"], {"grid": ["avail"]}, "public")
+    shadow.create(grid, [], ["grid"], {"grid": ["avail"]})
     assert kind(grid, "grid") == "r"
 
 
 def test_a_view_takes_no_lock_that_a_writer_meets_and_no_space(grid: Any) -> None:
-    shadow.create(grid, [], ["grid"], {"grid": ["avail"]}, "public")
+    shadow.create(grid, [], ["grid"], {"grid": ["avail"]})
     grid.execute("UPDATE grid SET avail = 'F' WHERE gid = 7")
     assert rows(
         grid,
