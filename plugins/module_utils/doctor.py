@@ -36,6 +36,7 @@ from . import (
     loop_call,
     marker,
     postgres,
+    privileges,
     terraform,
 )
 from .backup import store
@@ -328,12 +329,14 @@ def _database(params: Params) -> Findings:
 
 def _tables(cursor: Cursor, where: str, params: Params) -> Findings:
     tables: Sequence[str] = params["tables"]
-    cursor.execute(
-        "SELECT name FROM unnest(%s::text[]) AS name WHERE NOT EXISTS"
-        " (SELECT 1 FROM pg_tables t WHERE t.schemaname = 'public' AND t.tablename = name)",
-        (list(tables),),
+    missing = sorted(
+        postgres.column(
+            cursor,
+            "SELECT name FROM unnest(%s::text[]) AS name WHERE NOT EXISTS"
+            " (SELECT 1 FROM pg_tables t WHERE t.schemaname = 'public' AND t.tablename = name)",
+            (list(tables),),
+        )
     )
-    missing = sorted(name for (name,) in cursor.fetchall())
     if missing:
         yield Finding(
             "tables", FAILED, "{} has no {}".format(where, ", ".join(missing)),
@@ -344,7 +347,7 @@ def _tables(cursor: Cursor, where: str, params: Params) -> Findings:
         guard.require_access(
             cursor, where, [t for t in tables if t not in missing], ["master_grid"], {}
         )
-        guard.require_schema(cursor, where)
+        privileges.require_schema(cursor, where)
         guard.require_unfiltered(cursor, where, [*tables, "master_grid"])
     if refused:
         yield Finding("tables", FAILED, *refused)

@@ -9,7 +9,7 @@ result, and the engine maps it to the exit code of the command line.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 
 class ModuleFailure(Exception):  # noqa: N818 - a failure of the module, as Ansible says it
@@ -48,6 +48,12 @@ class Refused(ModuleFailure):
     """A guard stopped the step, for instance a deletion without a proving backup."""
 
     kind = "refused"
+
+
+def refuse(where: str, problems: Sequence[str], way_out: str) -> None:
+    """Raise Refused with the problems; return when there are none."""
+    if problems:
+        raise Refused("{}: {}; nothing was changed. {}".format(where, "; ".join(problems), way_out))
 
 
 def missing(library: str, error: object = "", otherwise: str = "") -> ModuleFailure:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Optional
 
-from . import applied, guard, journal, marker, postgres, server
+from . import applied, journal, marker, postgres, privileges, server
 from .change import result
 from .errors import Locked, ModuleFailure, Refused, Stale
 from .held import require
@@ -366,7 +366,7 @@ def _foreseen(params: Mapping[str, Any]) -> dict[str, Any]:
         changes = [applied.identity(cursor)]
         require(params.get("planned"), changes)
         if not _exists(cursor):
-            guard.require_schema(cursor, postgres.database_name(params))
+            privileges.require_schema(cursor, postgres.database_name(params))
         if params.get("plan"):
             applied.require_new(cursor, params["plan"])
         free = result(changes, number=0, held=False, warnings=[])

@@ -192,8 +192,7 @@ def inconsistencies(
         places[name] = _sql.Identifier("public", name)
     found: List[str] = []
     for query in _AGREEMENT.values():
-        cursor.execute(_sql.SQL(query).format(**places), dict(run))
-        found += [line for (line,) in cursor.fetchall()]
+        found += postgres.column(cursor, _sql.SQL(query).format(**places), dict(run))
     return found
 
 

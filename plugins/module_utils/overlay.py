@@ -148,19 +148,19 @@ def prepare() -> Composable:
 
 
 def _columns(cursor: Cursor, oid: int) -> List[str]:
-    cursor.execute(
+    return postgres.column(
+        cursor,
         "SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
         " ORDER BY attnum",
         (oid,),
     )
-    return [name for (name,) in cursor.fetchall()]
 
 
 def _key(cursor: Cursor, oid: int) -> List[str]:
     """The columns of the primary key."""
-    cursor.execute(
+    return postgres.column(
+        cursor,
         "SELECT a.attname FROM pg_index x JOIN pg_attribute a ON a.attrelid = x.indrelid"
         " AND a.attnum = ANY (x.indkey) WHERE x.indrelid = %s AND x.indisprimary ORDER BY a.attnum",
         (oid,),
     )
-    return [name for (name,) in cursor.fetchall()]

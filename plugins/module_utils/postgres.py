@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Iterator, List, Mapping
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Sequence
 
 from . import blockers, server
 from .errors import InvalidInput, Locked, ModuleFailure, Refused, Unreachable, missing
@@ -61,9 +61,25 @@ def value(cursor: Cursor, query: Any, params: Any = None) -> Any:
     return None if row is None else row[0]
 
 
+def column(cursor: Cursor, query: Any, params: Any = None) -> List[Any]:
+    """The first column of all rows of a query."""
+    cursor.execute(query, params)
+    return [row[0] for row in cursor.fetchall()]
+
+
 def has_table(cursor: Cursor, name: str) -> bool:
     """Whether a table, named with its schema, is there."""
     return bool(value(cursor, "SELECT to_regclass(%s) IS NOT NULL", (name,)))
+
+
+def oids(cursor: Cursor, tables: Sequence[str]) -> Dict[str, int]:
+    """The tables of these names on the search path, without missing and temporary ones."""
+    cursor.execute(
+        "SELECT relname, oid FROM pg_class WHERE relname = ANY (%s) AND pg_table_is_visible(oid)"
+        " AND relpersistence <> 't'",
+        (list(tables),),
+    )
+    return dict(cursor.fetchall())
 
 
 def database_name(params: Mapping[str, Any]) -> str:

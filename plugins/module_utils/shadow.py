@@ -53,9 +53,9 @@ def create(
     that is possible and worth it, they become views. Gives the tables whose rows are for now to be
     found in the real ones only or as well: those without rows, and the views.
 
-    The search path is ``SEARCH_PATH``; afterwards ``pg_temp`` is its first part. A table that an input has made temporary already is left alone. Tables that
-    copied ones refer to by foreign key are copied too, so that their checks hold. Raises
-    InvalidInput when a table is not there.
+    The search path is ``SEARCH_PATH``; afterwards ``pg_temp`` is its first part. A table that an
+    input has made temporary already is left alone. Tables that copied ones refer to by foreign key
+    are copied too, so that their checks hold. Raises InvalidInput when a table is not there.
     """
     temporary = _temporary(cursor, [*empty, *copied])
     require(cursor, sorted({*empty, *copied} - temporary))
@@ -110,13 +110,13 @@ def _copy(
 
 def require(cursor: Cursor, tables: Sequence[str]) -> None:
     """Raise InvalidInput when one of the tables is not on the search path."""
-    cursor.execute(
+    missing = postgres.column(
+        cursor,
         "SELECT name FROM unnest(%s::text[]) WITH ORDINALITY AS given (name, place)"
         " WHERE NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.relname = name"
         " AND pg_table_is_visible(c.oid)) ORDER BY place",
         (list(tables),),
     )
-    missing = [name for (name,) in cursor.fetchall()]
     if missing:
         raise InvalidInput(
             "the database {} has no table {}; is it a labeller database (db_name)? Tables that "
@@ -172,12 +172,14 @@ def sequence(cursor: Cursor, table: str, column: str) -> Optional[str]:
 
 def _temporary(cursor: Cursor, tables: Sequence[str]) -> Set[str]:
     """Those of the tables that are temporary already."""
-    cursor.execute(
-        "SELECT relname FROM pg_class WHERE relname = ANY (%s) AND pg_table_is_visible(oid)"
-        " AND relpersistence = 't'",
-        (list(tables),),
+    return set(
+        postgres.column(
+            cursor,
+            "SELECT relname FROM pg_class WHERE relname = ANY (%s) AND pg_table_is_visible(oid)"
+            " AND relpersistence = 't'",
+            (list(tables),),
+        )
     )
-    return {name for (name,) in cursor.fetchall()}
 
 
 class _Table(NamedTuple):

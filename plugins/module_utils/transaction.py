@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, 
 from . import (
     aws,
     blockers,
+    cascades,
     commits,
     definition,
     fingerprint,
@@ -365,7 +366,7 @@ def _guard_content(tx: Transaction, steps: Sequence[Step]) -> None:
         for step in steps
         for loss in (*((table, None) for table in step.emptied), *step.deleted.items())
     ]
-    guard.require_no_cascade(tx.cursor, tx.database, deleted)
+    cascades.require_none(tx.cursor, tx.database, deleted)
     tx.definitions = definition.digests(tx.cursor, _tables(steps)[0])
 
 

@@ -184,10 +184,10 @@ NEWER = {
     r"GROUPING SETS|ROLLUP|CUBE": [], r"EXECUTE FUNCTION": [], r"pg_size_bytes": [],
     r"GENERATED": ["compare.py"], r"parallel_workers": [],
     r"OVERRIDING": ["shadow.py", "swap.py"],
-    r"row_security_active": ["guard.py"],
+    r"row_security_active": ["guard.py", "cascades.py"],
     r"attidentity": ["shadow.py", "catalog.py"],
     r"attgenerated": ["fingerprint.py", "catalog.py"],
-    r"relispartition": ["catalog.py", "guard.py"], r"conparentid": ["catalog.py", "guard.py"],
+    r"relispartition": ["catalog.py", "guard.py"], r"conparentid": ["catalog.py", "cascades.py"],
     r"conperiod": ["catalog.py"], r"hash\w+extended": ["fingerprint.py"],
     r"_wal_": ["server.py", "source.py"],
     r"row_security\b|idle_in_transaction|client_connection_check":

@@ -414,7 +414,8 @@ def is_part_of(cursor: Cursor, oid: int, places: Sequence[Tuple[str, str]]) -> b
 
 def primary_key(cursor: Cursor, schema: str, name: str) -> List[str]:
     """The names of the primary key's columns; empty when there is none."""
-    cursor.execute(
+    return postgres.column(
+        cursor,
         """
         SELECT a.attname FROM pg_index i
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
@@ -422,7 +423,6 @@ def primary_key(cursor: Cursor, schema: str, name: str) -> List[str]:
         """,
         (identifier(schema, name).as_string(cursor),),
     )
-    return [column for (column,) in cursor.fetchall()]
 
 
 class Index(NamedTuple):

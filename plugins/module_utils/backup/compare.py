@@ -17,7 +17,7 @@ from typing import (
     Tuple,
 )
 
-from .. import change, fingerprint, guard, held, marker, postgres, progress
+from .. import change, fingerprint, guard, held, marker, postgres, privileges, progress
 from ..errors import InvalidInput, ModuleFailure, Refused, Stale
 from ..fingerprint import Column
 from . import catalog, source
@@ -246,7 +246,7 @@ class Comparison:
         )
         if self.run is not self.marked and self.run is not None:
             upgraded = not marker.has_column(self.cursor, "made_with")
-            guard.require_marker(self.cursor, where, upgraded=upgraded)
+            privileges.require_marker(self.cursor, where, upgraded=upgraded)
 
     def require_left(self) -> None:
         """Raise Refused for tables that differ from the backup and from each state in ``left``.

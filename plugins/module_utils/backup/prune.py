@@ -124,8 +124,9 @@ def marked(params: Mapping[str, Any]) -> List[str]:
         cursor = session.cursor()
         if not marker.exists(cursor):
             return []
-        cursor.execute("SELECT DISTINCT backup_id FROM runbook.run_marker WHERE backup_id <> ''")
-        return [backup_id for (backup_id,) in cursor.fetchall()]
+        return postgres.column(
+            cursor, "SELECT DISTINCT backup_id FROM runbook.run_marker WHERE backup_id <> ''"
+        )
 
 
 def remove(bucket: Bucket, root: str, backup_id: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping
 
-from .. import guard, marker, shadow
+from .. import marker, privileges, shadow
 from ..change import Change
 from ..errors import InvalidInput, Refused
 from ..transaction import Step
@@ -196,7 +196,7 @@ class RunMarker(Step):
                 require_previous(self.before, self.params, tx.database)
             self._require_replaceable(tx, self.before)
         if not marker.exists(tx.cursor):
-            guard.require_schema(tx.cursor, tx.database)
+            privileges.require_schema(tx.cursor, tx.database)
             if tx.check:
                 tx.execute("CREATE TEMPORARY TABLE run_marker {}".format(marker.DEFINITION))
         if not tx.check:
