@@ -31,8 +31,8 @@ def test_a_target_that_can_be_operated_and_one_that_cannot(
     assert all(len(line) <= 80 for line in said.splitlines() if "fix: " not in line)
 
     (tmp_path / "hosts.yml").write_text(
-        "all: {hosts: {gone: {ansible_host: 127.0.0.1, ansible_port: 1}}, vars: {aws_access: a,\n"
-        "  aws_secret: a, db_pwd: a, secret_key: a, github_token: a, security_group_id: sg-12345678,\n"
+        "all: {hosts: {gone: {ansible_host: 127.0.0.1, ansible_port: 1}}, vars: {aws_access: aaaaaaaaa,\n"
+        "  aws_secret: aaaaaaaaa, db_pwd: aaaaaaaaa, secret_key: aaaaaaaaa, github_token: aaaaaaaaa, security_group_id: sg-12345678,\n"
         "  ec2_instance: gone}}\n"
     )
     gone = sandbox.run("doctor", "-i", str(tmp_path / "hosts.yml"), exit_code=4).stdout

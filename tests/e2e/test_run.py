@@ -588,14 +588,14 @@ def test_a_vault_opens_by_a_prompt_or_nothing_is_done(repository: Repository) ->
     _, password, *_ = with_secrets(repository)
     wrong = repository.folder / "wrong"
     wrong.write_text("wrong\n")
-    done = repository.apply("--yes", "--vault-password-file", str(wrong), "-e", "api_key=k")
+    done = repository.apply("--yes", "--vault-password-file", str(wrong), "-e", "api_key=kkkkkkkk")
     assert done.returncode == 3
     assert (
         f"my_own: encrypted, and not with the password given by --vault-password-file {wrong}"
         in done.stderr
     )
     assert "Check" not in done.stdout
-    command = repository.command("--check", "--vault-id", "dev@prompt", "-e", "api_key=k")
+    command = repository.command("--check", "--vault-id", "dev@prompt", "-e", "api_key=kkkkkkkk")
     code, shown = at_terminal(repository, command, Path(password).read_text())
     assert code == 0, shown
     assert "Vault password (dev)" in shown

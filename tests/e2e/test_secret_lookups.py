@@ -164,7 +164,7 @@ def test_a_secret_that_cannot_be_read_ends_the_run_before_a_step(repository: Rep
         "secret_key: it is empty",
     ), 1):  # fmt: skip
         (found,) = [each for each in done.stdout.splitlines() if said in each]
-        assert f"inventories/here/group_vars/all.yml:{line}: " in found
+        assert f"inventories/here/group_vars/all.yml:{line}:1: " in found
     # What the playbook does not use may be missing.
     play = [{"name": "Test", "hosts": "all", "gather_facts": False, "tasks": [
         {"name": "Say", "ansible.builtin.debug": {"msg": "nothing"}}]}]  # fmt: skip

@@ -17,6 +17,13 @@ def test_an_interrupted_question_says_so(
 ) -> None:
     ended = SimpleNamespace(run=lambda *_, **__: runner.Outcome(ExitCode.INTERRUPTED, {}, ()))
     monkeypatch.setattr(runner, "started", lambda *_: nullcontext(ended))
-    arguments = ["backups", "-i", "host,", "-e", "aws_access=a aws_secret=b db_pwd=c", "list"]
+    arguments = [
+        "backups",
+        "-i",
+        "host,",
+        "-e",
+        "aws_access=aaaaaaaa aws_secret=bbbbbbbb db_pwd=cccccccc",
+        "list",
+    ]
     assert cli.run(lambda: cli.cli.main(arguments, standalone_mode=False)) == 130
     assert capsys.readouterr().err.strip() == "Interrupted."

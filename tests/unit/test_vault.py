@@ -28,8 +28,8 @@ FILES = {
 """,
     "playbooks/more.yml": "more: 1\n",
     "inventories/t/hosts.yml": "all:\n  hosts: {there: }\n  children: {here: {hosts: {h: }}}\n",
-    "inventories/t/group_vars/here/plain.yml": "aoi_name: a\ndb_pwd: plain\n",
-    "given.yml": "given: 1\napi_key: k\n",
+    "inventories/t/group_vars/here/plain.yml": "aoi_name: a\ndb_pwd: plain-text\n",
+    "given.yml": "given: 1\napi_key: kkkkkkkk\n",
 }
 
 
@@ -75,7 +75,7 @@ RIGHT = vault.Passwords((b"other", b"right"), ("-J", "--vault-password-file pw")
          f"labeller_secrets:\n  {inline('instanceI', indent='  ')}",
          ":2:14: labeller_secrets.instanceI:"),
         ("playbooks/more.yml", encrypted("more: 1\n"), ":1:1: document:"),
-        ("given.yml", encrypted("given: 1\napi_key: k\n"), ":1:1: document:"),
+        ("given.yml", encrypted("given: 1\napi_key: kkkkkkkk\n"), ":1:1: document:"),
         ("given.yml", f"given: 1\n{inline('api_key')}", ":2:10: api_key:"),
     ],
     ids=["value of a group", "file of a group", "file of a host", "value of all", "vars_files",

@@ -42,6 +42,19 @@ SHORTEST_PART = 4
 #: Lines of a secret of several lines (a private key) are secrets too, from this length on.
 SHORTEST_LINE = 8
 
+#: What occurs in text, ids and checksums by chance. Modules mask a secret of any length in results.
+_BY_CHANCE = re.compile(r".{1,3}|[0-9a-fA-F]{4,7}", re.DOTALL)
+
+#: The credentials in a URL, which may well be a secret.
+_LOGIN = re.compile(r"(?<=://)[^/@]*@")
+
+#: Variables whose values results hold as well, and what they are.
+ALSO_PUBLIC = {
+    "inventory_hostname": "the name of the host",
+    "mode": "set in the playbook",
+    "names": "derived from parameters",
+}
+
 T = TypeVar("T")
 
 _redactors: WeakSet[Redactor] = WeakSet()
@@ -58,15 +71,10 @@ class Redactor:
 
     def learn(self, values: Iterable[object]) -> None:
         """Add values; empty ones and booleans are no secrets."""
-        for value in values:
-            if isinstance(value, Mapping):
-                self.learn(value.values())
-            elif isinstance(value, list | tuple | set | frozenset):
-                self.learn(value)
-            elif value is not None and not isinstance(value, bool) and str(value).strip():
-                for text in _texts(str(value)):
-                    self._whole |= _spellings(text)
-                    self._parts |= _spellings(text) if len(text) >= SHORTEST_PART else set()
+        for value in _leaves(list(values)):
+            for text in _texts(value):
+                self._whole |= _spellings(text)
+                self._parts |= _spellings(text) if len(text) >= SHORTEST_PART else set()
 
     def text(self, text: str) -> str:
         """``text`` without secrets. Where several overlap, all that they cover is masked."""
@@ -112,6 +120,40 @@ def without_secrets(text: str) -> str:
     for redactor in list(_redactors):
         text = redactor.text(text)
     return text
+
+
+def unmaskable(secret: object, public: Mapping[str, object], places: Mapping[str, str]) -> str:
+    """Why the value of a secret cannot be masked without spoiling results; empty if it can.
+
+    Later steps take names and numbers from the results of earlier ones. ``public``: values by the
+    names of parameters; ``places``: where those that are not defaults are written.
+    """
+    for text in _leaves(secret):
+        if _BY_CHANCE.fullmatch(text):
+            return (
+                "a secret this short also occurs by chance in results, which later steps use, and "
+                "is masked there too; use one of at least 8 characters"
+            )
+        for name, value in public.items():
+            if any(text in _LOGIN.sub("", part) for part in _leaves(value)):
+                place = places.get(name) or ALSO_PUBLIC.get(name, "its default")
+                return (
+                    f"the value of this secret is part of the value of {name} ({place}), and is "
+                    "masked there too: a later step would look for the masked name. Use another "
+                    f"secret, or another value of {name}"
+                )
+    return ""
+
+
+def _leaves(value: object) -> Iterator[str]:
+    """The texts in a value, and its numbers as texts; blank ones and booleans are no secrets."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from _leaves(item)
+    elif value is not None and not isinstance(value, bool) and str(value).strip():
+        yield str(value)
 
 
 def _places(part: str, text: str) -> Iterator[tuple[int, int]]:

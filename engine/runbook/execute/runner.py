@@ -182,14 +182,14 @@ class Ansible:
         self,
         publish: Callable[[Event], None],
         begun: Callable[[Seen], None] = lambda _seen: None,
-        needed: Mapping[str, Mapping[str, Any]] | None = None,
+        places: Mapping[str, Mapping[str, Any]] | None = None,
         planned: Mapping[str, Any] | None = None,
     ) -> Outcome:
         """Run the playbook, publishing events as they come.
 
-        ``needed``: the secret parameters that must have a value before a play begins
-        (``RunInput.secrets``); else the outcome is INVALID. ``planned``: what a request that is
-        ``held`` is held to.
+        ``places``: the parameters that are set (``RunInput.places``). If a secret one has no value,
+        or one that cannot be masked, before a play begins, the outcome is INVALID. ``planned``:
+        what a request that is ``held`` is held to.
 
         ``begun`` is called when ansible has read all variables, so that the redactor knows the
         secret ones, before the first play, with the public ones as the play's tasks see them, and
@@ -200,7 +200,7 @@ class Ansible:
             _plan_of(self._process.folder).write_text(json.dumps(planned), encoding="utf-8")
         known = sandbox_state(self._process.folder) if self._request.sandboxed else []
         arguments = [*known, *self._request.arguments()]
-        self._process.channel.launch({"arguments": arguments, "needed": dict(needed or {})})
+        self._process.channel.launch({"arguments": arguments, "places": dict(places or {})})
 
         strategy = ["Strategy {}: {}".format(*self._transport)] if self._request.verbosity else []
 

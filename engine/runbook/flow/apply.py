@@ -386,9 +386,7 @@ class _Apply:
                 self._publisher.publish(ParametersRead(parameters))
             self._seen, started = seen or self._seen, True
 
-        outcome = self._outcome = ansible.run(
-            self._publisher.publish, start, given.secrets, planned
-        )
+        outcome = self._outcome = ansible.run(self._publisher.publish, start, given.places, planned)
         start({})  # ansible ended before it knew which values are secret
         left = {}
         if not check and outcome.exit_code != ExitCode.OK:

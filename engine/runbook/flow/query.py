@@ -142,9 +142,9 @@ def survey(
         files, identities = options["vault_password_file"], options["vault_id"]
         opened = vault.passwords(typed.vaults, files, identities)
         selection = Selection(limit=options["limit"], others=passwords is not None)
-        secrets = load(source, selection, opened).secrets
+        places = load(source, selection, opened).places
         bring_up(target)
-        outcome = ansible.run(show, needed=secrets)
+        outcome = ansible.run(show, places=places)
     if outcome.exit_code == ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     found = _answers(outcome, redactor)

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runbook.load import documentation, schemas, targets
+from runbook.load import documentation, parameters, schemas, targets
 from runbook.load.diagnostics import Path as DocumentPath
 from runbook.load.diagnostics import Problem, ordered, suggest
 from runbook.load.extra_vars import ExtraVars
@@ -58,6 +58,7 @@ def check(
     walked = walk_input(source, selection.limit)
     walk = walked.walk
     problems = [*walk.problems, *type_problems(walk), *_shown_secrets(extra)]
+    problems += parameters.secret_problems(source, walked.needed, walked.hosts)
     if passwords is not None:
         problems += _closed_vaults(walked, source, passwords)
     if playbook:

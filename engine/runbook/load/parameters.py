@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runbook.events.redaction import MASK
+from runbook.events.redaction import MASK, unmaskable
 from runbook.load import schemas
+from runbook.load.diagnostics import Path, Problem
 from runbook.load.positions import VAULT, Document
 from runbook.load.source import Source
 from runbook.load.templates import is_template
@@ -25,7 +26,7 @@ class Parameter:
     ``value`` is typed, a template as it is written, and ``MASK`` for a secret that is set.
     ``source`` is ``default``, ``-e``, ``file:line``, or empty when it is not set without a
     default: a required one is missing then, an optional one leaves the choice to another.
-    ``host`` is set when hosts of the target differ in it.
+    ``place`` is ``source`` with the column. ``host`` is set when hosts of the target differ in it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Parameter:
     allowed: str = ""
     required: bool = False
     host: str = ""
+    place: str = ""
 
     @property
     def differs(self) -> bool:
@@ -54,6 +56,26 @@ def resolve(source: Source, needed: Collection[str], hosts: Collection[str]) -> 
         if name in needed:
             by_host = {host: _value(name, schema, source, host) for host in sorted(hosts) or [""]}
             yield from _per_host(name, schema, by_host)
+
+
+def secret_problems(
+    source: Source, needed: Collection[str], hosts: Collection[str]
+) -> Iterator[Problem]:
+    """The secrets in plain text that cannot be masked in results without spoiling them.
+
+    Ansible's process looks at those in vaults and lookups.
+    """
+    for host in sorted(hosts) or [""]:
+        found = {n: _value(n, schema, source, host) for n, schema in schemas.parameters().items()}
+        plain = {n: each for n, each in found.items() if not schemas.is_opaque(each.value)}
+        secret = plain.keys() & schemas.secret_names()
+        public = {name: each.value for name, each in plain.items() if name not in secret}
+        places = {name: each.place for name, each in found.items()}
+        for name in sorted(secret.intersection(needed)):
+            document, path = plain[name].document, plain[name].path
+            said = unmaskable(plain[name].value, {**public, "inventory_hostname": host}, places)
+            if said and document:
+                yield document.problem(path, said, key=True)
 
 
 def differing(found: Iterable[Parameter], seen: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -86,40 +108,61 @@ def _evaluated(parameter: Parameter, seen: Mapping[str, Any]) -> Any:
 
 
 def _per_host(
-    name: str, schema: Mapping[str, Any], by_host: Mapping[str, tuple[Any, str]]
+    name: str, schema: Mapping[str, Any], by_host: Mapping[str, _Setting]
 ) -> list[Parameter]:
     secret = bool(schema.get("writeOnly"))
-    same = len({repr(found) for found in by_host.values()}) == 1
+    same = len({repr((each.value, each.source)) for each in by_host.values()}) == 1
     shown = list(by_host.items())[:1] if same else list(by_host.items())
     return [
         Parameter(
             name,
-            MASK if (secret and value not in (None, "")) or value is VAULT else value,
+            MASK
+            if (secret and each.value not in (None, "")) or each.value is VAULT
+            else each.value,
             schema.get("default"),
-            source,
+            each.source,
             secret,
             schema["description"],
             str(schema["type"]),
             schemas.allowed(schema),
             bool(schema.get("x-required")),
             "" if same else host,
+            each.place,
         )
-        for host, (value, source) in shown
+        for host, each in shown
     ]
 
 
-def _value(name: str, schema: Mapping[str, Any], source: Source, host: str) -> tuple[Any, str]:
+@dataclass(frozen=True)
+class _Setting:
+    """The value of a parameter for a host, and the place where it is written, if it is."""
+
+    value: Any
+    document: Document | None = None
+    path: Path = ()
+
+    @property
+    def place(self) -> str:
+        """``file:line:col``, or ``-e``; empty for a value that is not written anywhere."""
+        if self.document is None:
+            return ""
+        mark = self.document.mark(self.path, key=True)
+        return f"{self.document.file}:{mark.line}:{mark.col}" if mark.line else self.document.file
+
+    @property
+    def source(self) -> str:
+        """The same without the column; ``default`` for a default."""
+        if self.document is None:
+            return "" if self.value is None else "default"
+        mark = self.document.mark(self.path, key=True)
+        return f"{self.document.file}:{mark.line}" if mark.line else self.document.file
+
+
+def _value(name: str, schema: Mapping[str, Any], source: Source, host: str) -> _Setting:
     """The value of a parameter for a host, and where it is written."""
     if name in source.extra.values:
-        return source.extra.values[name], _source(source.extra.documents[name], (name,))
+        return _Setting(source.extra.values[name], source.extra.documents[name], (name,))
     for layer in reversed(source.inventory.of_host(host) if source.inventory else []):
         if name in layer.values:
-            return layer.values[name], _source(layer.document, (*layer.path, name))
-    if "default" in schema:
-        return schema["default"], "default"
-    return None, ""
-
-
-def _source(document: Document, path: tuple[str | int, ...]) -> str:
-    mark = document.mark(path, key=True)
-    return f"{document.file}:{mark.line}" if mark.line else document.file
+            return _Setting(layer.values[name], layer.document, (*layer.path, name))
+    return _Setting(schema.get("default"))

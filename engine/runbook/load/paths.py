@@ -23,6 +23,7 @@ from runbook.load.checks import (
 from runbook.load.diagnostics import Problem, ordered
 from runbook.load.extra_vars import ExtraVars
 from runbook.load.inventory import Inventory
+from runbook.load.parameters import secret_problems
 from runbook.load.positions import Reader
 from runbook.load.source import Source
 from runbook.load.targets import Target
@@ -121,7 +122,9 @@ def _on_each(
     places: dict[Problem, list[str]] = {}
     for inventory, walked in fitting:
         uses.note(playbook, inventory, walked)
-        for problem in {*walked.walk.problems, *type_problems(walked.walk)}:
+        source = Source(playbook, inventory, extra)
+        secrets = secret_problems(source, walked.needed, walked.hosts)
+        for problem in {*walked.walk.problems, *type_problems(walked.walk), *secrets}:
             places.setdefault(problem, []).append(inventory.target.name)
     files = {document.file for inventory, _ in fitting for document in inventory.documents}
     return [

@@ -54,12 +54,12 @@ class RunInput:
         return parameters.differing(self.parameters, seen)
 
     @property
-    def secrets(self) -> dict[str, dict[str, Any]]:
-        """The secret parameters that are set, by name: ``is``, what an error begins with."""
+    def places(self) -> dict[str, dict[str, Any]]:
+        """The parameters that are set, by name: ``at``, FILE:LINE:COL, and ``required``."""
         return {
-            each.name: {"is": f"{each.source}: {each.name}: ", "required": each.required}
+            each.name: {"at": each.place, "required": each.required}
             for each in self.parameters
-            if each.secret and each.source not in ("", "default")
+            if each.place
         }
 
     @property

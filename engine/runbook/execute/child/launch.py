@@ -44,7 +44,7 @@ def main() -> None:
         given = json.loads(pipe.readline() or "null")
     if given is None or os.getppid() != engine:  # nothing is to be done, or the engine has ended
         sys.exit(0)
-    os.environ["RUNBOOK_NEEDED_SECRETS"] = json.dumps(given["needed"])
+    os.environ["RUNBOOK_PLACES"] = json.dumps(given["places"])
     _end(_run(given["arguments"]))
 
 

@@ -27,6 +27,7 @@ from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import callback_loader, connection_loader
 from ansible.template import Templar
 
+from runbook.events.redaction import ALSO_PUBLIC, unmaskable
 from runbook.execute.child import channel, patches
 from runbook.execute.child.channel import ANSWER
 
@@ -110,8 +111,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         manager = play.get_variable_manager()
         values: list[Any] = []
         seen: dict[str, dict[str, Any]] = {}
-        needed = json.loads(os.environ.get("RUNBOOK_NEEDED_SECRETS", "{}"))
+        places = json.loads(os.environ.get("RUNBOOK_PLACES", "{}"))
         problems: dict[str, str] = {}
+        spoiling: dict[str, str] = {}
         inventory = manager._inventory  # noqa: SLF001
         # Also those of later batches, with the play's keyword serial.
         mine = {host.name for host in inventory.get_hosts(play.hosts, ignore_restrictions=True)}
@@ -121,24 +123,28 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             for name, value in variables.items():
                 if name in names:
                     values.append(_evaluated(templar, value))
-                    if host.name in mine and name in needed and values[-1] in (None, ""):
+                    if host.name in mine and name in places and values[-1] in (None, ""):
                         said = _unreadable(templar, value)
-                        if said or (needed[name]["required"] and values[-1] == ""):
+                        if said or (places[name]["required"] and values[-1] == ""):
                             problems[name] = said or "it is empty"
                 elif name not in public and name not in _AGGREGATES:
                     values += [_evaluated(templar, leaf) for leaf in _vaulted(value)]
             if host.name in mine:
-                seen[host.name] = _seen(
-                    templar, {name: variables[name] for name in public & set(variables)}
-                )
+                shown = {name: variables[name] for name in public & set(variables)}
+                seen[host.name] = _seen(templar, shown)
+                spoiling |= _unmaskable(templar, variables, names & places.keys(), public, places)
+        self._end_if(spoiling, places)  # before the engine masks the names in these messages
         channel.SECRETS.extend(values)
         register_secrets(texts(values))
         channel.tell({"secrets": values, "parameters": seen})
+        self._end_if(problems, places)
+
+    def _end_if(self, problems: Mapping[str, str], places: Mapping[str, Mapping[str, Any]]) -> None:
+        """End if there are problems with parameters: before the play, so no host is contacted."""
         if problems:
-            channel.tell(
-                {"invalid": [needed[name]["is"] + said for name, said in problems.items()]}
-            )
-            sys.exit(1)  # before the play begins: no host is contacted
+            said = [f"{places[name]['at']}: {name}: {what}" for name, what in problems.items()]
+            channel.tell({"invalid": said})
+            sys.exit(1)
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Say which steps report that a check sees no further, as one that waits for a cluster.
@@ -240,6 +246,27 @@ def _unreadable(templar: Any, value: Any) -> str:
             innermost = innermost.__cause__
         return " ".join(str(getattr(innermost, "message", innermost)).split())
     return ""
+
+
+def _unmaskable(
+    templar: Any,
+    variables: Mapping[str, Any],
+    secrets: set[str],
+    public: set[str],
+    places: Mapping[str, Mapping[str, Any]],
+) -> dict[str, str]:
+    """By name, why the value of a secret cannot be masked in results."""
+    shown = {
+        name: _evaluated(templar, variables[name])
+        for name in [*sorted(public), *ALSO_PUBLIC]
+        if name in variables
+    }
+    known = {name: str(place["at"]) for name, place in places.items()}
+    said = {
+        name: unmaskable(_evaluated(templar, variables[name]), shown, known)
+        for name in sorted(secrets & variables.keys())
+    }
+    return {name: what for name, what in said.items() if what}
 
 
 def _seen(templar: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
