@@ -358,7 +358,11 @@ def _create(cursor: Cursor) -> None:
 
 
 def _foreseen(params: Mapping[str, Any]) -> dict[str, Any]:
-    """In a check: a warning that names the holder; nothing is taken or waited for."""
+    """In a check: a warning that names the holder; nothing is taken or waited for.
+
+    A run may be over when the operator has answered. A person's lock has the ``error_kind`` and the
+    message too that an apply would end with.
+    """
     if params["state"] != "taken":
         return result([], number=0, held=False)
     with postgres.connect(params) as session, session.cursor() as cursor:
@@ -379,8 +383,9 @@ def _foreseen(params: Mapping[str, Any]) -> dict[str, Any]:
         warnings = [refusal(cursor, found, params["target"], end)]
         said = {**free, "warnings": warnings, **unseen_process(found)}
         if found["state"] != "locked":
-            said["headline"] = "{} is changing the target".format(found["holder"])
-        return said
+            return {**said, "headline": "{} is changing the target".format(found["holder"])}
+        refused = refusal(cursor, found, params["target"], "nothing was changed")
+        return {**said, "error_kind": Locked.kind, "msg": refused}
 
 
 def _reported(text: str) -> dict[str, Any]:

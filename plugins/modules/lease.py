@@ -112,6 +112,14 @@ headline:
   description: Who holds the target, when RV(held); in check mode which run does.
   returned: when the target is held
   type: str
+error_kind:
+  description: C(locked) when a person has locked the target, so that RV(msg) refuses an apply.
+  returned: in check mode
+  type: str
+msg:
+  description: Who has locked the target, until when and why, and what to do.
+  returned: in check mode when a person has locked the target
+  type: str
 plan:
   description:
     - With O(state=taken) the database, which must be the one that the check run found, by its

@@ -49,10 +49,13 @@ def test_a_lock_refuses_every_run_and_says_who_why_how_long_and_what_to_do(
         "runbook unlock -i labeller3",
     ):
         assert said in str(caught.value)
-    # A check goes on: it changes nothing.
-    (warning,) = take(labeller, check=True)["warnings"]
+    # A check goes on, as it changes nothing; the engine ends one of an apply with that message.
+    checked = take(labeller, check=True)
+    (warning,) = checked["warnings"]
     assert "has locked it until" in warning
     assert "runbook unlock -i labeller3" in warning
+    assert (checked["error_kind"], checked["msg"]) == ("locked", str(caught.value).replace(
+        "nothing was changed by this step", "nothing was changed"))  # fmt: skip
     # A play that ends quietly gets a headline instead of an error.
     for check in (False, True):
         told = take(labeller, check=check, when_held="report")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
 
-from runbook.errors import ExitCode, RefusedError
+from runbook.errors import ExitCode, LockedError, RefusedError
+from runbook.events.model import HostCounts, Status, TaskResult
 from runbook.events.render.summary import Summary, destructive
 from runbook.execute import runner
+from runbook.flow import apply
 from runbook.flow.confirm import confirm
 
 HARMLESS = {"resource": "s3://b/k", "action": "create", "counts": {"bytes": 9}}
@@ -25,16 +30,12 @@ class Keyboard(io.StringIO):
 
 
 def planned(*plan: dict[str, object]) -> runner.Outcome:
-    from runbook.events.model import Status, TaskResult
-
     return runner.Outcome(
         ExitCode.OK, {}, (TaskResult("h", "t", "m", Status.CHANGED, changed=True, plan=list(plan)),)
     )
 
 
 def test_a_plan_is_without_what_was_only_looked_at() -> None:
-    from runbook.events.model import Status, TaskResult
-
     looked = TaskResult("h", "t", "m", Status.OK, changed=False, plan=[LOSS])
     outcome = planned(HARMLESS)
     assert replace(outcome, results=(looked, *outcome.results)).plan == [{"host": "h", **HARMLESS}]
@@ -92,6 +93,41 @@ def test_a_harmless_plan_needs_y(monkeypatch: pytest.MonkeyPatch) -> None:
         confirm([HARMLESS], "labeller3", None)
     answer(monkeypatch, "y")
     confirm([HARMLESS], "labeller3", None)
+
+
+@pytest.mark.parametrize("hosts", [("one",), ("one", "two")])
+def test_what_a_person_has_locked_is_refused_before_the_question(
+    hosts: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No answer is asked for: pytest's standard input cannot be read."""
+    (tmp_path / "p.yml").write_text(
+        "- hosts: all\n  tasks: [{ansible.builtin.command: ls}]\n", encoding="utf-8"
+    )
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "home"))
+    locked = TaskResult("one", "Take the lease", "m", Status.OK, message="eva has locked it",
+                        error_kind="locked")  # fmt: skip
+    checked = replace(
+        planned(LOSS),
+        hosts=dict.fromkeys(hosts, HostCounts(ok=2)),
+        results=(locked, *planned(LOSS).results),
+    )
+    ran: list[object] = []
+
+    def run(*given: object) -> runner.Outcome:
+        ran.append(given)
+        return checked
+
+    monkeypatch.setattr(runner, "started", lambda *_: nullcontext(SimpleNamespace(run=run)))
+    options = apply.Options(str(tmp_path / "p.yml"), ",".join(hosts) + ",")
+    for yes in (False, True):
+        with pytest.raises(LockedError, match="^one: eva has locked it$"):
+            apply.apply(replace(options, yes=yes))
+    assert len(ran) == 2, "only the check runs"
+    assert ("--limit 'all:!one'" in capsys.readouterr().err) is (len(hosts) == 2)
+    assert apply.apply(replace(options, check=True)) == ExitCode.OK
 
 
 def test_without_a_terminal_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

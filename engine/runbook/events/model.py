@@ -94,10 +94,11 @@ class TaskResult(Event):
 
     ``diff`` is a list of Ansible's diffs (``before``, ``after``, their headers, or ``prepared``);
     ``plan`` a list of the planned changes (plugins/module_utils/change.py). ``error_kind`` is set
-    on failures of our modules. ``output`` is what a failed foreign command printed. ``backup_id``
-    is the backup that the step made, found equal or restored. ``headline`` is what the operator
-    must know first of the whole run, in the plan and when asked to confirm it. ``map`` is what the
-    module geography_info returns, empty of other steps.
+    on failures of our modules, and in a check that is none, with the ``message``, where an apply
+    would be refused (``locked``). ``output`` is what a failed foreign command printed.
+    ``backup_id`` is the backup that the step made, found equal or restored. ``headline`` is what
+    the operator must know first of the whole run, in the plan and when asked to confirm it. ``map``
+    is what the module geography_info returns, empty of other steps.
     """
 
     host: str
@@ -120,6 +121,11 @@ class TaskResult(Event):
     def failed(self) -> bool:
         """Whether the step failed, or its host could not be reached."""
         return self.status in (Status.FAILED, Status.UNREACHABLE)
+
+    @property
+    def locked(self) -> bool:
+        """Whether this check has found the target locked by a person."""
+        return self.status in (Status.OK, Status.CHANGED) and self.error_kind == "locked"
 
     @property
     def exit_code(self) -> ExitCode:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from runbook import processes
-from runbook.errors import ExitCode, RefusedError, RunbookError
+from runbook.errors import ExitCode, LockedError, RefusedError, RunbookError
 from runbook.events import journal, score
 from runbook.events.journal import Journal, new_run_id
 from runbook.events.model import (
@@ -233,11 +233,12 @@ class _Apply:
         # Also with --yes: what can be known to fail must fail before anything is touched.
         planned, given = self._checked(request, source, passwords)
         if planned.exit_code != ExitCode.OK or not (planned.changed or planned.unchecked):
-            self._advise(planned)
+            self._advise(planned, planned.failed)
             return planned.exit_code
         if options.check:
             pending = options.detailed_exitcode and planned.changed
             return ExitCode.CHANGES if pending else ExitCode.OK
+        self._require_unlocked(planned)
         if not options.yes:
             shown = self._summary if _asked(options) else None
             confirm(planned.plan, source.target.name, shown, self._changed_hosts(planned))
@@ -419,9 +420,15 @@ class _Apply:
         several = len(planned.hosts) > 1 or self._options.limit
         return fleet.named(changed, planned.hosts) if several else ""
 
-    def _advise(self, planned: runner.Outcome) -> None:
-        """After a check that failed on some of several hosts, say how to leave those out."""
-        bad = planned.failed
+    def _require_unlocked(self, planned: runner.Outcome) -> None:
+        """Raise LockedError if a person has locked hosts, before anything is asked."""
+        locked = {each.host: each.message for each in planned.results if each.locked}
+        if locked:
+            self._advise(planned, {*locked})
+            raise LockedError("\n".join(f"{host}: {said}" for host, said in locked.items()))
+
+    def _advise(self, planned: runner.Outcome, bad: set[str]) -> None:
+        """After a check with some ``bad`` ones of several hosts, say how to leave those out."""
         if bad and {*planned.hosts, *self._seen} - bad:
             limit = fleet.without(self._options.limit, bad)
             say(f"To go on without {', '.join(fleet.ordered(bad))}: --limit '{limit}'")
