@@ -106,6 +106,16 @@ def client(service: str, params: Mapping[str, Any], attempts: int = ATTEMPTS) ->
     return made
 
 
+def preload() -> None:
+    """Import boto3, and have it read what it knows of the services that modules call."""
+    with suppress(Exception):  # the modules that need it say what is wrong with it
+        import boto3
+
+        for service in ("s3", "ec2", "emr"):
+            unused = {"aws_access_key_id": "-", "aws_secret_access_key": "-"}
+            boto3.client(service, "us-east-1", **unused)
+
+
 class _ForeignAnswer(Exception):  # noqa: N818 - an answer, which translated makes an error of
     """An answer that no AWS service has written."""
 

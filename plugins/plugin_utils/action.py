@@ -15,6 +15,7 @@ import copy
 import json
 import os
 import secrets
+from contextlib import suppress
 from typing import Any, Dict
 
 from ansible import constants
@@ -27,6 +28,7 @@ from ansible_collections.labeller.runbook.plugins.plugin_utils import (
     following,
     in_process,
     journaled,
+    over_ssh,
     planned,
 )
 
@@ -109,6 +111,9 @@ class ActionModule(ActionBase):
         """Run the module: in this process where that makes no difference, else as Ansible does."""
         if not wrap_async and in_process.possible(self, variables):
             return in_process.call(self._task.action, arguments, self._task.check_mode)
+        if not wrap_async and over_ssh.possible(self, variables):
+            with suppress(over_ssh.NotStarted):  # then Ansible's own way says what is wrong
+                return _with_kill_explained(over_ssh.call(self, variables, arguments))
         done: Dict[str, Any] = self._execute_module(
             module_args=arguments, task_vars=variables, wrap_async=wrap_async
         )
@@ -116,14 +121,7 @@ class ActionModule(ActionBase):
 
     def _execute_module(self, *args: Any, **kwargs: Any) -> Dict[str, Any]:
         """As Ansible's own; what a module that was killed left is no message to act on."""
-        done: Dict[str, Any] = super()._execute_module(*args, **kwargs)
-        if done.get("rc") in _KILLED and "module_stdout" in done:
-            done["msg"] = (
-                "the module's process was killed on the host before it was done (exit code {}), as "
-                "the kernel does when memory runs out (dmesg). Run the same command again: it does "
-                "what is missing".format(done["rc"])
-            )
-        return done
+        return _with_kill_explained(super()._execute_module(*args, **kwargs))
 
     @property
     def _kind(self) -> str:
@@ -180,3 +178,14 @@ class ActionModule(ActionBase):
             self._shared_loader_obj,
         )  # fmt: skip
         return following.Remote(path, other, shared=type(connection) is type(self._connection))
+
+
+def _with_kill_explained(done: Dict[str, Any]) -> Dict[str, Any]:
+    """A module's result, with a message that says so if its process was killed."""
+    if done.get("rc") in _KILLED and "module_stdout" in done:
+        done["msg"] = (
+            "the module's process was killed on the host before it was done (exit code {}), as "
+            "the kernel does when memory runs out (dmesg). Run the same command again: it does "
+            "what is missing".format(done["rc"])
+        )
+    return done

@@ -18,7 +18,7 @@ import pkgutil
 import signal
 import sys
 import traceback
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import FileFinder, SourceFileLoader
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional
@@ -104,9 +104,4 @@ def preload() -> None:
     package = importlib.import_module(MODULES)
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module("{}.{}".format(MODULES, module.name))
-    with suppress(Exception):  # the modules that need it say what is wrong with it
-        import boto3
-
-        for service in ("s3", "ec2", "emr"):
-            unused = {"aws_access_key_id": "-", "aws_secret_access_key": "-"}
-            boto3.client(service, "us-east-1", **unused)
+    importlib.import_module(PLUGINS + "module_utils.aws").preload()

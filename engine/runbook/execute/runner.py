@@ -260,6 +260,8 @@ def _environment(request: Request, plugin: str, process: AnsibleProcess) -> dict
     given = {**process.environment, **chosen, **facts(folder), "RUNBOOK_TARGET": request.target}
     if request.local and plugin == "linear" and patches.fast():
         given["RUNBOOK_IN_PROCESS"] = "1"
+    elif plugin == "linear" and patches.fast():
+        given["RUNBOOK_OVER_SSH"] = "1"
     if request.held:
         given["RUNBOOK_PLANNED"] = str(_plan_of(folder))
     if request.saved:

@@ -22,6 +22,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 from runbook.execute.child import channel
 from runbook.processes import die_with_parent
@@ -77,7 +78,9 @@ def _warm_up() -> None:
     import ansible.plugins.strategy.linear  # noqa: F401
 
     if "RUNBOOK_IN_PROCESS" in os.environ:
-        _preload()
+        _plugin_utils("in_process").preload()
+    if "RUNBOOK_OVER_SSH" in os.environ:
+        _plugin_utils("over_ssh").initial()
     if os.environ["ANSIBLE_STRATEGY"].startswith("mitogen"):
         # What ansible_mitogen imports, but not itself yet: from ansible-core 2.21 on it imports
         # ansible_collections at once. Before Ansible's collection loader is there, that would be
@@ -86,17 +89,17 @@ def _warm_up() -> None:
         _import("ansible.collections.list", "mitogen.master", "mitogen.service")
 
 
-def _preload() -> None:
-    """Import our modules, here in the process that forks one for every task.
+def _plugin_utils(name: str) -> Any:
+    """A file of our collection, imported here in the process that forks one for every task.
 
-    They lie in a collection, so Ansible's loader of collections is needed first. Ansible sets it up
-    again later, which only gives a Python warning.
+    Ansible's loader of collections is needed first. Ansible sets it up again later, which only
+    gives a Python warning.
     """
     warnings.filterwarnings("ignore", "AnsibleCollectionFinder has already been configured")
     loader = importlib.import_module("ansible.plugins.loader")
     loader.init_plugin_loader()
     package = "ansible_collections.labeller.runbook.plugins.plugin_utils"
-    importlib.import_module(f"{package}.in_process").preload()
+    return importlib.import_module(f"{package}.{name}")
 
 
 def _import(*libraries: str) -> None:

@@ -1,0 +1,174 @@
+# Copyright (c) 2026 The runbook developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Runs a module over ssh in a program on the host that stays for the run.
+
+Ansible's ssh starts ``keep_ssh.py`` in the place of ssh, which starts ssh with what Ansible gave it
+and ``module_utils/module_server.py`` on the host. The first step of a host pays for the connection,
+the interpreter and the imports.
+
+A message is its length in eight bytes, then so many bytes of JSON: ``action``, ``arguments`` and
+``check_mode`` there, a module's result back.
+"""
+
+# ruff: noqa: SLF001 - part of an action plugin, which uses what ActionBase uses
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import socket
+import struct
+import sys
+import zlib
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Tuple
+
+import ansible
+from ansible.errors import AnsibleConnectionFailure
+from ansible_collections.labeller.runbook.plugins import module_utils
+
+if TYPE_CHECKING:
+    from ansible.plugins.action import ActionBase
+
+#: Set by the engine for a run that may keep a program on its hosts.
+VARIABLE = "RUNBOOK_OVER_SSH"
+LENGTH = struct.Struct(">Q")
+#: Folders of Ansible's for its own modules, and for Windows.
+_UNUSED = ("facts", "powershell", "csharp")
+_PROGRAM = "module_server.py"
+#: Reads its own text, whose length is in the first line, and begins to serve.
+_START = (
+    "import os;f=open(os.dup(0),'rb');n={'__name__':'module_server'};"
+    "exec(compile(f.read(int(f.readline())),'module_server.py','exec'),n);n['main'](f)"
+)
+
+
+class NotStarted(Exception):  # noqa: N818 - no error: Ansible's own way is taken then
+    """The interpreter on the host does not run the program."""
+
+
+def possible(action: ActionBase, variables: Mapping[str, Any]) -> bool:
+    """Whether the module would run over ssh, as the user that logs in, in an interpreter named.
+
+    Without a password: ssh asks for it on a terminal of its own.
+    """
+    task, connection = action._task, action._connection
+    return (
+        os.environ.get(VARIABLE) == "1"
+        and connection.ansible_name in ("ssh", "ansible.builtin.ssh")
+        and not connection.become
+        and not (task.async_val or task.delegate_to or task.timeout or any(task.environment or ()))
+        and not (connection.get_option("password") or action._play_context.password)
+        and _interpreter(action, variables).startswith("/")
+    )
+
+
+def call(
+    action: ActionBase, variables: Mapping[str, Any], arguments: Mapping[str, Any]
+) -> Dict[str, Any]:
+    """The result of the module that the task names.
+
+    Raises AnsibleConnectionFailure when the host cannot be reached, or is lost meanwhile, and
+    NotStarted.
+    """
+    request = {
+        "action": action._task.action,
+        "arguments": arguments,
+        "check_mode": action._task.check_mode,
+    }
+    folder = Path(os.environ["RUNBOOK_CHANNEL"]).parent
+    python = _interpreter(action, variables)
+    options = action._connection.get_options()
+    name = hashlib.sha256(repr((sorted(options.items()), python)).encode()).hexdigest()[:16]
+    with closing(_connected(action, folder / ("ssh-" + name), python)) as connection:
+        try:
+            return json.loads(_answer(connection, json.dumps(request).encode()))
+        except (OSError, EOFError) as error:
+            raise AnsibleConnectionFailure(
+                "The connection ended in the middle of a step"
+            ) from error
+
+
+def _interpreter(action: ActionBase, variables: Mapping[str, Any]) -> str:
+    return str(action._templar.template(variables.get("ansible_python_interpreter", "")))
+
+
+def _connected(action: ActionBase, address: Path, python: str) -> socket.socket:
+    try:
+        return _connection(address)
+    except (FileNotFoundError, ConnectionRefusedError):
+        _start(action, address, python)
+        return _connection(address)
+
+
+def _connection(address: Path) -> socket.socket:
+    """A connection to the socket at an address, of whatever length."""
+    made = socket.socket(socket.AF_UNIX)
+    folder = os.open(address.parent, os.O_PATH)
+    try:
+        made.connect("/proc/self/fd/{}/{}".format(folder, address.name))
+    except OSError:
+        made.close()
+        raise
+    finally:
+        os.close(folder)
+    return made
+
+
+def _start(action: ActionBase, address: Path, python: str) -> None:
+    """Start the program on the host, to be reached at an address."""
+    connection = action._connection
+    ssh = connection.get_option("ssh_executable")
+    keep = Path(__file__).with_name("keep_ssh.py")
+    command = [sys.executable, "-S", "-E", str(keep), str(address), os.environ["RUNBOOK_CHANNEL"]]
+    program = address.with_suffix(".sh")
+    program.write_text("#!/bin/sh\nexec {} {} \"$@\"\n".format(shlex.join(command), shlex.quote(ssh)))
+    program.chmod(0o700)
+    connection.set_option("ssh_executable", str(program))
+    try:
+        there = "exec {} -c {}".format(shlex.quote(python), shlex.quote(_START))
+        code, _, _ = connection.exec_command(there, in_data=initial(), sudoable=False)
+    finally:
+        connection.set_option("ssh_executable", ssh)
+    if code:
+        raise NotStarted
+
+
+def _answer(connection: socket.socket, request: bytes) -> bytes:
+    connection.sendall(LENGTH.pack(len(request)) + request)
+    with connection.makefile("rb") as file:
+        head = file.read(LENGTH.size)
+        if len(head) < LENGTH.size:
+            raise EOFError
+        size = LENGTH.unpack(head)[0]
+        body = file.read(size)
+    if len(body) < size:
+        raise EOFError
+    return body
+
+
+@lru_cache(maxsize=None)
+def initial() -> bytes:
+    """What the program on the host reads first: its own text, then the files of all modules."""
+    sent = zlib.compress(json.dumps(dict(_files())).encode(), 1)
+    text = Path(module_utils.__path__[0], _PROGRAM).read_bytes()
+    return b"%d\n%s%s%s" % (len(text), text, LENGTH.pack(len(sent)), sent)
+
+
+def _files() -> Iterator[Tuple[str, str]]:
+    """Names, as they are imported there, and texts."""
+    yield "ansible/__init__.py", "__version__ = {!r}\n".format(ansible.__version__)
+    core = Path(ansible.__file__).parent
+    for file in (core / "module_utils").rglob("*.py"):
+        name = file.relative_to(core)
+        if name.parts[1] not in _UNUSED:
+            yield "ansible/{}".format(name), file.read_text(encoding="utf-8")
+    plugins = Path(module_utils.__path__[0]).parent
+    for folder in ("module_utils", "modules"):
+        for file in (plugins / folder).rglob("*.py"):
+            name = "ansible_collections/labeller/runbook/plugins/{}".format(file.relative_to(plugins))
+            yield name, file.read_text(encoding="utf-8")
