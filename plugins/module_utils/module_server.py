@@ -103,7 +103,7 @@ def _answer(request: Mapping[str, Any], source: IO[bytes]) -> Optional[bytes]:
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         answer = _read(pipe.fileno(), source.fileno())
-    if answer is None:  # nobody is there to read it: what is not committed is rolled back
+    if answer is None:  # it would not be read: what is not committed is rolled back
         os.kill(child, signal.SIGTERM)
     _, status = os.waitpid(child, 0)
     if answer == b"":
@@ -114,7 +114,7 @@ def _answer(request: Mapping[str, Any], source: IO[bytes]) -> Optional[bytes]:
 
 
 def _read(pipe: int, source: int) -> Optional[bytes]:
-    """What the module's process writes until it ends; None when ``source`` ends before."""
+    """All that the module's process writes; None when ``source`` ends before it does."""
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     poll.register(source, select.POLLIN)

@@ -20,7 +20,7 @@ from typing import Any, Dict
 
 from ansible import constants
 from ansible.plugins.action import ActionBase
-from ansible.plugins.loader import PluginLoader, connection_loader
+from ansible.plugins.loader import connection_loader
 from ansible_collections.labeller.runbook.plugins.module_utils import lease
 from ansible_collections.labeller.runbook.plugins.module_utils.progress import PREFIX
 from ansible_collections.labeller.runbook.plugins.plugin_utils import (
@@ -154,12 +154,10 @@ class ActionModule(ActionBase):
 
     def _remote(self, kind: str, path: str, variables: Dict[str, Any]) -> following.File:
         """The file as it is read over another connection with the same options."""
-        # Not the loader's own attribute: Mitogen puts there what gives its connections, and one of
-        # those runs a single thing at a time.
-        connection = PluginLoader.get_with_context(
-            connection_loader, kind, self._play_context, None, task_uuid=self._task._uuid,
+        connection = connection_loader.get(
+            kind, self._play_context, None, task_uuid=self._task._uuid,
             ansible_playbook_pid=str(os.getppid()),
-        ).object  # fmt: skip
+        )  # fmt: skip
         variables = variables.get("ansible_delegated_vars", {}).get(
             self._task.delegate_to, variables
         )
@@ -177,7 +175,7 @@ class ActionModule(ActionBase):
             self._task, connection, self._play_context, self._loader, self._templar,
             self._shared_loader_obj,
         )  # fmt: skip
-        return following.Remote(path, other, shared=type(connection) is type(self._connection))
+        return following.Remote(path, other)
 
 
 def _with_kill_explained(done: Dict[str, Any]) -> Dict[str, Any]:

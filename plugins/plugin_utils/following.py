@@ -19,7 +19,7 @@ import select
 import shlex
 import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Union
 
@@ -55,28 +55,17 @@ class Local:
         except FileNotFoundError:  # not yet, or no longer
             return ""
 
-    def close(self) -> None:
-        """Nothing is open."""
-
 
 class Remote:
-    """A progress file read by commands of ``action``, whose connection is for nothing else.
+    """A progress file read by commands of ``action``, whose connection is for nothing else."""
 
-    ``shared``: ssh's control connection is the module's too.
-    """
-
-    def __init__(self, path: str, action: ActionBase, *, shared: bool) -> None:
+    def __init__(self, path: str, action: ActionBase) -> None:
         self._command = "cat {} 2>/dev/null".format(shlex.quote(path))
-        self._action, self._shared = action, shared
+        self._action = action
 
     def read(self) -> str:
         """The content of the file now; empty without one."""
         return str(self._action._low_level_execute_command(self._command)["stdout"])
-
-    def close(self) -> None:
-        """Have no ssh stay and wait for another command."""
-        if not self._shared:
-            self._action._connection.reset()
 
 
 File = Union[Local, Remote]
@@ -100,7 +89,7 @@ def followed(file: File, tell: Callable[[Dict[str, Any]], None], interval: float
         if stopped.wait(interval):
             return
         # That it cannot be read is no reason to end what goes on.
-        with suppress(AnsibleError, OSError), closing(file):
+        with suppress(AnsibleError, OSError):
             while not stopped.is_set():
                 for news in rates.news(time.monotonic(), parse(file.read())):
                     if not stopped.is_set():

@@ -47,7 +47,7 @@ class Host:
         self._in.flush()
 
     def receive(self, most: int, asking: socket.socket | None = None) -> bytes:
-        """What comes next, not empty. Raises Ended, also when ``asking`` is closed."""
+        """The next bytes, one at least. Raises Ended, also when ``asking`` is closed."""
         ready = self.wait(self.out, *([asking] if asking else []))
         data = os.read(self.out.fileno(), most) if ready is self.out else b""
         if not data:

@@ -124,9 +124,10 @@ def _start(action: ActionBase, address: Path, python: str) -> None:
     connection = action._connection
     ssh = connection.get_option("ssh_executable")
     keep = Path(__file__).with_name("keep_ssh.py")
-    command = [sys.executable, "-S", "-E", str(keep), str(address), os.environ["RUNBOOK_CHANNEL"]]
+    channel = os.environ["RUNBOOK_CHANNEL"]
+    command = shlex.join([sys.executable, "-S", "-E", str(keep), str(address), channel, ssh])
     program = address.with_suffix(".sh")
-    program.write_text("#!/bin/sh\nexec {} {} \"$@\"\n".format(shlex.join(command), shlex.quote(ssh)))
+    program.write_text('#!/bin/sh\nexec {} "$@"\n'.format(command))
     program.chmod(0o700)
     connection.set_option("ssh_executable", str(program))
     try:
@@ -153,7 +154,7 @@ def _answer(connection: socket.socket, request: bytes) -> bytes:
 
 @lru_cache(maxsize=None)
 def initial() -> bytes:
-    """What the program on the host reads first: its own text, then the files of all modules."""
+    """The first input of the program on the host: its own text, then the files of all modules."""
     sent = zlib.compress(json.dumps(dict(_files())).encode(), 1)
     text = Path(module_utils.__path__[0], _PROGRAM).read_bytes()
     return b"%d\n%s%s%s" % (len(text), text, LENGTH.pack(len(sent)), sent)
@@ -170,5 +171,5 @@ def _files() -> Iterator[Tuple[str, str]]:
     plugins = Path(module_utils.__path__[0]).parent
     for folder in ("module_utils", "modules"):
         for file in (plugins / folder).rglob("*.py"):
-            name = "ansible_collections/labeller/runbook/plugins/{}".format(file.relative_to(plugins))
-            yield name, file.read_text(encoding="utf-8")
+            name = "ansible_collections/labeller/runbook/plugins/{}"
+            yield name.format(file.relative_to(plugins)), file.read_text(encoding="utf-8")

@@ -15,6 +15,14 @@ from command_line import PROJECT, Sandbox
 from instances import Instance, instances
 
 
+@pytest.fixture(params=["1", pytest.param("0", marks=pytest.mark.campaign)])
+def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How modules get to a host: in one process of ours a host, and each as Ansible does it."""
+    value = str(request.param)
+    monkeypatch.setenv("RUNBOOK_FAST", value)
+    return value
+
+
 @pytest.fixture(scope="session")
 def shared_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A sandbox that is up; tests that change it take ``sandbox``."""

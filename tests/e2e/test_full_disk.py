@@ -55,7 +55,7 @@ def test_the_disk_of_a_host_is_full(small: Instance, tmp_path: Path) -> None:
         small.run("plan", "-o", plan, "regular.yml", "-e", "run_id=0")
         before = state(small)
         host.fill_disk()
-        said = refused(small, "apply", "regular.yml", "--check", "--strategy", "linear")
+        said = refused(small, "apply", "regular.yml", "--check")
         assert "the host has no room for temporary files" in said
         done = small.run("doctor", "--json", exit_code=1)
         found = json.loads(done.stdout)["hosts"][host.name]

@@ -142,21 +142,14 @@ def test_check_changes_nothing_apply_makes_it_so_and_a_second_time_changes_nothi
     assert not old.exists()
 
 
-#: With Ansible's own strategy, which a local target has; Mitogen's is a campaign.
-STRATEGIES = [pytest.param("mitogen", marks=pytest.mark.campaign), "linear"]
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_json_is_one_event_a_line_and_the_result_last(
-    repository: Repository, strategy: str
-) -> None:
+def test_json_is_one_event_a_line_and_the_result_last(repository: Repository) -> None:
     repository.playbook(
         touch(repository.folder / "file"),
         {"name": "Loop", "ansible.builtin.debug": {"msg": "{{ item }}"}, "loop": ["a", "b"]},
         {"name": "Never", "ansible.builtin.debug": {"msg": "x"}, "when": False},
         {"name": "Tolerated", "ansible.builtin.fail": {"msg": "so what"}, "ignore_errors": True},
     )
-    done = repository.apply("--yes", "--json", "--strategy", strategy)
+    done = repository.apply("--yes", "--json")
     assert done.returncode == 0, done.stderr
     events = lines(done)
     schemas = {
@@ -441,8 +434,8 @@ def test_an_unreachable_host_exits_4(repository: Repository) -> None:
     port = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
     repository.inventory({"here": port})
     repository.playbook(touch(repository.folder / "file"))
-    for strategy in ("mitogen", "linear"):
-        done = repository.apply("--yes", "--strategy", strategy)
+    for fast in ("1", "0"):
+        done = repository.apply("--yes", env={"RUNBOOK_FAST": fast})
         assert done.returncode == 4, done.stdout
         assert " unreachable=1 " in done.stdout
         assert "here (address 127.0.0.1, port 1, user of ssh's configuration) can" in done.stdout
@@ -561,19 +554,17 @@ def with_secrets(repository: Repository) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "more"),
+    "more",
     [
-        pytest.param("mitogen", (), marks=pytest.mark.campaign),
-        pytest.param("mitogen", ("--json",), marks=pytest.mark.campaign),
-        ("linear", ("-vvv", "--diff")),
+        pytest.param((), marks=pytest.mark.campaign),
+        pytest.param(("--json",), marks=pytest.mark.campaign),
+        ("-vvv", "--diff"),
     ],
 )
-def test_no_secret_is_shown_or_stays_on_disk(
-    repository: Repository, more: tuple[str, ...], strategy: str
-) -> None:
+def test_no_secret_is_shown_or_stays_on_disk(repository: Repository, more: tuple[str, ...]) -> None:
     options = with_secrets(repository)
     environment = {"MY_SECRET": SECRETS["environment"]}
-    done = repository.apply("--yes", *options, *more, "--strategy", strategy, env=environment)
+    done = repository.apply("--yes", *options, *more, env=environment)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "********" in done.stdout
     assert (repository.folder / "file").exists(), done.stdout
@@ -653,19 +644,15 @@ def numbered(repository: Repository) -> dict[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "number"),
-    [
-        pytest.param("mitogen", signal.SIGINT, marks=pytest.mark.campaign),
-        ("linear", signal.SIGTERM),
-    ],
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.campaign), signal.SIGTERM]
 )
 def test_an_interruption_stops_cleanly_and_says_what_was_done(
-    repository: Repository, strategy: str, number: signal.Signals
+    repository: Repository, number: signal.Signals
 ) -> None:
     file = repository.folder / "file"
     repository.playbook(touch(file, "First"), {"name": "Wait", "ansible.builtin.command": "sleep 60"},
                         touch(repository.folder / "never", "Never"))  # fmt: skip
-    process = repository.start("--yes", "--json", "--strategy", strategy)
+    process = repository.start("--yes", "--json")
     wait_for(process, "Wait")
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
@@ -704,14 +691,13 @@ def test_a_run_that_cannot_be_followed_is_cut_off(
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_an_interruption_leaves_what_a_done_step_started_and_ends_what_starts_late(
-    repository: Repository, strategy: str
+    repository: Repository,
 ) -> None:
     late = "trap 'setsid -f sleep 62; exit' TERM; while :; do sleep 0.1; done"
     repository.playbook({"name": "Daemon", "ansible.builtin.command": "setsid -f sleep 61"},
                         {"name": "Wait", "ansible.builtin.command": {"argv": ["sh", "-c", late]}})  # fmt: skip
-    process = repository.start("--yes", "--json", "--strategy", strategy)
+    process = repository.start("--yes", "--json")
     wait_for(process, "Wait")
     until(lambda: any("trap" in line for line in processes_of(repository)))
     process.send_signal(signal.SIGINT)

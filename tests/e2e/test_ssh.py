@@ -19,9 +19,6 @@ from runbook.execute.unreachable import LOST
 #: One worker makes the target, with its virtualenv.
 pytestmark = pytest.mark.xdist_group("ssh")
 
-#: With Mitogen's strategy, which a remote target has; Ansible's own is a campaign.
-STRATEGIES = ["mitogen", pytest.param("linear", marks=pytest.mark.campaign)]
-
 
 def test_regular_over_ssh(sandbox: Sandbox, remote: sshd.Target, inventory: Path) -> None:
     before = remote.run("crontab", "-l")
@@ -40,7 +37,7 @@ def test_regular_over_ssh(sandbox: Sandbox, remote: sshd.Target, inventory: Path
     assert "regular.yml  done" in told
     second = sandbox.run("apply", "regular.yml", "-i", str(inventory), "--yes", "-v")
     assert "changed=0" in second.stdout
-    assert "Strategy mitogen_linear: Mitogen " in second.stdout
+    assert "Strategy linear: modules run in one process a host, over ssh" in second.stdout
     assert remote.run("crontab", "-l") == crontab
 
 
@@ -54,12 +51,12 @@ def test_a_check_over_ssh_changes_nothing(
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("strategy", ["mitogen", "linear"])
+@pytest.mark.usefixtures("fast")
 def test_progress_over_ssh(
-    sandbox: Sandbox, remote: sshd.Target, inventory: Path, tmp_path: Path, strategy: str
+    sandbox: Sandbox, remote: sshd.Target, inventory: Path, tmp_path: Path
 ) -> None:
     fill(sandbox)
-    common = ("-i", str(inventory), "--yes", "--json", "--strategy", strategy)
+    common = ("-i", str(inventory), "--yes", "--json")
     until_told(sandbox, UPLOAD, halfway("back up"), str(play(tmp_path, "present")), *common)
     left = Path("/tmp").glob("runbook-progress-*")
     assert not [path for path in left if path.owner() == remote.user]
@@ -86,9 +83,8 @@ def test_progress_of_a_module_that_runs_as_another_user(
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("strategy", ["mitogen", "linear"])
 def test_ssh_takes_the_operators_arguments_and_says_why_it_fails(
-    remote: sshd.Target, tmp_path: Path, strategy: str
+    remote: sshd.Target, tmp_path: Path
 ) -> None:
     """An unknown host key is refused unless StrictHostKeyChecking says otherwise, then kept."""
     known = {name: tmp_path / name for name in ("unsaid", "common", "extra", "args")}
@@ -108,12 +104,11 @@ def test_ssh_takes_the_operators_arguments_and_says_why_it_fails(
     hosts["args"]["ansible_ssh_args"] = accept
     hosts["refused"] = {**own, "ansible_ssh_private_key_file": str(wrong)}
     hosts["refused"]["ansible_ssh_common_args"] = f"{own['ansible_ssh_common_args']} {once}"
-    results = reach(hosts, tmp_path, strategy)
+    results = reach(hosts, tmp_path)
     assert {host for host, (status, _) in results.items() if status == "ok"} == {
         "common", "extra", "args"
     }  # fmt: skip
     assert [file.exists() for file in known.values()] == [False, True, True, True]
-    over = "cannot be reached over ssh" + (" with Mitogen" if strategy == "mitogen" else "")
     where = f"(address 127.0.0.1, port {remote.port}, user {remote.user})"
     login = f"ssh -p {remote.port} -i {{}} {remote.user}@127.0.0.1"
     for host, key, advice in (
@@ -122,17 +117,15 @@ def test_ssh_takes_the_operators_arguments_and_says_why_it_fails(
     ):
         status, message = results[host]
         assert status == "unreachable"
-        assert message.startswith(f"{host} {where} {over}: ")
+        assert message.startswith(f"{host} {where} cannot be reached over ssh: ")
         assert advice in message
         assert message.endswith(f"This must work without a question: {login.format(key)}")
     hosts = {"common": {**hosts["unsaid"]}}
     hosts["common"]["ansible_ssh_common_args"] = f"{once} -o UserKnownHostsFile={known['common']}"
-    assert reach(hosts, tmp_path, strategy)["common"][0] == "ok"
+    assert reach(hosts, tmp_path)["common"][0] == "ok"
 
 
-def reach(
-    hosts: dict[str, dict[str, object]], folder: Path, strategy: str
-) -> dict[str, tuple[str, str]]:
+def reach(hosts: dict[str, dict[str, object]], folder: Path) -> dict[str, tuple[str, str]]:
     """Status and message of a step on each host."""
     task = {"name": "Reach it", "ansible.builtin.raw": "true", "changed_when": False}
     play = {"name": "Reach", "hosts": "all", "gather_facts": False, "tasks": [task]}
@@ -141,7 +134,7 @@ def reach(
     done = subprocess.run(
         [
             RUNBOOK, "apply", str(folder / "p.yml"), "-i", str(folder / "hosts.json"), "--yes",
-            "--json", "--strategy", strategy,
+            "--json",
         ],
         env={**os.environ, "RUNBOOK_HOME": str(folder / "home")},
         stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -160,14 +153,14 @@ WAITING = "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT 
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.usefixtures("fast")
 def test_a_step_ends_on_the_host_when_it_is_interrupted_or_its_connection_lost(
-    sandbox: Sandbox, remote: sshd.Target, inventory: Path, tmp_path: Path, strategy: str
+    sandbox: Sandbox, remote: sshd.Target, inventory: Path, tmp_path: Path
 ) -> None:
     """A transaction that waits for a lock when the operator thinks better of it."""
     step = {"tables": ["user_maps"], "unprotected": True, "lock_timeout": 600}
     file = playbook(tmp_path / "clear.yml", "Clear the maps", **{"labeller.runbook.pg_clear": step})
-    arguments = ["apply", str(file), "-i", str(inventory), "--yes", "--strategy", strategy]
+    arguments = ["apply", str(file), "-i", str(inventory), "--yes"]
     before = sandbox.query("SELECT count(*) FROM user_maps")
     for ended, exit_code, said in (
         (lambda run: run.send_signal(signal.SIGINT), 130, "Cut off: Clear the maps."),

@@ -25,7 +25,7 @@ SUBSET = (
     "e2e/test_modes.py::test_the_examples_of_every_module_run_as_they_stand",
     "e2e/test_regular.py::test_regular_production_from_its_check_to_the_run_after_it",
     "e2e/test_run.py::test_no_secret_is_shown_or_stays_on_disk",
-    "e2e/test_ssh.py::test_regular_over_ssh",  # with Mitogen
+    "e2e/test_ssh.py::test_regular_over_ssh",
     "e2e/test_callbacks.py::test_ara_records_a_run_without_its_secrets",
     "e2e/test_callbacks.py::test_opentelemetry_gets_the_spans_of_a_run_without_its_secrets",
 )
@@ -49,7 +49,7 @@ def test_modules_and_commands_with_the_newest_versions(
     python = interpreters.environment(
         next(iter(newest), Path(sys.executable)),
         tmp_path / "newest",
-        *("--constraint", str(constraints), "--editable", f"{PROJECT}[sandbox,mitogen]"),
+        *("--constraint", str(constraints), "--editable", f"{PROJECT}[sandbox]"),
         *("pytest", "pytest-xdist", "hypothesis", f"{core},>=2.19.0rc0"),  # candidates too
     )
     # Short, for the sockets of ansible-core 2.22 (execute/environment.py).

@@ -12,7 +12,6 @@ from instances import IMPATIENT, Instance
 
 from runbook.execute.unreachable import LOST
 
-STRATEGIES = ["mitogen", "linear"]
 #: The names that a run left to be mapped.
 OPEN = "SELECT run, count(*) FROM incoming_names WHERE NOT processed GROUP BY run"
 

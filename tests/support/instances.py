@@ -25,8 +25,6 @@ from runbook.sandbox.state import Home, State
 
 #: Seconds in which a connection that is gone is noticed here, instead of half a minute.
 IMPATIENT = {
-    "mitogen_ssh_keepalive_interval": 1,
-    "mitogen_ssh_keepalive_count": 2,
     "ansible_ssh_extra_args": "-o ServerAliveInterval=1 -o ServerAliveCountMax=2",
 }
 WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted"

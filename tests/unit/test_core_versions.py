@@ -1,4 +1,4 @@
-"""The project's files agree on ansible-core's versions; a run uses Mitogen only if it can."""
+"""The project's files agree on ansible-core's versions, and what some of them need."""
 
 from __future__ import annotations
 
@@ -25,9 +25,6 @@ def test_the_oldest_ansible_core_is_the_same_for_pip_and_the_collection() -> Non
     (core,) = (need for need in NEEDS["dependencies"] if need.startswith("ansible-core"))
     oldest = yaml.safe_load((PROJECT / "meta" / "runtime.yml").read_text())["requires_ansible"]
     assert core.removeprefix("ansible-core").split(",")[0] + ".0" == oldest
-    assert min(environment.MITOGEN) == tuple(
-        int(part) for part in oldest.strip(">=").split(".")[:2]
-    )
 
 
 def test_the_changelog_of_the_collection_has_its_version() -> None:
@@ -35,10 +32,6 @@ def test_the_changelog_of_the_collection_has_its_version() -> None:
     collection = yaml.safe_load((PROJECT / "galaxy.yml").read_text())
     assert collection["version"] in changelog["releases"]
     assert collection["version"] == NEEDS["version"]
-
-
-def test_mitogen_is_an_extra() -> None:
-    assert not [need for need in NEEDS["dependencies"] if need.startswith("mitogen")]
 
 
 @pytest.mark.parametrize(
@@ -63,9 +56,7 @@ def test_nothing_imports_collections_before_ansibles_loader_is_there(tmp_path: P
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "ANSIBLE_STRATEGY": "mitogen_linear", "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
         text=True, capture_output=True, check=True,
     )  # fmt: skip
-    imported = set(done.stdout.split())
-    assert "mitogen" in imported
-    assert not imported & {"ansible_collections", "ansible_mitogen"}
+    assert "ansible_collections" not in done.stdout.split()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import importlib.metadata
 import locale
 import os
 import signal
@@ -58,70 +57,28 @@ def test_a_connection_that_is_gone_is_noticed(
 ) -> None:
     """Within half a minute unless the operator says otherwise: of several values ssh takes the first."""
     monkeypatch.setenv("ANSIBLE_SSH_EXTRA_ARGS", "-o ServerAliveInterval=60")
-    monkeypatch.setenv("ANSIBLE_SSH_EXECUTABLE", "/bin/echo")
     alive = "-o ServerAliveInterval=10 -o ServerAliveCountMax=3"
-    chosen = settings("mitogen_linear", tmp_path)
+    chosen = settings("linear", tmp_path)
     extra = f"-o ServerAliveInterval=60 {alive} -o ConnectTimeout=30"
     assert chosen["ANSIBLE_SSH_EXTRA_ARGS"] == extra
-
-    def given(interval: int, count: int) -> str:
-        words = [
-            "-o", f"ServerAliveInterval {interval}", "-o", f"ServerAliveCountMax {count}",
-            "-o", "StrictHostKeyChecking yes", "-o", "StrictHostKeyChecking yes", "host",
-        ]  # fmt: skip
-        ssh = [chosen["ANSIBLE_SSH_EXECUTABLE"], *words]
-        return subprocess.run(ssh, check=True, capture_output=True, text=True).stdout
-
-    rest = "-o LogLevel ERROR -o StrictHostKeyChecking yes host\n"
-    assert given(30, 10) == f"-o ServerAliveInterval 10 -o ServerAliveCountMax 3 {rest}"
-    assert given(7, 5) == f"-o ServerAliveInterval 7 -o ServerAliveCountMax 5 {rest}"
-
-
-def test_a_slow_login_has_more_time_than_a_host_that_does_not_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def seconds(plugin: str) -> tuple[str, str]:
-        chosen = settings(plugin, tmp_path)
-        return chosen["ANSIBLE_TIMEOUT"], chosen["ANSIBLE_SSH_EXTRA_ARGS"].rpartition("=")[2]
-
-    assert seconds("mitogen_linear") == ("60", "30")
-    assert seconds("linear") == ("30", "30")
+    assert chosen["ANSIBLE_TIMEOUT"] == "30"
     monkeypatch.setenv("ANSIBLE_TIMEOUT", "90")
-    assert seconds("mitogen_linear") == ("90", "90")
+    chosen = settings("linear", tmp_path)
+    assert chosen["ANSIBLE_SSH_EXTRA_ARGS"] == extra.replace("=30", "=90")
+    assert chosen["ANSIBLE_TIMEOUT"] == "90"
 
 
-@pytest.mark.parametrize(
-    ("core", "mitogen", "expected", "reason"),
-    [
-        ("2.19.14", "0.3.54", "mitogen_linear", "Mitogen 0.3.54 and ansible-core 2.19.14 work"),
-        ("2.19.0rc1", "0.3.29", "mitogen_linear", "work together"),
-        ("2.21.5", "0.3.54", "mitogen_linear", "work together"),
-        ("2.22.0rc1", "0.3.54", "mitogen_linear", "work together"),
-        ("2.19.14", "0.3.7", "linear", "not known to work together, which takes 0.3.29 or later"),
-        ("2.21.5", "0.3.40", "linear", "which takes 0.3.49 or later"),
-        ("2.99.0", "0.3.54", "linear", "ansible-core 2.99.0 are not known to work together"),
-        ("2.19.14", None, "linear", "not installed"),
-    ],
-)
-def test_mitogen_is_taken_only_in_pairs_that_work(
-    core: str, mitogen: str | None, expected: str, reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def version(package: str) -> str:
-        found = {"ansible-core": core, "mitogen": mitogen}[package]
-        if found is None:
-            raise importlib.metadata.PackageNotFoundError(package)
-        return found
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
+def test_the_transport_is_said_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RUNBOOK_STRATEGY", raising=False)
-    assert transport().strategy == expected
-    assert reason in transport().reason
-    assert transport(local=True).strategy == "linear"
+    assert transport() == ("linear", "modules run in one process a host, over ssh")
+    assert transport("free", local=True) == (
+        "free", "all hosts are local: modules run in Ansible's own workers"
+    )  # fmt: skip
+    monkeypatch.setenv("RUNBOOK_STRATEGY", "host_pinned")
+    assert transport().strategy == "host_pinned"
     monkeypatch.setenv("RUNBOOK_FAST", "0")
-    assert transport() == ("linear", "RUNBOOK_FAST is 0")
-    monkeypatch.setenv("RUNBOOK_STRATEGY", "free")
-    assert transport() == ("free", "RUNBOOK_STRATEGY says so")
-    assert transport("mitogen") == ("mitogen_linear", "--strategy says so")
+    reason = "RUNBOOK_FAST is 0: an interpreter is started for each step"
+    assert transport("linear") == ("linear", reason)
 
 
 def test_arguments_are_ansibles() -> None:

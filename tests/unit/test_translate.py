@@ -44,22 +44,6 @@ def test_starts() -> None:
     assert (task.name, task.module) == ("Do it", "a.b.do")
 
 
-def test_what_mitogen_tells_its_developers_is_no_warning() -> None:
-    text = "[mux  31464] 16:16:25.681096 W ansible_mitogen.services: refcount was 0"
-    [notice] = translate.events({"event": "verbose", "stdout": f"[WARNING]: {text}"})
-    assert isinstance(notice, Notice)
-    assert (notice.level, notice.text) == ("verbose", text)
-    [notice] = translate.events({"event": "warning", "stdout": text.replace(" W ", " E ")})
-    assert isinstance(notice, Notice)
-    assert notice.level == "warning"
-    old = (
-        "[mux  9413] 03:28:22.2 E mitogen.[ssh.h]: while importing u'ansible'\nSyntaxError: future"
-    )
-    [notice] = translate.events({"event": "error", "stdout": old})
-    assert isinstance(notice, Notice)
-    assert notice.level == "verbose"
-
-
 @pytest.mark.parametrize(
     ("event", "data", "status", "changed"),
     [
@@ -137,12 +121,6 @@ def test_debug_is_shown() -> None:
 
 def test_warnings() -> None:
     assert result("runner_on_ok", res={"warnings": ["a", {"msg": "b"}]}).warnings == ["a", "b"]
-
-
-def test_what_ansible_core_says_of_its_own_collection_is_no_warning() -> None:
-    text = "Collection at '/v/{}' does not have a MANIFEST.json file, nor has it galaxy.yml."
-    own, other = text.format("ansible/_internal/c/ansible/_protomatter"), text.format("mine/own")
-    assert result("runner_on_ok", res={"warnings": [own, other]}).warnings == [other]
 
 
 def test_recap_has_ansible_names() -> None:

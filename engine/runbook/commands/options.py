@@ -85,7 +85,7 @@ RUNNING = [
     click.option("-K", "--ask-become-pass", is_flag=True,
                  help="Ask for the password to become it."),
     *VAULT,
-    click.option("--strategy", default="", metavar="PLUGIN", help="mitogen, linear, ..."),
+    click.option("--strategy", default="", metavar="PLUGIN", help="linear, free, ..."),
     click.option("--json", "as_json", is_flag=True,
                  help="One JSON object a line; does not mean --yes."),
     click.option("--report", "reports", multiple=True, metavar="FILE",

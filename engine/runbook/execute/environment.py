@@ -6,12 +6,10 @@ survive that say how to reach hosts (``KEPT``); what they would break is decided
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import locale
 import os
 import re
-import shlex
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -36,14 +34,6 @@ FOREIGN = re.compile(r"ANSIBLE_|(JOB|AD_HOC_COMMAND|PROJECT_UPDATE)_ID$")
 #: Where ansible finds other collections unless the operator says otherwise: its own default.
 COLLECTIONS = "~/.ansible/collections:/usr/share/ansible/collections"
 
-#: The oldest Mitogen that works with an ansible-core; others use Ansible's own strategy.
-MITOGEN = {
-    (2, 19): (0, 3, 29),
-    (2, 20): (0, 3, 49),
-    (2, 21): (0, 3, 49),
-    (2, 22): (0, 3, 54),
-}
-
 #: Seconds between two questions of ssh whether the host is still there, and how many without an
 #: answer end the connection. Without them a step whose network is gone is waited for for ever.
 ALIVE_INTERVAL, ALIVE_COUNT = 10, 3
@@ -57,10 +47,9 @@ ANSIBLE_CALLBACK = {
     "ANSIBLE_STDOUT_CALLBACK": "runbook_quiet",
 }
 
-#: Seconds in which a host must have answered ssh, and in which Mitogen must have logged in and
-#: started Python there. Where the way there and back takes half a second and one packet in fifty is
-#: lost, ssh took 10 to 14, and Mitogen, which sends its code too, 12 to 27. Ansible gives 10.
-CONNECT_TIMEOUT, LOGIN_TIMEOUT = 30, 60
+#: Seconds in which a host must have answered. Where the way there and back takes half a second and
+#: one packet in fifty is lost, ssh took 10 to 14. Ansible gives 10.
+CONNECT_TIMEOUT = 30
 
 #: Bytes of the folder for temporary files that leave room for the name of a socket in it, which is
 #: /pymp-XXXXXXXX/listener-XXXXXXXX, of the 107 that Linux takes.
@@ -82,35 +71,14 @@ class Transport(NamedTuple):
 
 
 def transport(chosen: str = "", *, local: bool = False) -> Transport:
-    """The strategy ``chosen``, else ``RUNBOOK_STRATEGY``, else what works best.
-
-    On ``local`` hosts Ansible's own, whose workers run our modules themselves. Elsewhere Mitogen's,
-    which keeps one interpreter a host, so that modules and their imports are paid for once; it is
-    used when it is installed and known to work with this ansible-core.
-    """
-    if name := chosen or os.environ.get("RUNBOOK_STRATEGY", ""):
-        source = "--strategy" if chosen else "RUNBOOK_STRATEGY"
-        return Transport({"mitogen": "mitogen_linear"}.get(name, name), f"{source} says so")
+    """The strategy ``chosen``, else ``RUNBOOK_STRATEGY``, else Ansible's default."""
     if not patches.fast():
-        return Transport("linear", "RUNBOOK_FAST is 0")
-    if local:
-        return Transport("linear", "all hosts are local: modules run in Ansible's own workers")
-    from importlib import metadata
-
-    try:
-        core, mitogen = (_version(package) for package in ("ansible-core", "mitogen"))
-    except metadata.PackageNotFoundError:
-        return Transport("linear", "Mitogen, which is faster over ssh, is not installed")
-    oldest = MITOGEN.get((core[0], core[1]))
-    both = f"Mitogen {_dotted(mitogen)} and ansible-core {_dotted(core)}"
-    if oldest and mitogen >= oldest:
-        return Transport("mitogen_linear", f"{both} work together")
-    needed = f", which takes {_dotted(oldest)} or later" if oldest else ""
-    return Transport("linear", f"{both} are not known to work together{needed}")
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))
+        reason = "RUNBOOK_FAST is 0: an interpreter is started for each step"
+    elif local:
+        reason = "all hosts are local: modules run in Ansible's own workers"
+    else:
+        reason = "modules run in one process a host, over ssh"
+    return Transport(chosen or os.environ.get("RUNBOOK_STRATEGY") or "linear", reason)
 
 
 def _version(package: str) -> tuple[int, ...]:
@@ -152,15 +120,14 @@ def settings(plugin: str, folder: Path, hosts: int = 1) -> dict[str, str]:
         f"-o ServerAliveInterval={ALIVE_INTERVAL} -o ServerAliveCountMax={ALIVE_COUNT}"
         f" -o ConnectTimeout={timeout or CONNECT_TIMEOUT}"
     )
-    login = LOGIN_TIMEOUT if plugin.startswith("mitogen") else CONNECT_TIMEOUT
-    chosen = {
+    return {
         "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
         "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
         "ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(path for path in paths if path),
         "ANSIBLE_STRATEGY": plugin,
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_SSH_ARGS": user_ssh,
-        "ANSIBLE_TIMEOUT": timeout or str(login),
+        "ANSIBLE_TIMEOUT": timeout or str(CONNECT_TIMEOUT),
         # The last arguments, so that the operator's own settings count.
         "ANSIBLE_SSH_EXTRA_ARGS": f"{user_extra} {patience}".strip(),
         "ANSIBLE_GATHERING": "explicit",
@@ -175,17 +142,6 @@ def settings(plugin: str, folder: Path, hosts: int = 1) -> dict[str, str]:
         # ansible-runner would drop a result that is larger.
         "MAX_EVENT_RES": str(2**40),
     }
-    if plugin.startswith("mitogen"):
-        package = importlib.util.find_spec("ansible_mitogen")
-        if package is not None and package.submodule_search_locations:
-            location = Path(package.submodule_search_locations[0])
-            chosen["ANSIBLE_STRATEGY_PLUGINS"] = str(location / "plugins" / "strategy")
-        program = folder / "ssh"
-        real = shlex.quote(os.environ.get("ANSIBLE_SSH_EXECUTABLE", "ssh"))
-        program.write_text(_SSH.format(real, ALIVE_INTERVAL, ALIVE_COUNT))
-        program.chmod(0o700)
-        chosen["ANSIBLE_SSH_EXECUTABLE"] = str(program)
-    return chosen
 
 
 def callbacks() -> dict[str, str]:
@@ -202,26 +158,6 @@ def callbacks() -> dict[str, str]:
         "RUNBOOK_CALLBACKS": json.dumps(names),
         "RUNBOOK_CALLBACK_PLUGINS": os.environ.get("ANSIBLE_CALLBACK_PLUGINS", ""),
     }
-
-
-#: Of several values of an option ssh takes the first. Mitogen gives StrictHostKeyChecking ahead of
-#: the operator's arguments, which would then not count; an option that it has given already takes
-#: its place. Unset, ssh asks, and Mitogen takes the question for a refusal. Its own patience with a
-#: host that is gone is five minutes; of mitogen_ssh_keepalive_interval and _count others are kept.
-_SSH = """\
-#!/bin/sh
-given=
-for word do
-    shift
-    case "$given$word" in
-    "StrictHostKeyChecking yes") given=1 word="LogLevel ERROR" ;;
-    *"ServerAliveInterval 30") word="ServerAliveInterval {1}" ;;
-    *"ServerAliveCountMax 10") word="ServerAliveCountMax {2}" ;;
-    esac
-    set -- "$@" "$word"
-done
-exec {0} "$@"
-"""
 
 
 def hermetic(prepared: Mapping[str, str], chosen: set[str]) -> dict[str, str]:

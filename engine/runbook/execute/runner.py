@@ -258,10 +258,8 @@ def _environment(request: Request, plugin: str, process: AnsibleProcess) -> dict
     folder = process.folder
     chosen = {**settings(plugin, folder, request.hosts), **(callbacks() if request.run_id else {})}
     given = {**process.environment, **chosen, **facts(folder), "RUNBOOK_TARGET": request.target}
-    if request.local and plugin == "linear" and patches.fast():
-        given["RUNBOOK_IN_PROCESS"] = "1"
-    elif plugin == "linear" and patches.fast():
-        given["RUNBOOK_OVER_SSH"] = "1"
+    if patches.fast():
+        given["RUNBOOK_IN_PROCESS" if request.local else "RUNBOOK_OVER_SSH"] = "1"
     if request.held:
         given["RUNBOOK_PLANNED"] = str(_plan_of(folder))
     if request.saved:

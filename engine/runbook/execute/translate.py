@@ -31,16 +31,6 @@ _LEVELS = {
     "warning": "warning",
 }
 
-#: A message of Mitogen's to its developers, about its own processes; or that the Python of a host
-#: is too old for ansible-core, which the failure of the step says too (``unreachable.PYTHON``).
-_MITOGEN = re.compile(
-    r"(\[(WARNING|ERROR)\]: *)?\[\w+ +\d+\] [\d:.]+ "
-    r"(W (ansible_)?mitogen\b|E mitogen\b.*: while importing [\s\S]*SyntaxError: )"
-)
-
-#: A warning of ansible-core 2.21 about the collection inside it, when Mitogen lists collections.
-_OWN_COLLECTION = re.compile(r"Collection at '.*/ansible/_protomatter' does not have a MANIFEST")
-
 Raw = Mapping[str, Any]
 
 
@@ -54,8 +44,6 @@ def events(raw: Raw, reached: Mapping[str, Raw] | None = None) -> list[Event]:
         text = _ANSI.sub("", raw.get("stdout", "")).replace("\r\n", "\n").strip()
         # What ansible says before its callbacks are there has no kind of its own.
         level = "error" if text.startswith("[ERROR]") else _LEVELS[kind]
-        if _MITOGEN.match(text):
-            level = "verbose"
         text = re.sub(r"^\[?(ERROR|WARNING|DEPRECATION WARNING)\]?(:|!)\s*", "", text)
         return [Notice(level, text)] if text else []
     data: Raw = raw.get("event_data") or {}
@@ -195,10 +183,9 @@ def _output(result: Raw) -> str:
 
 
 def _warnings(result: Raw) -> list[str]:
-    """The texts of a result's warnings that an operator can act on."""
+    """The texts of a result's warnings."""
     entries = result.get("warnings") or []
-    texts = [str(each.get("msg", each) if isinstance(each, Mapping) else each) for each in entries]
-    return [text for text in texts if not (_OWN_COLLECTION.match(text) or _MITOGEN.match(text))]
+    return [str(each.get("msg", each) if isinstance(each, Mapping) else each) for each in entries]
 
 
 def _recap(data: Raw) -> Event:

@@ -14,9 +14,10 @@ LOST = (
     "runs, that is refused"
 )
 
-#: Mitogen's words for it, and Ansible's where ssh had been let in, so that it says no more.
+#: The words for it of our action plugin, and of Ansible where ssh had been let in, so that it
+#: says no more.
 _IN_THE_MIDDLE = re.compile(
-    r"Mitogen was disconnected from the remote environment while a call was in-progress"
+    r"The connection ended in the middle of a step"
     r"|Data could not be sent to remote host \S+ Make sure this host can be reached over \w+:\s*"
     r"((Shared )?[Cc]onnection to \S+ closed|client_loop: |Timeout, server |$)"
 )
@@ -31,7 +32,6 @@ PYTHON = (
 #: The words of it: no such program, or ansible-core's own code is no Python to it.
 _NO_PYTHON = re.compile(
     r"The module interpreter '.*' was not found"
-    r"|^Task failed: \w+\.SyntaxError: [\s\S]*/ansible_mitogen/target\.py"
     r'|File "(<stdin>|[^"]*/ansible/module_utils/[^"]+)", line \d+\n([ \t].*\n)*\s*SyntaxError: '
 )
 
@@ -45,14 +45,14 @@ FULL = (
 #: The words of it: of Python's tempfile, or where ansible-core unpacks the module.
 _NO_ROOM = re.compile(r"No usable temporary directory found in|_ansiballz_main[\s\S]*\[Errno 28\]")
 
-#: What Ansible and Mitogen put before the words of ssh.
+#: What Ansible puts before the words of ssh.
 _BEFORE = re.compile(
-    r"^(Task failed: )?(EOF on stream; last \d+ lines received:\s*"
-    r"|Data could not be sent to remote host \S+ Make sure this host can be reached over \w+:\s*"
+    r"^(Task failed: )?("
+    r"Data could not be sent to remote host \S+ Make sure this host can be reached over \w+:\s*"
     r"|Failed to connect to the host via ssh:\s*)?"
 )
 
-#: What to check, by the words of ssh, Ansible and Mitogen; the first that fits.
+#: What to check, by the words of ssh and Ansible; the first that fits.
 _ADVICE = {
     r"exec: ssh: not found|No such file or directory: b?'ssh'": (
         "This machine has no ssh: install OpenSSH's client (openssh-client, or openssh-clients)"
@@ -76,11 +76,6 @@ _ADVICE = {
     r"^\[Errno 32\]": (  # Ansible was still writing, so that ssh's own words are lost
         "ssh ended as soon as it was started, as for a host key that is unknown or another one, or "
         "a login that is refused: the command below says why"
-    ),
-    r"^Connection timed out$": (  # Mitogen's; ssh names the host too
-        "The connection was not ready in time, as over a slow line: try the login below, and give "
-        "it more seconds by ansible_ssh_timeout in the inventory, or ANSIBLE_TIMEOUT in the "
-        "environment"
     ),
     r"resolve hostname": ("The name has no address: check ansible_host, a name or an IP address"),
     r"privilege escalation|\w+ password is required|Missing \w+ password": (
@@ -117,7 +112,7 @@ def message(host: str, text: str, reached: Mapping[str, Any]) -> str:
     if not reached:
         return f"{host} cannot be reached: {said}. {_ANY}"
     ssh = reached["connection"] == "ssh"
-    over = reached["connection"] + (" with Mitogen" if ssh and reached["mitogen"] else "")
+    over = reached["connection"]
     if reached["become"]:
         over += f", to become {reached['become']}"
     if reached["delegate"]:

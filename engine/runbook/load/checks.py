@@ -24,14 +24,6 @@ if TYPE_CHECKING:
     from runbook.load.vault import Passwords
 
 
-#: Variables of a host that Mitogen takes where it reaches it over ssh.
-MITOGEN = frozenset(
-    f"mitogen_{name}"
-    for name in ("mask_remote_name", "ssh_compression", "ssh_debug_level", "ssh_keepalive_count",
-                 "ssh_keepalive_interval", "via")
-)  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Walked:
     """A walk through all of a run's input.
@@ -188,7 +180,7 @@ def _unknown_parameter(
     document: Document, path: tuple[str | int, ...], used: Iterable[str]
 ) -> Problem:
     name = str(path[-1])
-    known = {*schemas.parameters(), *used, *MITOGEN}
+    known = {*schemas.parameters(), *used}
     if name.startswith("ansible_"):
         known = {*documentation.connection_variables()}
     guess = suggest(name, known)
@@ -212,11 +204,10 @@ def unknown_variables(inventory: Inventory, used: set[str]) -> Iterable[Problem]
 
 
 def _is_ansibles(name: str) -> bool:
-    """Whether Ansible, one of its plugins or Mitogen may take it: no near miss of a known one."""
+    """Whether Ansible or one of its plugins may take it: no near miss of a known one."""
     known = documentation.connection_variables()
-    return name in MITOGEN or (
-        name.startswith("ansible_")
-        and (name in known or not get_close_matches(name, known, n=1, cutoff=0.9))
+    return name.startswith("ansible_") and (
+        name in known or not get_close_matches(name, known, n=1, cutoff=0.9)
     )
 
 

@@ -81,12 +81,6 @@ def _warm_up() -> None:
         _plugin_utils("in_process").preload()
     if "RUNBOOK_OVER_SSH" in os.environ:
         _plugin_utils("over_ssh").initial()
-    if os.environ["ANSIBLE_STRATEGY"].startswith("mitogen"):
-        # What ansible_mitogen imports, but not itself yet: from ansible-core 2.21 on it imports
-        # ansible_collections at once. Before Ansible's collection loader is there, that would be
-        # the folder in site-packages as a plain package, in which Mitogen then finds no
-        # collections ('MultiplexedPath' object has no attribute 'glob').
-        _import("ansible.collections.list", "mitogen.master", "mitogen.service")
 
 
 def _plugin_utils(name: str) -> Any:

@@ -194,7 +194,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         return {
             "delegate": host.get_name() if delegate else "",
             "connection": connection,
-            "mitogen": str(self._play.strategy).startswith("mitogen"),
             "address": str(options.get("host") or ""),
             "port": options.get("port") or 0,
             "user": str(options.get("remote_user") or ""),
