@@ -23,6 +23,8 @@ from typing import IO
 #: As module_utils/module_server.py has them; this program imports nothing of Ansible's.
 READY = b"\nrunbook: ready\n"
 LENGTH = 8
+#: Seconds for ssh to end by itself, with its own exit code or that of the program.
+GRACE = 1.0
 
 
 class Ended(Exception):  # noqa: N818 - no error
@@ -87,8 +89,13 @@ class Host:
 
     def end(self) -> int:
         """End the program and its connection; ssh's exit code, its last words on standard error."""
-        self.ssh.terminate()
-        code = self.ssh.wait()
+        with suppress(BrokenPipeError):
+            self._in.close()
+        try:
+            code = self.ssh.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self.ssh.terminate()
+            code = self.ssh.wait()
         os.set_blocking(self._err.fileno(), False)  # ssh's master may hold the other end
         with suppress(BlockingIOError):
             while said := os.read(self._err.fileno(), 1 << 16):
@@ -130,16 +137,20 @@ def listening(address: Path) -> socket.socket:
 
 
 def main(address: str, channel: str, *command: str) -> int:
-    """Start ssh; its exit code if the program on the host does not come up, else 0."""
+    """Start ssh; 0 once the program on the host serves, else ssh's exit code."""
+    told, tell = os.pipe()
+    if os.fork():
+        os.close(tell)
+        return int.from_bytes(os.read(told, 1) or b"\xff", "big")
     host = Host([*command], channel)
     if not host.is_ready(sys.stdin.buffer.read()):
-        return host.end()
-    listener = listening(Path(address))
-    if os.fork():
+        os.write(tell, bytes([host.end() & 0xFF]))
         return 0
+    listener = listening(Path(address))
     os.setsid()
     for number in (0, 1, 2):
         os.dup2(os.open(os.devnull, os.O_RDWR), number)
+    os.write(tell, b"\0")
     with suppress(Ended, OSError):
         while host.wait(host.out, listener) is listener:
             with listener.accept()[0] as connection:

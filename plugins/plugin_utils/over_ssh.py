@@ -39,11 +39,12 @@ VARIABLE = "RUNBOOK_OVER_SSH"
 LENGTH = struct.Struct(">Q")
 #: Folders of Ansible's for its own modules, and for Windows.
 _UNUSED = ("facts", "powershell", "csharp")
-_PROGRAM = "module_server.py"
-#: Reads its own text, whose length is in the first line, and begins to serve.
-_START = (
-    "import os;f=open(os.dup(0),'rb');n={'__name__':'module_server'};"
-    "exec(compile(f.read(int(f.readline())),'module_server.py','exec'),n);n['main'](f)"
+#: Reads its own text, whose length is in the first line, and begins to serve. Nothing is imported
+#: from the working folder, which is the login's home.
+START = (
+    "import os,sys;sys.path=[p for p in sys.path if p];f=open(os.dup(0),'rb');"
+    "n={'__name__':'module_server'};exec(compile(f.read(int(f.readline())),'<runbook>','exec'),n);"
+    "n['main'](f)"
 )
 
 
@@ -84,9 +85,10 @@ def call(
     python = _interpreter(action, variables)
     options = action._connection.get_options()
     name = hashlib.sha256(repr((sorted(options.items()), python)).encode()).hexdigest()[:16]
-    with closing(_connected(action, folder / ("ssh-" + name), python)) as connection:
+    with closing(_reached(action, folder / ("ssh-" + name), python)) as connection:
         try:
-            return json.loads(_answer(connection, json.dumps(request).encode()))
+            result: Dict[str, Any] = json.loads(answer(connection, json.dumps(request).encode()))
+            return result
         except (OSError, EOFError) as error:
             raise AnsibleConnectionFailure(
                 "The connection ended in the middle of a step"
@@ -97,15 +99,15 @@ def _interpreter(action: ActionBase, variables: Mapping[str, Any]) -> str:
     return str(action._templar.template(variables.get("ansible_python_interpreter", "")))
 
 
-def _connected(action: ActionBase, address: Path, python: str) -> socket.socket:
+def _reached(action: ActionBase, address: Path, python: str) -> socket.socket:
     try:
-        return _connection(address)
+        return connected(address)
     except (FileNotFoundError, ConnectionRefusedError):
         _start(action, address, python)
-        return _connection(address)
+        return connected(address)
 
 
-def _connection(address: Path) -> socket.socket:
+def connected(address: Path) -> socket.socket:
     """A connection to the socket at an address, of whatever length."""
     made = socket.socket(socket.AF_UNIX)
     folder = os.open(address.parent, os.O_PATH)
@@ -131,7 +133,7 @@ def _start(action: ActionBase, address: Path, python: str) -> None:
     program.chmod(0o700)
     connection.set_option("ssh_executable", str(program))
     try:
-        there = "exec {} -c {}".format(shlex.quote(python), shlex.quote(_START))
+        there = "exec {} -c {}".format(shlex.quote(python), shlex.quote(START))
         code, _, _ = connection.exec_command(there, in_data=initial(), sudoable=False)
     finally:
         connection.set_option("ssh_executable", ssh)
@@ -139,13 +141,12 @@ def _start(action: ActionBase, address: Path, python: str) -> None:
         raise NotStarted
 
 
-def _answer(connection: socket.socket, request: bytes) -> bytes:
-    connection.sendall(LENGTH.pack(len(request)) + request)
+def answer(connection: socket.socket, request: bytes) -> bytes:
+    """The answer to a request. Raises OSError or EOFError when there will be none."""
+    connection.sendall(message(request))
     with connection.makefile("rb") as file:
         head = file.read(LENGTH.size)
-        if len(head) < LENGTH.size:
-            raise EOFError
-        size = LENGTH.unpack(head)[0]
+        size = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else 1
         body = file.read(size)
     if len(body) < size:
         raise EOFError
@@ -154,10 +155,19 @@ def _answer(connection: socket.socket, request: bytes) -> bytes:
 
 @lru_cache(maxsize=None)
 def initial() -> bytes:
-    """The first input of the program on the host: its own text, then the files of all modules."""
-    sent = zlib.compress(json.dumps(dict(_files())).encode(), 1)
-    text = Path(module_utils.__path__[0], _PROGRAM).read_bytes()
-    return b"%d\n%s%s%s" % (len(text), text, LENGTH.pack(len(sent)), sent)
+    """The first input of the program on the host, with the files of all modules."""
+    return first_input(dict(_files()))
+
+
+def first_input(files: Mapping[str, str]) -> bytes:
+    """The text of the program on the host, then the ``files`` that it can import."""
+    text = Path(module_utils.__path__[0], "module_server.py").read_bytes()
+    return b"%d\n%s%s" % (len(text), text, message(zlib.compress(json.dumps(files).encode(), 1)))
+
+
+def message(content: bytes) -> bytes:
+    """A message with its length before it."""
+    return LENGTH.pack(len(content)) + content
 
 
 def _files() -> Iterator[Tuple[str, str]]:

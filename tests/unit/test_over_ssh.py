@@ -1,0 +1,168 @@
+"""Modules in one process on a host: what is sent, what comes back, and when it all ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.labeller.runbook.plugins.plugin_utils import over_ssh
+from waiting import until
+
+from runbook.processes import Process
+
+KEEP = Path(over_ssh.__file__).with_name("keep_ssh.py")
+FOLDER = "ansible_collections/labeller/runbook/plugins/modules/"
+#: A module is what it does with its arguments.
+MODULE = "class MODULE:\n    @staticmethod\n    def call(name, arguments, check_mode):\n        "
+MODULES = {
+    "echo": "print('noise'); return {'changed': check_mode, 'said': arguments, 'name': name}",
+    "fail": "raise KeyError('none')",
+    "killed": "import os; os.kill(os.getpid(), 9)",
+    "wait": "import os; open(arguments['file'], 'w').write(str(os.getpid())); os.read(os.pipe()[0], 1)",
+    "count": "import sys; sys.counted = getattr(sys, 'counted', 0) + 1; return {'n': sys.counted}",
+    "large": "return {'text': 'x' * arguments['size']}",
+}
+SENT = over_ssh.first_input({f"{FOLDER}{name}.py": MODULE + text for name, text in MODULES.items()})
+
+
+class Host:
+    """A host whose ssh is a shell of this machine, and the engine's pipe."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.home.mkdir()
+        os.mkfifo(folder / "channel")
+        self.engine = os.open(folder / "channel", os.O_RDWR | os.O_NONBLOCK)
+        self.address = folder / ("a folder with a name " + "that is long " * 8) / "socket"
+        self.address.parent.mkdir()
+
+    def start(
+        self, before: str = "", python: str = sys.executable, sent: bytes = SENT
+    ) -> tuple[int, str]:
+        """Exit code and errors of ``keep_ssh.py``."""
+        there = f"cd {self.home}; {before} exec {python} -c {shlex.quote(over_ssh.START)}"
+        command = [sys.executable, "-S", "-E", KEEP, self.address, self.folder / "channel"]
+        done = subprocess.run(
+            [*command, "sh", "-c", there], input=sent, capture_output=True, check=False, timeout=60
+        )
+        assert not done.stdout
+        return done.returncode, done.stderr.decode()
+
+    def call(self, module: str, check_mode: bool = False, **arguments: object) -> dict[str, Any]:
+        """The result of a module."""
+        request = {"action": f"labeller.runbook.{module}", "arguments": arguments}
+        with closing(over_ssh.connected(self.address)) as connection:
+            content = json.dumps({**request, "check_mode": check_mode}).encode()
+            result: dict[str, Any] = json.loads(over_ssh.answer(connection, content))
+            return result
+
+    def running(self) -> bool:
+        """Whether something still waits for requests."""
+        try:
+            over_ssh.connected(self.address).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    made = Host(tmp_path)
+    yield made
+    os.close(made.engine)
+    if made.address.exists():
+        until(lambda: not made.running())
+
+
+def waits(host: Host) -> tuple[Any, Process]:
+    """A connection whose module waits, and the module's process."""
+    file = host.folder / "pid"
+    request = {"action": "a.b.wait", "arguments": {"file": str(file)}, "check_mode": False}
+    connection = over_ssh.connected(host.address)
+    connection.sendall(over_ssh.message(json.dumps(request).encode()))
+    until(lambda: file.exists() and file.read_text())
+    process = Process.of(int(file.read_text()))
+    assert process
+    return connection, process
+
+
+def test_modules_answer_one_after_another_each_in_a_process_of_its_own(host: Host) -> None:
+    (host.home / "struct.py").write_text("raise SystemExit('a file of the login is imported')")
+    assert host.start("echo Welcome; echo hello >&2;") == (0, "hello\n")
+    assert host.call("echo", check_mode=True, a=[1, "ü"]) == {
+        "changed": True, "said": {"a": [1, "ü"]}, "name": "labeller.runbook.echo"
+    }  # fmt: skip
+    assert [host.call("count"), host.call("count")] == [{"n": 1}, {"n": 1}]
+    assert host.call("large", size=3_000_000) == {"text": "x" * 3_000_000}
+
+
+def test_a_module_that_fails_or_is_killed_does_not_end_the_others(host: Host) -> None:
+    host.start()
+    failed = host.call("fail")
+    assert (failed["failed"], failed["msg"]) == (True, "The module failed: KeyError: 'none'")
+    assert "Traceback" in failed["module_stderr"]
+    assert host.call("none")["msg"].startswith("The module failed: ModuleNotFoundError: ")
+    assert host.call("killed")["rc"] == 137
+    assert host.call("echo")["said"] == {}
+
+
+def test_what_the_host_says_is_passed_on_when_nothing_starts(host: Host) -> None:
+    code, said = host.start(python="/none/python")
+    assert code == 127
+    assert "/none/python" in said
+    assert host.start("echo gone >&2; exit 255;") == (255, "gone\n")
+    assert not host.address.exists()
+
+
+def test_a_step_ends_with_the_connection_that_waits_for_it(host: Host) -> None:
+    host.start()
+    connection, process = waits(host)
+    connection.close()
+    until(lambda: not process.alive())
+    until(lambda: not host.running())
+    assert host.start() == (0, "")  # another step begins anew
+
+
+def test_a_step_ends_with_ssh(host: Host) -> None:
+    """As when a network goes away: what holds the other end of the program's pipes is gone."""
+    host.start()
+    connection, process = waits(host)
+    server = parent(process.pid)
+    os.kill(parent(server), signal.SIGKILL)
+    until(lambda: not process.alive())
+    with pytest.raises((OSError, EOFError)), closing(connection):
+        over_ssh.answer(connection, b"")
+
+
+def parent(pid: int) -> int:
+    """The parent of a process."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_step_ends_with_the_engine(host: Host) -> None:
+    host.start()
+    connection, process = waits(host)
+    os.close(host.engine)
+    host.engine = os.open(os.devnull, os.O_RDONLY)
+    until(lambda: not process.alive())
+    connection.close()
+
+
+def test_all_that_modules_import_is_sent(host: Host) -> None:
+    """Each module refuses its arguments, with a Python that has only its own libraries."""
+    assert host.start(python=f"{sys.executable} -I -S", sent=over_ssh.initial()) == (0, "")
+    names = [path.stem for path in KEEP.parents[1].joinpath("modules").glob("[a-z]*.py")]
+    assert "pg_clear" in names
+    for name in names:
+        said = host.call(name, unknown=1)["msg"]
+        assert "missing required arguments" in said or "Unsupported parameters" in said, name
