@@ -68,7 +68,7 @@ def test_sudo_that_refuses(instance: Instance) -> None:
     host.run("rm", "/etc/sudoers.d/mapper", user="root")
     before = host.run("crontab", "-l"), host.query("SELECT count(*) FROM kml_data")
     said = " ".join(instance.apply("regular.yml", exit_code=1).split())
-    assert "sudo password is required" in said
+    assert "Missing sudo password" in said
     assert "mapper ALL=(root) NOPASSWD: /usr/sbin/service httpd restart" in said
     assert (host.run("crontab", "-l"), host.query("SELECT count(*) FROM kml_data")) == before
     assert "NOPASSWD: /usr/sbin/service httpd restart" in instance.run("doctor").stdout

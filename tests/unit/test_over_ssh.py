@@ -31,7 +31,9 @@ MODULES = {
     "count": "import sys; sys.counted = getattr(sys, 'counted', 0) + 1; return {'n': sys.counted}",
     "large": "return {'text': 'x' * arguments['size']}",
 }
-SENT = over_ssh.first_input({f"{FOLDER}{name}.py": MODULE + text for name, text in MODULES.items()})
+BASIC = "ansible/module_utils/basic.py"
+FILES = {BASIC: "", **{f"{FOLDER}{name}.py": MODULE + text for name, text in MODULES.items()}}
+SENT = over_ssh.first_input(FILES)
 
 
 class Host:
@@ -121,6 +123,10 @@ def test_what_the_host_says_is_passed_on_when_nothing_starts(host: Host) -> None
     assert code == 127
     assert "/none/python" in said
     assert host.start("echo gone >&2; exit 255;") == (255, "gone\n")
+    too_old = over_ssh.first_input({**FILES, BASIC: "raise SyntaxError('too old')"})
+    code, said = host.start(sent=too_old)
+    assert code == 1
+    assert "too old" in said
     assert not host.address.exists()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.labeller.runbook.plugins.plugin_utils import following
+from waiting import until
 
 FILE = json.dumps(
     {"tables": {"hits": {"phase": "restore", "rows": 5, "bytes": 9, "total_rows": 10,
@@ -25,16 +26,14 @@ class File:
 
     def __init__(self, *answers: str | Exception) -> None:
         self.answers = list(answers)
-        self.closed = False
+        self.read_at_all = threading.Event()
 
     def read(self) -> str:
+        self.read_at_all.set()
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def test_what_is_read_is_told_until_the_end() -> None:
@@ -49,7 +48,6 @@ def test_what_is_read_is_told_until_the_end() -> None:
     file = File("", FILE[:20], FILE)
     with following.followed(file, tell, 0.001):
         assert enough.wait(10)
-    assert file.closed
     assert {(news["table"], news["rows"]) for news in told} == {("hits", 5)}
     assert "progress" not in [thread.name for thread in threading.enumerate()]
 
@@ -58,15 +56,14 @@ def test_a_short_module_is_not_followed() -> None:
     file = File(AssertionError("it was read"))
     with following.followed(file, pytest.fail, 3600):
         pass
-    assert not file.closed
+    assert not file.read_at_all.is_set()
 
 
 def test_a_connection_that_fails_ends_the_progress_only() -> None:
     file = File(AnsibleConnectionFailure("gone"))
-    closed = threading.Event()
-    file.close = closed.set  # type: ignore[method-assign]
     with following.followed(file, pytest.fail, 0.001):
-        assert closed.wait(10)
+        assert file.read_at_all.wait(10)
+        until(lambda: "progress" not in [thread.name for thread in threading.enumerate()])
 
 
 def test_the_engine_is_told_a_line_or_nothing(tmp_path: Path) -> None:
