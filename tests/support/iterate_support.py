@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import transaction_support
 from ansible_collections.labeller.runbook.plugins.module_utils import (
+    config_content,
     crontab,
-    labeller_config,
     names,
 )
 from ansible_collections.labeller.runbook.plugins.module_utils.learner import emr
@@ -285,15 +285,15 @@ def target(labeller: Labeller, folder: Path, mail: str) -> Instance:
             **{name: value for name, value in variables.items() if name in spec},
         },
     }
-    options = labeller_config.ARGUMENTS["parameters"]["options"]
+    options = config_content.PARAMETERS
     written = {
         **{name: option.get("default") for name, option in options.items()},
         **{name: value for name, value in variables.items() if name in options},
         "initial": 0, "incoming_names_static_path": KEYS["training_names"].partition("/")[2],
     }  # fmt: skip
-    config = labeller_config.merged(labeller_config.values(written, "10.0.0.7"), None, None)
-    (home / "common" / "config.yaml").write_bytes(labeller_config.render(config))
-    labeller.put(KEYS["config"], labeller_config.render(config))
+    config = config_content.merged(config_content.values(written, "10.0.0.7"), None, None)
+    (home / "common" / "config.yaml").write_bytes(config_content.render(config))
+    labeller.put(KEYS["config"], config_content.render(config))
     cluster = {name: option.get("default") for name, option in emr.CLUSTER_OPTIONS.items()}
     request = emr.request(
         "labeller3", params["parameters"], {**cluster, "key_name": ""}, _subnet(aws)

@@ -11,8 +11,11 @@ from urllib.parse import urlsplit
 import psycopg2.extensions
 import pytest
 import yaml
-from ansible_collections.labeller.runbook.plugins.module_utils import labeller_config as lc
-from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput
+from ansible_collections.labeller.runbook.plugins.module_utils import config_content
+from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
+    InvalidInput,
+    ModuleFailure,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +31,7 @@ SECRETS = {
 
 DEFAULTS = {
     name: option["default"]
-    for name, option in lc.ARGUMENTS["parameters"]["options"].items()
+    for name, option in config_content.PARAMETERS.items()
     if "default" in option
 }
 
@@ -59,8 +62,8 @@ GHANA0: dict[str, Any] = {
 
 
 def written(parameters: dict[str, Any]) -> dict[str, Any]:
-    config = lc.merged(lc.values(parameters, "10.0.0.7"), None, None)
-    loaded = yaml.safe_load(lc.render(config))
+    config = config_content.merged(config_content.values(parameters, "10.0.0.7"), None, None)
+    loaded = yaml.safe_load(config_content.render(config))
     assert isinstance(loaded, dict)
     return loaded
 
@@ -125,7 +128,7 @@ def test_the_first_command_of_the_page() -> None:
             "number_outgoing_names": 100,
         },
     }
-    assert lc.object_key(LABELLER3) == "config_ghana_3.yaml"
+    assert config_content.object_key(LABELLER3) == "config_ghana_3.yaml"
 
 
 def test_the_second_command_of_the_page_differs_where_it_says() -> None:
@@ -170,10 +173,10 @@ def test_the_loop_leaves_the_key_out_by_which_the_daemon_would_act() -> None:
         ({"labeller": {"initial": 3}}, None),
         (None, {"labeller": {"initial": True}}),
     ):
-        decided = lc.values({**GHANA0, "initial": 0}, "10.0.0.7")
-        config = lc.merged(decided, host, template)
+        decided = config_content.values({**GHANA0, "initial": 0}, "10.0.0.7")
+        config = config_content.merged(decided, host, template)
         assert "initial" not in config["labeller"]
-        others = lc.merged(lc.values(GHANA0, "10.0.0.7"), host, template)
+        others = config_content.merged(config_content.values(GHANA0, "10.0.0.7"), host, template)
         assert {**others["labeller"], **config["labeller"]} == others["labeller"]
 
 
@@ -183,8 +186,10 @@ def test_without_static_names_the_learner_gets_the_blank_list() -> None:
 
 
 def test_the_bucket_of_the_parameters_is_everywhere() -> None:
-    text = lc.render(
-        lc.merged(lc.values({**LABELLER3, "bucket": "other-bucket"}, "h"), None, None)
+    text = config_content.render(
+        config_content.merged(
+            config_content.values({**LABELLER3, "bucket": "other-bucket"}, "h"), None, None
+        )
     ).decode()
     assert "activemapper" not in text
     assert text.count("other-bucket") == 3
@@ -196,7 +201,7 @@ def test_host_before_template_before_blank_and_parameters_before_all() -> None:
         "labeller": {"mapbox_key": "tpl", "bing_key": "tpl"},
         "learner": {"new": 5, "runid": 9},
     }
-    config = lc.merged(lc.values(LABELLER3, "h"), host, template)
+    config = config_content.merged(config_content.values(LABELLER3, "h"), host, template)
     assert config["labeller"]["mapbox_key"] == "host"
     assert config["labeller"]["bing_key"] == "tpl"
     assert config["labeller"]["initial"] == 1
@@ -208,8 +213,10 @@ def test_host_before_template_before_blank_and_parameters_before_all() -> None:
 
 
 def test_null_is_blank_and_every_scalar_is_on_its_line() -> None:
-    text = lc.render(
-        lc.merged(lc.values({**LABELLER3, "secret_key": "x y " * 100}, "h"), None, None)
+    text = config_content.render(
+        config_content.merged(
+            config_content.values({**LABELLER3, "secret_key": "x y " * 100}, "h"), None, None
+        )
     ).decode()
     assert "\n  db_url:\n" in text
     assert "null" not in text
@@ -224,8 +231,10 @@ PLAIN = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=20))
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), PLAIN, max_size=5), st.text(min_size=1))
 def test_what_is_rendered_reads_back(extra: dict[str, Any], secret: str) -> None:
-    config = lc.merged(lc.values({**LABELLER3, "db_pwd": secret}, "h"), {"labeller": extra}, None)
-    assert lc.parse(lc.render(config), "x") == config
+    config = config_content.merged(
+        config_content.values({**LABELLER3, "db_pwd": secret}, "h"), {"labeller": extra}, None
+    )
+    assert config_content.parse(config_content.render(config), "x") == config
 
 
 SECRET_TEXT = st.text(st.characters(categories=["L", "N", "P"]), min_size=6, max_size=12).filter(
@@ -245,9 +254,11 @@ def test_no_secret_old_or_new_is_in_the_description(secrets: list[str]) -> None:
         },
         "learner": {},
     }
-    config = lc.merged(lc.values({**LABELLER3, "db_pwd": new}, "h"), on_host, None)
+    config = config_content.merged(
+        config_content.values({**LABELLER3, "db_pwd": new}, "h"), on_host, None
+    )
     config["labeller"]["note"] = f"is {new}"
-    before, after = lc.describe(on_host, config)
+    before, after = config_content.describe(on_host, config)
     lines = {line.partition(": ")[2] for line in (before + after).splitlines()}
     assert not any(secret in line for line in lines for secret in secrets)
     assert "labeller.db_password: (secret, changed)\n" in after
@@ -260,12 +271,12 @@ def test_a_difference_that_redaction_hides_is_still_a_change() -> None:
             "learner": {},
         }
 
-    before, after = lc.describe(config("old-pass", 1), config("new-pass", "1"))
+    before, after = config_content.describe(config("old-pass", 1), config("new-pass", "1"))
     assert "labeller.note: x (secret) (changed)\n" in after
     assert "labeller.count: 1 (changed)\n" in after
     assert (
-        lc.describe(config("a-pass", 1), config("a-pass", 1))[1]
-        == lc.describe(config("a-pass", 1), config("a-pass", 1))[0]
+        config_content.describe(config("a-pass", 1), config("a-pass", 1))[1]
+        == config_content.describe(config("a-pass", 1), config("a-pass", 1))[0]
     )
     assert before != after
 
@@ -282,7 +293,7 @@ def test_a_difference_that_redaction_hides_is_still_a_change() -> None:
 )
 def test_a_broken_file_is_named_without_its_content(content: bytes, part: str) -> None:
     with pytest.raises(InvalidInput, match=part) as error:
-        lc.parse(content, "config.yaml")
+        config_content.parse(content, "config.yaml")
     assert "hunter2" not in str(error.value)
     assert "hunter2" not in repr(error.value.__cause__)
 
@@ -321,10 +332,10 @@ def test_a_login_is_accepted_exactly_when_labeller_can_connect_with_it(value: st
         pattern = SCHEMA[name]["pattern"].replace("$", "\\Z")
         assert bool(re.search(pattern, value)) == read_by_labeller(value)
         if read_by_labeller(value):
-            lc.check({name: value})
+            config_content.check({name: value})
         else:
             with pytest.raises(InvalidInput, match=f"{name}: expected a text without blanks"):
-                lc.check({name: value})
+                config_content.check({name: value})
 
 
 @pytest.mark.parametrize(
@@ -350,21 +361,21 @@ def test_a_login_is_accepted_exactly_when_labeller_can_connect_with_it(value: st
 def test_what_a_reader_cannot_use_is_named_and_no_secret_is_shown(
     name: str, value: Any, said: str
 ) -> None:
-    lc.check(LABELLER3)
+    config_content.check(LABELLER3)
     with pytest.raises(InvalidInput) as error:
-        lc.check({**LABELLER3, name: value})
+        config_content.check({**LABELLER3, name: value})
     assert said in str(error.value)
-    if lc.ARGUMENTS["parameters"]["options"][name].get("no_log") and value:
+    if config_content.PARAMETERS[name].get("no_log") and value:
         assert str(value) not in str(error.value)
 
 
 def test_the_notification_filter_is_a_list() -> None:
-    decided = lc.values(LABELLER3, "10.0.0.7")
+    decided = config_content.values(LABELLER3, "10.0.0.7")
     for given_, written_ in ((["Song"], ["Song"]), (None, []), ([], [])):
-        config = lc.merged(decided, {"labeller": {"notification_filter": given_}}, None)
+        config = config_content.merged(decided, {"labeller": {"notification_filter": given_}}, None)
         assert config["labeller"]["notification_filter"] == written_
     with pytest.raises(InvalidInput, match=r"notification_filter is 'Song': expected a list"):
-        lc.merged(decided, {"labeller": {"notification_filter": "Song"}}, None)
+        config_content.merged(decided, {"labeller": {"notification_filter": "Song"}}, None)
 
 
 @pytest.mark.parametrize(
@@ -382,3 +393,9 @@ def test_texts_that_yaml_takes_for_something_else_stay_texts(text: str) -> None:
     assert config["labeller"]["SECRET_KEY"] == config["learner"]["aws_secret"] == text
     assert config["labeller"]["db_password"] == parameters["db_pwd"]
     assert type(config["learner"]["runid"]) is type(config["labeller"]["initial"]) is int
+
+
+def test_a_host_without_yaml_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_content, "YAML_ERROR", "No module named 'yaml'")
+    with pytest.raises(ModuleFailure, match="PyYAML is missing on this host"):
+        config_content.parse(b"labeller: {}", "config.yaml")

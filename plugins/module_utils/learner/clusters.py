@@ -20,7 +20,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from .. import aws, labeller_config, terraform
+from .. import aws, config_content, terraform
 from ..change import Change, result
 from ..errors import InvalidInput, Locked, ModuleFailure, Unreachable
 from ..module import Params, Plan, by_state, composed
@@ -508,7 +508,7 @@ class Learner:
         with aws.translated("read the learner's configuration"):
             key = emr.config_key(self.parameters)
             content = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-        values = labeller_config.secret_values(labeller_config.parse(content, "the configuration"))
+        values = config_content.secret_values(config_content.parse(content, "the configuration"))
         return sorted(values, key=len, reverse=True)
 
     # ending

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from .. import aws, crontab, daemons, files, labeller_config, object_copies
+from .. import aws, config_content, crontab, daemons, files, labeller_config, object_copies
 from ..change import Change
 from ..errors import InvalidInput, ModuleFailure, Refused
 from ..module import Params, Plan, by_state, composed, unchanging
@@ -148,7 +148,7 @@ class _Secret(Place):
 
     def _described(self, now: Optional[str], before: Optional[str]) -> Texts:
         configs = [_parsed(text, self.name) for text in (now, before)]
-        old, new = labeller_config.describe(configs[0], configs[1] or {})
+        old, new = config_content.describe(configs[0], configs[1] or {})
         if old == new and now != before:
             new += "(other text, the same values)\n"
         return old, new
@@ -180,10 +180,10 @@ class ConfigFile(_Secret):
         return files.mode_text(now[1]) + old, files.mode_text(self.states.before[1]) + new
 
 
-def _parsed(text: Optional[str], where: str) -> Optional[labeller_config.Config]:
+def _parsed(text: Optional[str], where: str) -> Optional[config_content.Config]:
     """A configuration; None for none, and for what is no configuration."""
     with suppress(InvalidInput):
-        return None if text is None else labeller_config.parse(_bytes(text), where)
+        return None if text is None else config_content.parse(_bytes(text), where)
     return None
 
 
@@ -355,7 +355,7 @@ def _web_changes(found: Found) -> bool:
     now, before = (
         _parsed(state[0], found.place.name) for state in (found.now, found.place.states.before)
     )
-    return labeller_config.web_differs(now, before or {"labeller": {}})
+    return config_content.web_differs(now, before or {"labeller": {}})
 
 
 def apply(decided: Plan, params: Params) -> None:
