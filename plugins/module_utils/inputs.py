@@ -31,7 +31,7 @@ except ImportError:
 if TYPE_CHECKING:
     from psycopg2.sql import Composable
 
-    from .transaction import Transaction
+    from .step import Transaction
 
 # A header longer than this is no header.
 _HEADER_SIZE = 64 * 1024

@@ -12,7 +12,7 @@ from .errors import ModuleFailure, Refused
 
 if TYPE_CHECKING:
     from .fingerprint import Fingerprint
-    from .transaction import Transaction
+    from .step import Transaction
 
 _WAY_OUT = "make a backup (s3_table_backup) and give its manifest, or set unprotected: true"
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple
 
 if TYPE_CHECKING:
-    from .transaction import Transaction
+    from .step import Transaction
 
 _ACCURACY = (
     "assignment_id new_score old_score count_acc fragmentation_acc edge_acc ingrid_acc outgrid_acc"

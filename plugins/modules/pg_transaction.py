@@ -564,10 +564,11 @@ diff:
 """
 
 from ansible_collections.labeller.runbook.plugins.module_utils import module, transaction
+from ansible_collections.labeller.runbook.plugins.module_utils.step import COMMON_ARGUMENTS
 from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry
 
 ARGUMENTS = {
-    **transaction.COMMON_ARGUMENTS,
+    **COMMON_ARGUMENTS,
     "backup": {"type": "dict"},
     "steps": registry.STEPS_ARGUMENT,
 }

@@ -10,7 +10,8 @@ import pytest
 import test_old_way as old
 import transaction_support as support
 import yaml
-from ansible_collections.labeller.runbook.plugins.module_utils import errors, transaction
+from ansible_collections.labeller.runbook.plugins.module_utils import errors
+from ansible_collections.labeller.runbook.plugins.module_utils.step import Transaction
 
 if TYPE_CHECKING:
     from labeller_support import Labeller
@@ -165,7 +166,7 @@ def test_what_would_break_a_statement_is_named(labeller: Labeller) -> None:
         session = labeller.connect()
         with session.cursor() as cursor:
             cursor.execute(change)
-            tx = transaction.Transaction(cursor, labeller.options, check=True)
+            tx = Transaction(cursor, labeller.options, check=True)
             with pytest.raises(errors.Refused) as refused:
                 invariant.run(tx)
             assert said in str(refused.value), change

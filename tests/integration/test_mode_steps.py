@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import transaction_support as support
 from ansible_collections.labeller.runbook.plugins.module_utils import errors, transaction
+from ansible_collections.labeller.runbook.plugins.module_utils.step import Transaction
 
 if TYPE_CHECKING:
     from labeller_support import Labeller
@@ -199,7 +200,7 @@ class broken:  # noqa: N801
         self.session = labeller.connect()
         self.cursor = self.session.cursor()
         self.cursor.execute(statement)
-        self.tx = transaction.Transaction(self.cursor, labeller.options, check=True)
+        self.tx = Transaction(self.cursor, labeller.options, check=True)
 
     def __enter__(self) -> Any:
         return self.tx

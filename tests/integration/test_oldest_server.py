@@ -17,8 +17,8 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     overlay,
     postgres,
     server,
-    transaction,
 )
+from ansible_collections.labeller.runbook.plugins.module_utils.step import Step, Transaction
 from ansible_collections.labeller.runbook.plugins.modules import s3_table_backup
 from backup_support import parameters
 from labeller_support import Labeller, Template, copied, filled
@@ -92,10 +92,10 @@ def test_the_chain_of_regular_production(
     assert support.apply(old, *chain)["in_place"]
 
 
-class Fails(transaction.Step):
+class Fails(Step):
     name = "fails"
 
-    def run(self, tx: transaction.Transaction) -> list[Any]:
+    def run(self, tx: Transaction) -> list[Any]:
         tx.execute("SELECT 1 / 0")
         return []
 
@@ -109,11 +109,11 @@ def test_a_rollback_takes_sequences_back(old: Labeller) -> None:
     before, owned = support.state(old), old.sql(owner)
     restarted: list[Any] = []
 
-    def observe(tx: transaction.Transaction) -> None:
+    def observe(tx: Transaction) -> None:
         restarted.extend(tx.rows("SELECT last_value FROM kml_data_gid_seq"))
 
     class Looks(Fails):
-        def run(self, tx: transaction.Transaction) -> list[Any]:
+        def run(self, tx: Transaction) -> list[Any]:
             observe(tx)
             return super().run(tx)
 

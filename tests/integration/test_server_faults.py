@@ -35,7 +35,7 @@ from runbook.sandbox import postgres
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.labeller.runbook.plugins.module_utils.transaction import Transaction
+    from ansible_collections.labeller.runbook.plugins.module_utils.step import Transaction
 
 #: One worker makes what the tests of this file share.
 pytestmark = pytest.mark.xdist_group("server_faults")

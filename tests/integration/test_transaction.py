@@ -21,6 +21,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     staged_upload,
     transaction,
 )
+from ansible_collections.labeller.runbook.plugins.module_utils.step import Step, Transaction
 from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry
 from waiting import until
 
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
     from labeller_support import Labeller
 
 
-class Saboteur(transaction.Step):
+class Saboteur(Step):
     """A last step that does something else than it should."""
 
     name = "saboteur"
 
-    def run(self, tx: transaction.Transaction) -> list[Change]:
+    def run(self, tx: Transaction) -> list[Change]:
         self.params["act"](tx)
         return []
 

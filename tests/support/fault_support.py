@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.labeller.runbook.plugins.module_utils import transaction
+from ansible_collections.labeller.runbook.plugins.module_utils.step import Step, Transaction
 from labeller_support import admin
 
 from runbook.sandbox.postgres import NOBODY
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from runbook.sandbox.postgres import PostgresServer
 
 
-class Act(transaction.Step):
+class Act(Step):
     """A step that does what it is given."""
 
     name = "act"
 
-    def run(self, tx: transaction.Transaction) -> list[Change]:
+    def run(self, tx: Transaction) -> list[Change]:
         self.params["act"](tx)
         return []
 

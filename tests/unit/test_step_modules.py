@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.labeller.runbook.plugins.module_utils import aws, postgres, transaction
+from ansible_collections.labeller.runbook.plugins.module_utils import aws, postgres
+from ansible_collections.labeller.runbook.plugins.module_utils.step import COMMON_ARGUMENTS
 from ansible_collections.labeller.runbook.plugins.module_utils.steps import registry
 
 from runbook import collection
@@ -48,7 +49,7 @@ def test_a_steps_module_documents_its_arguments(name: str) -> None:
     module = importlib.import_module(f"{MODULES}.{name}")
     step = registry.STEPS[name].ARGUMENTS
     assert spec(documentation(name)) == spec(step)
-    assert {**transaction.COMMON_ARGUMENTS, **step} == module.ARGUMENTS
+    assert {**COMMON_ARGUMENTS, **step} == module.ARGUMENTS
 
 
 @pytest.mark.parametrize("name", registry.STEPS)
@@ -71,9 +72,7 @@ def test_every_steps_module_is_in_the_groups_of_its_connections() -> None:
     names = {*registry.STEPS, "pg_transaction"}
     assert names <= set(GROUPS["postgres"])
     assert names <= set(GROUPS["aws"])
-    assert set(postgres.POSTGRES_ARGUMENTS) | set(aws.AWS_ARGUMENTS) < set(
-        transaction.COMMON_ARGUMENTS
-    )
+    assert set(postgres.POSTGRES_ARGUMENTS) | set(aws.AWS_ARGUMENTS) < set(COMMON_ARGUMENTS)
 
 
 def test_the_steps_of_a_chain_keep_their_order() -> None:

@@ -19,7 +19,7 @@ from .. import aws, inputs
 from ..errors import InvalidInput
 
 if TYPE_CHECKING:
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 #: The columns of both files of names; the learner reads them by position.
 HEADER = ["name", "run", "iteration", "processed", "usage", "label"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from psycopg2.sql import Composable
 
     from ..change import Change
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 #: Code values of master_grid.avail (docs/labeller.md 1.2).
 MEANING = {

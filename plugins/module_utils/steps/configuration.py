@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Optional
 from .. import crontab, settings, shadow
 from ..configuration_keys import KEYS
 from ..errors import InvalidInput, Refused
-from ..transaction import Step
+from ..step import Step
 from ..undo import record
 
 if TYPE_CHECKING:
     from ..change import Change
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 TABLE = "configuration"
 

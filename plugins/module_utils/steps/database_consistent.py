@@ -14,10 +14,10 @@ from .. import settings, shadow, statements
 from ..change import Change
 from ..configuration_keys import KEYS
 from ..errors import Refused
-from ..transaction import Step
+from ..step import Step
 
 if TYPE_CHECKING:
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 #: How many of an invariant's rows a message names.
 NAMED = 100

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, List
 
 from .. import geography, inputs
 from ..errors import InvalidInput
-from ..transaction import Step
+from ..step import Step
 from . import availability
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -21,7 +21,7 @@ with suppress(ImportError):  # postgres.connect says what to install
 
 if TYPE_CHECKING:
     from ..change import Change
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 #: What the learner reads by position (docs/labeller.md 5.2.2), in the spelling of Python's csv.
 TRAINING = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, NamedTuple, Sequenc
 
 from .. import inputs
 from ..errors import InvalidInput, Refused
-from ..transaction import Step
+from ..step import Step
 from . import used_run
 from .f_pool import PAIRED
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from psycopg2.sql import Composable
 
     from ..change import Change
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 #: How many drawn names a diff lists.
 LISTED = 1000

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Sequence, 
 
 from .. import fingerprint, inputs, proof, shadow
 from ..errors import InvalidInput
-from ..transaction import Step
+from ..step import Step
 from . import availability
 from .run_marker import RunMarker
 
@@ -19,7 +19,7 @@ with suppress(ImportError):  # postgres.connect says what to install
 
 if TYPE_CHECKING:
     from ..change import Change
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 #: The tables and the columns that their objects bring; one that a table lacks is not read.
 TABLES: Dict[str, Tuple[str, ...]] = {

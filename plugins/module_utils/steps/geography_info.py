@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Optional, Sequence,
 
 from .. import geography, inputs
 from ..errors import ModuleFailure
-from ..transaction import Step
+from ..step import Step
 
 with suppress(ImportError):  # postgres.connect says what to install
     from psycopg2 import sql as _sql
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from psycopg2.sql import Composable
 
     from ..change import Change
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 #: Most blocks across or down an area, and most sites and other cells of a kind on its map.
 BLOCKS, SITES, PLACES = 64, 3000, 2000

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping
 
 from .. import inputs
 from ..errors import Refused
-from ..transaction import Step
+from ..step import Step
 from ..undo import record
 from . import availability
 
@@ -18,7 +18,7 @@ with suppress(ImportError):  # postgres.connect says what to install
 
 if TYPE_CHECKING:
     from ..change import Change
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 _RANGES = """
     INSERT INTO runbook_undone SELECT gid, %(old)s, %(new)s, %(number)s

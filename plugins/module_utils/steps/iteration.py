@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Optional, 
 from .. import inputs, loop, machine, marker, settings, transaction
 from ..errors import InvalidInput, ModuleFailure, Refused
 from ..learner import reading
-from ..transaction import Step
+from ..step import Step
 from .f_sites import LISTED, queue_text
 
 with suppress(ImportError):  # postgres.connect says what to install
@@ -23,7 +23,7 @@ with suppress(ImportError):  # postgres.connect says what to install
 
 if TYPE_CHECKING:
     from ..change import Change
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 _METRICS: Dict[str, str] = {
     "run": "integer",

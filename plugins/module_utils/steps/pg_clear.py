@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping, Optional, 
 
 from .. import fingerprint, proof, shadow
 from ..errors import InvalidInput
-from ..transaction import Step
+from ..step import Step
 from . import availability, used_run
 from .f_sites import queue_text
 
@@ -18,7 +18,7 @@ with suppress(ImportError):  # postgres.connect says what to install
 
 if TYPE_CHECKING:
     from ..change import Change
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 #: What clear_db.sh deletes whole; the order of deletion comes from the live foreign keys.
 TABLES = [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Type
 
 from .. import module, transaction
 from ..errors import InvalidInput
+from ..step import COMMON_ARGUMENTS
 from .configuration import Configuration
 from .database_consistent import DatabaseConsistent
 from .f_pool import FPool
@@ -22,7 +23,7 @@ from .static_sites import StaticSites
 from .worker_qualifications import WorkerQualifications
 
 if TYPE_CHECKING:
-    from ..transaction import Step
+    from ..step import Step
 
 STEPS: Dict[str, Type[Step]] = {
     step.name: step
@@ -70,7 +71,7 @@ def chain(elements: List[Mapping[str, Any]]) -> List[Step]:
 
 def arguments(step: Type[Step]) -> Dict[str, Any]:
     """The argument spec of a step that is a module of its own."""
-    return {**transaction.COMMON_ARGUMENTS, **step.ARGUMENTS}
+    return {**COMMON_ARGUMENTS, **step.ARGUMENTS}
 
 
 def module_of(step: Type[Step]) -> module.Module:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Mapping
 from .. import marker, privileges, shadow
 from ..change import Change
 from ..errors import InvalidInput, Refused
-from ..transaction import Step
+from ..step import Step
 from . import used_run
 
 with suppress(ImportError):  # postgres.connect says what to install
     from psycopg2 import sql as _sql
 
 if TYPE_CHECKING:
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 MODES = list(marker.RUN_MODES)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, List
 
 from .. import inputs
 from ..errors import InvalidInput
-from ..transaction import Step
+from ..step import Step
 
 with suppress(ImportError):  # postgres.connect says what to install
     from psycopg2 import sql as _sql
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from psycopg2.sql import Composable
 
     from ..change import Change
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 #: Columns of the full catalogue, and how they are read.
 CATALOG = {

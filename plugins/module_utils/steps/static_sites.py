@@ -17,7 +17,7 @@ with suppress(ImportError):  # postgres.connect says what to install
 
 if TYPE_CHECKING:
     from ..change import Change
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 
 class StaticSites(FSites):

@@ -13,7 +13,7 @@ with suppress(ImportError):  # postgres.connect says what to install
     from psycopg2 import sql as _sql
 
 if TYPE_CHECKING:
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 
 def refusal(tx: Transaction, run_id: int, aoi_index: int) -> str:

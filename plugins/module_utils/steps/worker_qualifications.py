@@ -7,11 +7,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, List
 
 from ..errors import InvalidInput
-from ..transaction import Step
+from ..step import Step
 
 if TYPE_CHECKING:
     from ..change import Change
-    from ..transaction import Transaction
+    from ..step import Transaction
 
 BONUS = ("Bonus_AmountTraining", "Bonus_ReasonTraining")
 
