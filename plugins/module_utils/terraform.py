@@ -19,7 +19,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from . import aws, ec2, files, hcl
 from .errors import Refused
-from .learner import emr
+from .learner import job_flow
 from .module import Params, Plan, composed, unchanging
 
 with suppress(ImportError):  # aws.client says what to install
@@ -35,7 +35,7 @@ _CHANGES_IT = ("count", "for_each", "dynamic", "lifecycle", "provisioner")
 def observe(params: Params) -> List[str]:
     """Everything about the folder, and the clusters that Terraform knows, that is not right."""
     parameters = params["parameters"]
-    emr.validate(parameters)
+    job_flow.validate(parameters)
     folder = _folder(params)
     problems = missing(folder)
     if not problems:
@@ -111,7 +111,7 @@ def differences(
         ((_, block),) = clusters.values()
         problems += _cluster(path, block, wanted)
         problems += _steps(
-            path, block, emr.request("", parameters, {**cluster, "steps": None}, subnet)
+            path, block, job_flow.request("", parameters, {**cluster, "steps": None}, subnet)
         )
     if "user_defined_sg" in variables:  # otherwise a security group of Terraform's is used
         wanted["user_defined_sg"] = "true"
@@ -425,5 +425,5 @@ def _is_run(params: Mapping[str, Any], at_work: Mapping[str, str]) -> bool:
     return (at_work.get("run"), at_work.get("AOI"), at_work.get("--config-filename")) == (
         str(parameters["run_id"]),
         str(parameters["aoi_index"]),
-        emr.config_key(parameters),
+        job_flow.config_key(parameters),
     )

@@ -18,7 +18,11 @@ from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     Refused,
     Stale,
 )
-from ansible_collections.labeller.runbook.plugins.module_utils.learner import clusters, emr
+from ansible_collections.labeller.runbook.plugins.module_utils.learner import (
+    clusters,
+    emr,
+    job_flow,
+)
 
 _numbers = itertools.count()
 
@@ -57,7 +61,7 @@ def params(aws: dict[str, Any], bucket: str) -> dict[str, Any]:
         "target": "labeller3",
         "written_in_check": [],
         "parameters": {
-            **defaults(emr.ARGUMENTS["parameters"]["options"]),
+            **defaults(job_flow.PARAMETERS),
             "ec2_instance": name,
             "security_group_id": group,
             "bucket": bucket,
@@ -66,7 +70,7 @@ def params(aws: dict[str, Any], bucket: str) -> dict[str, Any]:
             "worker_count": 130,
             "worker_type": "m4.2xlarge",
         },
-        "cluster": {**defaults(emr.CLUSTER_OPTIONS), "key_name": name},
+        "cluster": {**defaults(job_flow.CLUSTER_OPTIONS), "key_name": name},
         **aws,
     }
 

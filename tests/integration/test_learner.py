@@ -23,7 +23,12 @@ from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     ModuleFailure,
     Unreachable,
 )
-from ansible_collections.labeller.runbook.plugins.module_utils.learner import clusters, emr
+from ansible_collections.labeller.runbook.plugins.module_utils.learner import (
+    clusters,
+    emr,
+    job_flow,
+    outcome,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,17 +145,17 @@ def params(proxy: Proxy) -> dict[str, Any]:
         "wait": 0,
         "poll": 0.02,
         "parameters": {
-            **defaults(emr.ARGUMENTS["parameters"]["options"]),
+            **defaults(job_flow.PARAMETERS),
             "ec2_instance": "x", "security_group_id": "sg-1", "bucket": bucket, "run_id": 1,
             "aoi_name": "ghana", "aoi_index": 3, "worker_count": 2,
         },
-        "cluster": {**defaults(emr.CLUSTER_OPTIONS), "key_name": ""},
+        "cluster": {**defaults(job_flow.CLUSTER_OPTIONS), "key_name": ""},
         "access_key": "a", "secret_key": "b", "region": "us-east-1",
         "endpoint_url": f"http://127.0.0.1:{proxy.server_port}",
     }  # fmt: skip
     s3 = client(made, "s3")
     s3.create_bucket(Bucket=bucket)
-    request = emr.request(made["target"], made["parameters"], made["cluster"], subnet(made))
+    request = job_flow.request(made["target"], made["parameters"], made["cluster"], subnet(made))
     request["Instances"].pop("EmrManagedMasterSecurityGroup")
     request["Instances"].pop("EmrManagedSlaveSecurityGroup")
     emr.kept_request(s3, made).write(json.dumps(request))
@@ -594,5 +599,5 @@ def test_lost_nodes_are_counted() -> None:
         assert made._lost_nodes("j-1") == 1
     step = {"Id": "s-1", "Name": "run", "Status": {"State": "FAILED"}}
     running = {"Id": "j-1", "Status": {"State": "TERMINATING"}}
-    assert clusters.assess(running, [step], nodes_lost=1).code == "INSTANCE_FAILURE"
-    assert clusters.assess(running, [step]).code == "STEP_FAILURE"
+    assert outcome.assess(running, [step], nodes_lost=1).code == "INSTANCE_FAILURE"
+    assert outcome.assess(running, [step]).code == "STEP_FAILURE"

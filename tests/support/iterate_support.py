@@ -21,7 +21,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     crontab,
     names,
 )
-from ansible_collections.labeller.runbook.plugins.module_utils.learner import emr
+from ansible_collections.labeller.runbook.plugins.module_utils.learner import emr, job_flow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -277,7 +277,7 @@ def target(labeller: Labeller, folder: Path, mail: str) -> Instance:
         "db_pwd": login["login_password"], "secret_key": "s-e-c-r-e-t",
         "github_token": "ghp_token", "github_api_url": mail, "slack_url": f"{mail}/slack",
     }  # fmt: skip
-    spec = emr.ARGUMENTS["parameters"]["options"]
+    spec = job_flow.PARAMETERS
     params = {
         "target": "labeller3",
         "parameters": {
@@ -294,8 +294,8 @@ def target(labeller: Labeller, folder: Path, mail: str) -> Instance:
     config = config_content.merged(config_content.values(written, "10.0.0.7"), None, None)
     (home / "common" / "config.yaml").write_bytes(config_content.render(config))
     labeller.put(KEYS["config"], config_content.render(config))
-    cluster = {name: option.get("default") for name, option in emr.CLUSTER_OPTIONS.items()}
-    request = emr.request(
+    cluster = {name: option.get("default") for name, option in job_flow.CLUSTER_OPTIONS.items()}
+    request = job_flow.request(
         "labeller3", params["parameters"], {**cluster, "key_name": ""}, _subnet(aws)
     )
     for group in ("EmrManagedMasterSecurityGroup", "EmrManagedSlaveSecurityGroup"):

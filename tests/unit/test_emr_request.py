@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 from ansible_collections.labeller.runbook.plugins.module_utils.errors import InvalidInput
-from ansible_collections.labeller.runbook.plugins.module_utils.learner import emr
+from ansible_collections.labeller.runbook.plugins.module_utils.learner import job_flow
 
 
 def defaults(options: dict[str, Any]) -> dict[str, Any]:
     return {name: option.get("default") for name, option in options.items()}
 
 
-CLUSTER = defaults(emr.CLUSTER_OPTIONS)
+CLUSTER = defaults(job_flow.CLUSTER_OPTIONS)
 GHANA = {
-    **defaults(emr.ARGUMENTS["parameters"]["options"]),
+    **defaults(job_flow.PARAMETERS),
     "ec2_instance": "labeller3",
     "security_group_id": "sg-0a8bbc91697d6a76b",
     "run_id": 1,
@@ -29,7 +29,7 @@ GHANA = {
 
 
 def request(parameters: dict[str, Any] | None = None, **cluster: Any) -> dict[str, Any]:
-    return emr.request(
+    return job_flow.request(
         "labeller3", {**GHANA, **(parameters or {})}, {**CLUSTER, **cluster}, "subnet-1"
     )
 
@@ -84,7 +84,7 @@ def test_the_request_of_the_page() -> None:
                 },
             }
         ],
-        "Configurations": emr.CONFIGURATIONS,
+        "Configurations": job_flow.CONFIGURATIONS,
         "Steps": [
             {
                 "Name": name,
@@ -221,8 +221,8 @@ def test_the_bid_is_plain_decimal_text(bid: float, text: str) -> None:
 
 
 def test_the_ceiling_is_workers_times_bid() -> None:
-    assert emr.hourly_ceiling(GHANA, CLUSTER) == 11.18
-    assert emr.hourly_ceiling(GHANA, {**CLUSTER, "market": "on_demand"}) is None
+    assert job_flow.hourly_ceiling(GHANA, CLUSTER) == 11.18
+    assert job_flow.hourly_ceiling(GHANA, {**CLUSTER, "market": "on_demand"}) is None
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_the_ceiling_is_workers_times_bid() -> None:
 )
 def test_what_the_learner_could_only_fail_on(changes: dict[str, Any], part: str) -> None:
     with pytest.raises(InvalidInput, match=part):
-        emr.validate({**GHANA, **changes})
+        job_flow.validate({**GHANA, **changes})
 
 
 def test_the_request_is_one_that_botocore_accepts() -> None:

@@ -10,7 +10,7 @@ import pytest
 import terraform_files
 import yaml
 from ansible_collections.labeller.runbook.plugins.module_utils import hcl, terraform
-from ansible_collections.labeller.runbook.plugins.module_utils.learner import emr
+from ansible_collections.labeller.runbook.plugins.module_utils.learner import job_flow
 
 CASES: list[dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parents[1] / "cases" / "terraform.yml").read_text(encoding="utf-8")
@@ -20,14 +20,13 @@ CASES: list[dict[str, Any]] = yaml.safe_load(
 def differences(folder: Path) -> list[str]:
     """The report on a folder for run 0 on AOI 3 of ghana, without the folder's path."""
     parameters: dict[str, Any] = {
-        name: option.get("default")
-        for name, option in emr.ARGUMENTS["parameters"]["options"].items()
+        name: option.get("default") for name, option in job_flow.PARAMETERS.items()
     }
     parameters.update(
         ec2_instance="labeller3", security_group_id="sg-1", aoi_name="ghana", aoi_index=3,
         worker_count=130, worker_type="m4.2xlarge",
     )  # fmt: skip
-    cluster = {name: option.get("default") for name, option in emr.CLUSTER_OPTIONS.items()}
+    cluster = {name: option.get("default") for name, option in job_flow.CLUSTER_OPTIONS.items()}
     home = folder.parent
     found = terraform.differences(str(folder), parameters, cluster, "subnet-1", str(home))
     return [each.replace(f"{folder}/", "").replace(f"{home}/common/", "") for each in found]

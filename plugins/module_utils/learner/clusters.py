@@ -24,73 +24,17 @@ from .. import aws, config_content, terraform
 from ..change import Change, result
 from ..errors import InvalidInput, Locked, ModuleFailure, Unreachable
 from ..module import Params, Plan, by_state, composed
-from . import emr
+from . import emr, job_flow
+from .outcome import ACTIVE, ENDED, LOST_NODES, NO_CLUSTER, Outcome, assess
 
 with suppress(ImportError):  # aws.client says what to install
     from botocore.exceptions import ClientError
-
-ACTIVE = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING")
-ENDED = ("TERMINATED", "TERMINATED_WITH_ERRORS")
 
 #: A claim this old without a cluster is abandoned; its owner gives up long before.
 CLAIM_SECONDS = 600
 _OWN_LIMIT = 120
 #: How many lines of a failed step's stderr a message shows.
 TAIL = 20
-
-_LOST_NODES = "INSTANCE_FAILURE"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a cluster stands: ``state`` is ``running``, ``succeeded`` or ``failed``.
-
-    ``code`` is EMR's reason (STEP_FAILURE, INSTANCE_FAILURE, USER_REQUEST, ...), ``text`` the
-    reason in words, ``step`` the id of the step that failed.
-    """
-
-    state: str
-    code: str = ""
-    text: str = ""
-    step: str = ""
-
-
-def assess(
-    cluster: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], nodes_lost: int = 0
-) -> Outcome:
-    """The state of cluster and steps, in their order, together. Pure.
-
-    The cluster's state alone says too little: with a failed step it may end as TERMINATED
-    (docs/labeller.md 5.1.4). ``nodes_lost``: core nodes that EC2 took away; a step that fails then
-    has lost its executors.
-    """
-    for step in steps:
-        if step["Status"]["State"] == "FAILED":
-            text = _step_text(step)
-            if nodes_lost:
-                text += "; {} nodes of the cluster were lost".format(nodes_lost)
-            code = _LOST_NODES if nodes_lost else "STEP_FAILURE"
-            return Outcome("failed", code, text, step["Id"])
-    if steps and all(step["Status"]["State"] == "COMPLETED" for step in steps):
-        return Outcome("succeeded")
-    if cluster["Status"]["State"] in ENDED:
-        change = cluster["Status"].get("StateChangeReason") or {}
-        code = change.get("Code") or "UNKNOWN"
-        message = ": " + change["Message"] if change.get("Message") else ""
-        text = "the cluster ended as {} before its steps were done ({}{})"
-        return Outcome("failed", code, text.format(cluster["Status"]["State"], code, message))
-    for step in steps:
-        if step["Status"]["State"] in ("CANCELLED", "INTERRUPTED", "CANCEL_PENDING"):
-            return Outcome("failed", "STEP_CANCELLED", _step_text(step), step["Id"])
-    return Outcome("running")
-
-
-def _step_text(step: Mapping[str, Any]) -> str:
-    details = step["Status"].get("FailureDetails") or {}
-    change = step["Status"].get("StateChangeReason") or {}
-    reason = details.get("Message") or details.get("Reason") or change.get("Message") or ""
-    state = step["Status"]["State"].lower().replace("_", " ")
-    return "step {} {}{}".format(step["Name"], state, ": " + reason if reason else "")
 
 
 class LearnerFailure(ModuleFailure):
@@ -131,7 +75,7 @@ class Standing:
 
     last: Optional[Attempt]
     cluster_id: str = ""
-    outcome: Outcome = Outcome("none")
+    outcome: Outcome = NO_CLUSTER
     failure: Optional[LearnerFailure] = None
 
 
@@ -146,7 +90,7 @@ class Learner:
         self.bucket = self.parameters["bucket"]
         self.kept = emr.kept_request(self.s3, params)
         self.tags = {
-            **emr.tags(params["target"], self.parameters),
+            **job_flow.tags(params["target"], self.parameters),
             "runbook:applied": params["applied"] or "",
             "runbook:iteration": str(params["iteration"]),
         }
@@ -230,7 +174,7 @@ class Learner:
                 ClusterId=cluster_id, InstanceStates=["TERMINATED"]
             )
             return sum(
-                (each["Status"].get("StateChangeReason") or {}).get("Code") == _LOST_NODES
+                (each["Status"].get("StateChangeReason") or {}).get("Code") == LOST_NODES
                 for page in pages
                 for each in page["Instances"]
             )
@@ -264,7 +208,7 @@ class Learner:
     def require_own(self, request: Mapping[str, Any]) -> None:
         """Raise InvalidInput unless the request is this run's."""
         kept = {tag["Key"]: tag["Value"] for tag in request.get("Tags", [])}
-        wanted = emr.tags(self.params["target"], self.parameters)
+        wanted = job_flow.tags(self.params["target"], self.parameters)
         wrong = [
             "{} is {}".format(key, kept.get(key)) for key in wanted if kept.get(key) != wanted[key]
         ]
@@ -433,7 +377,7 @@ class Learner:
     ) -> Dict[str, Any]:
         """How the cluster stands, and what it can have cost."""
         elapsed = self._elapsed(cluster)
-        ceiling = emr.hourly_ceiling(self.parameters, self.params["cluster"])
+        ceiling = job_flow.hourly_ceiling(self.parameters, self.params["cluster"])
         cost = None if ceiling is None else round(ceiling * elapsed / 3600, 2)
         states = [{"name": s["Name"], "state": s["Status"]["State"]} for s in steps]
         return {
@@ -489,7 +433,7 @@ class Learner:
 
     def _stderr(self, cluster: Mapping[str, Any], step_id: str) -> List[str]:
         """The last lines of the step's stderr from S3, without secrets."""
-        bucket, path = emr.s3_address(cluster.get("LogUri") or "", "log_uri")
+        bucket, path = job_flow.s3_address(cluster.get("LogUri") or "", "log_uri")
         key = "{}/{}/steps/{}/stderr.gz".format(path.rstrip("/"), cluster["Id"], step_id)
         key = key.lstrip("/")
         try:
@@ -506,7 +450,7 @@ class Learner:
     def _secrets(self) -> List[str]:
         """The secrets that the step could have printed, of its configuration, longest first."""
         with aws.translated("read the learner's configuration"):
-            key = emr.config_key(self.parameters)
+            key = job_flow.config_key(self.parameters)
             content = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         values = config_content.secret_values(config_content.parse(content, "the configuration"))
         return sorted(values, key=len, reverse=True)
@@ -515,7 +459,7 @@ class Learner:
 
     def alive(self) -> List[str]:
         """Every cluster of the run that is alive."""
-        tags = emr.tags(self.params["target"], self.parameters)
+        tags = job_flow.tags(self.params["target"], self.parameters)
         states = [state for state in ACTIVE if state != "TERMINATING"]
         return sorted(self.find(tags, states, self._earliest()))
 
@@ -599,7 +543,7 @@ def plan_start(found: Submission, _params: Params) -> Plan:
         number = standing.last.number + 1 if standing.last else 1
     text = "attempt {}, up to {} dollars an hour\n".format(
         number,
-        _dollars(emr.hourly_ceiling(learner.parameters, learner.params["cluster"])),
+        _dollars(job_flow.hourly_ceiling(learner.parameters, learner.params["cluster"])),
     )
     change = Change(learner.name, "start", text if there else "", text)
     facts = {"cluster_id": standing.cluster_id if there else "", "attempt": number}
