@@ -76,18 +76,6 @@ def whole(tx: Transaction, key: str) -> bytes:
     return content
 
 
-def csv_table(
-    tx: Transaction,
-    key: str,
-    table: str,
-    columns: Mapping[str, str],
-    optional: Sequence[str] = (),
-    if_none: str = "",
-) -> None:
-    """Load columns of a CSV object into a new temporary table ``table``; see ``Csv``."""
-    Csv(tx, key, table, columns, optional, if_none).load()
-
-
 class Csv:
     """A CSV object that is being read, and the new, empty temporary table for its rows.
 
@@ -267,7 +255,7 @@ def names(tx: Transaction, key: Optional[str]) -> Composable:
         return _sql.SQL("SELECT NULL::text AS name WHERE false")
     if ("names", key) not in tx.shared:
         table = "runbook_names_{}".format(len(tx.shared))
-        csv_table(tx, key, table, _NAMES, ["usage", "label"], "; for no names give no file")
+        Csv(tx, key, table, _NAMES, ["usage", "label"], "; for no names give no file").load()
         empty = "SELECT count(*) FROM {} WHERE coalesce(btrim(name), '') = ''"
         count = tx.value(_sql.SQL(empty).format(_sql.Identifier(table)))
         if count:

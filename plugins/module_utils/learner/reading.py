@@ -51,9 +51,9 @@ class Objects(NamedTuple):
 def load(tx: Transaction, objects: Objects) -> None:
     """Read pool and catalogue into temporary tables. Raises InvalidInput for what is not there."""
     cells = {"name": "text", "col": "text", "row": "text"}
-    inputs.csv_table(tx, objects.pool, "runbook_learner_pool", cells)
+    inputs.Csv(tx, objects.pool, "runbook_learner_pool", cells).load()
     scenes = {"col": "text", "row": "text", "season": "text"}
-    inputs.csv_table(tx, objects.image_catalog, "runbook_learner_catalog", scenes)
+    inputs.Csv(tx, objects.image_catalog, "runbook_learner_catalog", scenes).load()
 
 
 def verify(tx: Transaction, run: int, iteration: int, applied_at: str, objects: Objects) -> None:

@@ -161,7 +161,7 @@ class Geography(Step):
             for number, key in enumerate(objects):
                 part = "new_{}_{}".format(table, number)
                 try:
-                    inputs.csv_table(tx, key, part, columns, optional)
+                    inputs.Csv(tx, key, part, columns, optional).load()
                 except psycopg2.InternalError as error:  # PostGIS, of a geometry
                     raise InvalidInput(
                         "s3://{}/{}: {}".format(tx.bucket, key, error.diag.message_primary)

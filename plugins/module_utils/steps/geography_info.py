@@ -161,7 +161,7 @@ class GeographyInfo(Step):
             columns.update(col="integer", row="integer")
         tx.execute("SAVEPOINT runbook_map")
         try:
-            inputs.csv_table(tx, self.params[what], table, columns)
+            inputs.Csv(tx, self.params[what], table, columns).load()
         except ModuleFailure as error:
             tx.execute("ROLLBACK TO SAVEPOINT runbook_map")
             notes.append("no {}: {}".format(what.replace("_", " "), error))
