@@ -17,7 +17,7 @@ import interpreters
 import module_examples
 import pytest
 import yaml
-from command_line import PROJECT, Sandbox
+from command_line import PROJECT, Sandbox, runs
 
 from runbook import collection
 
@@ -39,14 +39,7 @@ def apply(box: Sandbox, playbook: str, *arguments: str, **options: Any) -> list[
     The first is its check run; a second one follows when there was something to do.
     """
     done = box.run("apply", playbook, "-i", "sandbox", "--yes", "--json", *arguments, **options)
-    found: list[list[Any]] = []
-    for line in done.stdout.splitlines():
-        event = json.loads(line)
-        if event["event"] == "run_started":
-            found.append([])
-        if found:
-            found[-1].append(event)
-    return found
+    return runs(done.stdout)
 
 
 def proved(box: Sandbox, playbook: str, *arguments: str) -> Steps:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import psycopg2
 import pytest
 import sequences
-from command_line import PROJECT, RUNBOOK, descendants
+from command_line import PROJECT, RUNBOOK, descendants, runs
 from hypothesis import HealthCheck, Phase, assume, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -414,7 +414,7 @@ class Operations(RuleBasedStateMachine):
             assert self.box.snapshot() == before, f"{arguments} refused and changed something"
             return done.returncode
         assert done.returncode == 0, done.stdout[-3000:]
-        check, *real = sequences.runs(done.stdout)
+        check, *real = runs(done.stdout)
         if real:
             assert sequences.steps(check) == sequences.steps(real[0]), "as the check showed"
         if arguments[0] in MODES:
@@ -422,9 +422,7 @@ class Operations(RuleBasedStateMachine):
         if real and sequences.changed(real[0]):
             again = self.run(*command)
             assert again.returncode == 0, again.stdout[-3000:]
-            assert not [
-                task for run in sequences.runs(again.stdout) for task in sequences.changed(run)
-            ]
+            assert not [task for run in runs(again.stdout) for task in sequences.changed(run)]
         return 0
 
     def before_iterate(self, arguments: list[str]) -> None:

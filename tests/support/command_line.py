@@ -145,6 +145,18 @@ def playbook(file: Path, name: str, **module: Mapping[str, Any]) -> Path:
     return file
 
 
+def runs(text: str) -> list[list[dict[str, Any]]]:
+    """The events of each run that ``--json`` printed."""
+    found: list[list[dict[str, Any]]] = []
+    for line in text.splitlines():
+        event = json.loads(line)
+        if event["event"] == "run_started":
+            found.append([])
+        if found:
+            found[-1].append(event)
+    return found
+
+
 def events(done: subprocess.CompletedProcess[str] | str) -> list[Mapping[str, Any]]:
     """The objects that ``--json`` printed, or a journal holds, for the last run.
 

@@ -241,18 +241,6 @@ class Model:
         assert not [where for secret in self.secrets if secret in text]
 
 
-def runs(text: str) -> list[list[dict[str, Any]]]:
-    """The events of each run that ``--json`` printed."""
-    found: list[list[dict[str, Any]]] = []
-    for line in text.splitlines():
-        event = json.loads(line)
-        if event["event"] == "run_started":
-            found.append([])
-        if found:
-            found[-1].append(event)
-    return found
-
-
 def steps(run: list[dict[str, Any]]) -> dict[str, tuple[Any, Any]]:
     """The changes of each step of a run, or those that a check predicts.
 
