@@ -82,6 +82,18 @@ def test_no_import_circle() -> None:
     assert left == {}
 
 
+def test_only_the_ansible_process_imports_the_collection() -> None:
+    importing = {
+        module
+        for module, path in MODULES.items()
+        if re.search(r"^\s*(from|import) ansible_collections", path.read_text(), re.MULTILINE)
+    }
+    assert {
+        module for module in importing if not module.startswith("runbook.execute.child.")
+    } == set()
+    assert importing
+
+
 def test_functions_are_short() -> None:
     """None above 60 lines, half of them at most 8 (CONTRIBUTING.md)."""
     lengths = {
