@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The learner cluster's request: held against EC2, EMR and S3, and kept for later steps."""
+"""The learner cluster's request: validated with EC2, EMR and S3, and kept for later steps."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The runbook developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What became of a learner's cluster, from EMR's answers: pure functions."""
+"""The outcome of a learner's cluster, from EMR's answers: pure functions."""
 
 from __future__ import annotations
 
