@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import click
+import pexpect
 import pytest
 
 from runbook.errors import ExitCode, LockedError, RefusedError
@@ -134,3 +137,22 @@ def test_without_a_terminal_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(sys, "stdin", io.StringIO("labeller3\ny\n"))
     with pytest.raises(RefusedError, match="no terminal"):
         confirm([LOSS], "labeller3", None)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_the_question_stands_there_again_after_fg(hidden: bool) -> None:
+    code = f"from runbook.flow.confirm import ask; print('got', ask('Go on?', hidden={hidden}))"
+    terminal = pexpect.spawn(sys.executable, ["-c", code], encoding="utf-8", timeout=60)
+    terminal.expect_exact("Go on?: ")
+    for _ in range(50):  # a signal before the terminal is read waits for the first key
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            os.kill(terminal.pid, number)
+        if terminal.expect_exact(["Go on?: ", pexpect.TIMEOUT], timeout=0.2) == 0:
+            break
+    else:
+        pytest.fail("the question was not repeated")
+    terminal.sendline("yes")
+    terminal.expect_exact("got yes")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from runbook.events.render.summary import Summary, destructive
 from runbook.load import vault
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 _NO = "Not confirmed: nothing was changed."
@@ -73,12 +75,27 @@ def ask(question: str, *, hidden: bool = False) -> str:
             "Give --yes to go on without being asked, or --check to only look."
         )
     try:
-        answer: str = click.prompt(
-            question, hide_input=hidden, err=True, default="", show_default=False
-        )
+        with _repeated(question):
+            answer: str = click.prompt(
+                question, hide_input=hidden, err=True, default="", show_default=False
+            )
     except click.Abort:
         raise KeyboardInterrupt from None
     return answer
+
+
+@contextmanager
+def _repeated(question: str) -> Iterator[None]:
+    """Print the question again when a process that was stopped (^Z) goes on (fg)."""
+
+    def again(_number: int, _frame: object) -> None:
+        print(f"{question}: ", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+    before = signal.signal(signal.SIGCONT, again)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCONT, before)
 
 
 @dataclass(frozen=True)
