@@ -363,9 +363,29 @@ def test_a_huge_diff_is_counted_not_computed() -> None:
     assert text.diff_lines({"before": "", "after": huge})[-1] == "0 lines → 20,001 lines"
 
 
+def test_a_step_says_of_lines_what_the_check_said() -> None:
+    """For a change without counts; without its diff the action is all that is known."""
+    for before, after, said in (
+        ("a\nb\n", "a\nc\nd\n", "2 lines added, 1 removed"),
+        ("", "a\nb\n", "new, 2 lines"),
+        ("a\nb\n", "", "2 lines removed"),
+        ("1\n", "2\n", "1 → 2"),
+    ):
+        plan = {"resource": "crontab", "action": "write", "counts": {}}
+        diff = {"before_header": "crontab", "after_header": "crontab",
+                "before": before, "after": after}  # fmt: skip
+        result = TaskResult("h", "Install", "m", Status.CHANGED, True, diff=[diff], plan=[plan])
+        assert text.summary(result) == f"crontab: {said}"
+        checked = Summary(results=[result]).lines()
+        assert any(said in line.text for line in checked), [line.text for line in checked]
+        assert text.summary(dataclasses.replace(result, diff=[])) == "crontab: write"
+        stopped = dataclasses.replace(result, plan=[{**plan, "action": "stop"}])
+        assert text.summary(stopped) == "crontab: stop"
+
+
 def test_a_step_of_many_changes_says_its_rows_in_all() -> None:
     plan = [rows("pg_clear", name, "clear", rows_deleted=2, rows_inserted=1) for name in "abcd"]
-    result = TaskResult("h", "Reset", "pg_transaction", Status.CHANGED, True, 1.0, plan=plan, at=AT)
+    result = TaskResult("h", "Reset", "pg_transaction", Status.CHANGED, True, plan=plan, at=AT)
     assert text.summary(result) == "8 rows deleted, 4 rows inserted"
     restored = {
         "rows_before": 3,

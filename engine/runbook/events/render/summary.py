@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 #: Actions of planned changes that take something away; so does any change that deletes rows.
-DESTRUCTIVE = frozenset({"clear", "delete", "drop", "remove", "replace", "restore", "terminate"})
+DESTRUCTIVE = text.ENDING | {"replace", "restore"}
 
 #: Columns of a summary where no terminal says how many there are.
-WIDTH = 80
+WIDTH = text.WIDTH
 
 #: Characters of a parameter's value that are shown unless ``full``.
 VALUE = 24
@@ -281,7 +281,7 @@ def destructive(item: Mapping[str, Any]) -> bool:
 
 def _ends(entry: Mapping[str, Any]) -> bool:
     """Whether a change only takes something away; a restore and a replacement also bring."""
-    return entry.get("action") in DESTRUCTIVE - {"replace", "restore"}
+    return entry.get("action") in text.ENDING
 
 
 def _losses(
@@ -296,7 +296,7 @@ def _losses(
             lost = _lost(entry)
             for label, number in lost.items():
                 rows[label][what] += number
-            removed, added = text.removed_and_added(_diff(result, entry))
+            removed, added = text.removed_and_added(text.diff_of(result, entry))
             if entry["action"] == "stop":
                 said = text.counts(entry.get("counts") or {})
                 ended = f"{said} stopped" if said else "pid files of ended processes removed"
@@ -347,15 +347,15 @@ def _new(result: TaskResult, entry: Mapping[str, Any]) -> str:
     counts = {_MADE.get(name, name): number for name, number in given.items() if not _is_loss(name)}
     if "rows" in counts:
         counts.pop("bytes", None)
-    diff = _diff(result, entry)
+    diff = text.diff_of(result, entry)
     removed, added = text.removed_and_added(diff)
     if _ends(entry) or entry["action"] == "stop" or (removed and not (added or given)):
         return ""
-    if not _lost(entry) and (said := _one_for_one(diff)):
+    if not _lost(entry) and (said := text.one_for_one(diff)):
         return said
     if said := text.counts(counts):
         return said
-    return "" if _lost(entry) else _replaced(diff) or str(entry["action"])
+    return "" if _lost(entry) else text.replaced(diff) or str(entry["action"])
 
 
 def _is_loss(name: str) -> bool:
@@ -367,34 +367,9 @@ def _foreign(result: TaskResult) -> str:
     parts = []
     for diff in result.diff:
         name = str(diff.get("before_header") or diff.get("after_header") or "")
-        said = _one_for_one(diff) or _replaced(diff)
+        said = text.one_for_one(diff) or text.replaced(diff)
         parts.append(f"{name}: {said}" if name and said else name or said)
     return "; ".join(part for part in parts if part) or text.one_line(result.message) or "changed"
-
-
-def _one_for_one(diff: Mapping[str, Any]) -> str:
-    """A diff of one short line by another."""
-    before, after = (str(diff.get(side) or "").strip() for side in ("before", "after"))
-    short = before and after and "\n" not in before + after and len(before + after) <= WIDTH
-    return f"{before} → {after}" if short else ""
-
-
-def _replaced(diff: Mapping[str, Any]) -> str:
-    """A diff in numbers of lines."""
-    removed, added = text.removed_and_added(diff)
-    if added and not diff.get("before"):
-        return f"new, {text.number(added, 'line')}"
-    if added and removed:
-        return f"{text.number(added, 'line')} added, {removed:,} removed"
-    numbers = {"added": added, "removed": removed}
-    return "".join(f"{text.number(n, 'line')} {verb}" for verb, n in numbers.items() if n)
-
-
-def _diff(result: TaskResult, entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The diff of a planned change; empty when the step gave none."""
-    headers = ("before_header", "after_header")
-    named = (diff for diff in result.diff if entry["resource"] in map(diff.get, headers))
-    return next(named, {})
 
 
 def _what(entry: Mapping[str, Any]) -> tuple[str, str]:

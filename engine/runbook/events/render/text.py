@@ -31,6 +31,12 @@ _OF_RESTORE = {
     "rows_appear": "rows_inserted", "rows_vanish": "rows_deleted", "rows_differ": "rows_replaced",
 }  # fmt: skip
 
+#: Actions of planned changes that only take something away.
+ENDING = frozenset({"clear", "delete", "drop", "remove", "terminate"})
+
+#: Columns where no terminal says how many there are.
+WIDTH = 80
+
 #: Of a table or a row, as a resource is named.
 _DATABASE = re.compile(r" \(\S+@\S+\)$")
 
@@ -91,8 +97,13 @@ def age(since: str, until: str) -> str:
 
 
 def item(entry: Mapping[str, Any]) -> str:
-    """A planned change in a few words; which database a table is of is not among them."""
-    said = counts(entry.get("counts") or {}) or str(entry.get("action", "")).replace("_", " ")
+    """A planned change in a few words; which database a table is of is not among them.
+
+    Without counts in lines, where the entry has its texts ``before`` and ``after``.
+    """
+    action = str(entry.get("action", ""))
+    lines = "" if action in ENDING | {"stop"} else one_for_one(entry) or replaced(entry)
+    said = counts(entry.get("counts") or {}) or lines or action.replace("_", " ")
     return f"{_DATABASE.sub('', str(entry.get('resource', '')))}: {said}"
 
 
@@ -113,7 +124,7 @@ def whole_summary(result: TaskResult) -> str:
     plan = real(result.plan) if result.changed else []
     if len(plan) > NAMED and (said := counts(totals(plan))):
         return said
-    changes = [item(entry) for entry in plan]
+    changes = [item({**diff_of(result, entry), **entry}) for entry in plan]
     more = [f"and {len(changes) - NAMED} more"] if len(changes) > NAMED else []
     return "; ".join(changes[:NAMED] + more) or result.message
 
@@ -158,6 +169,31 @@ def one_line(text: str, limit: int = 160) -> str:
     """Text without line ends, cut at ``limit`` characters."""
     joined = " ".join(text.split())
     return joined if len(joined) <= limit else joined[: limit - 1] + "…"
+
+
+def one_for_one(diff: Mapping[str, Any]) -> str:
+    """A diff of one short line by another."""
+    before, after = (str(diff.get(side) or "").strip() for side in ("before", "after"))
+    short = before and after and "\n" not in before + after and len(before + after) <= WIDTH
+    return f"{before} → {after}" if short else ""
+
+
+def replaced(diff: Mapping[str, Any]) -> str:
+    """A diff in numbers of lines."""
+    removed, added = removed_and_added(diff)
+    if added and not diff.get("before"):
+        return f"new, {number(added, 'line')}"
+    if added and removed:
+        return f"{number(added, 'line')} added, {removed:,} removed"
+    numbers = {"added": added, "removed": removed}
+    return "".join(f"{number(n, 'line')} {verb}" for verb, n in numbers.items() if n)
+
+
+def diff_of(result: TaskResult, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The diff of a planned change; empty when the step gave none."""
+    headers = ("before_header", "after_header")
+    named = (diff for diff in result.diff if entry["resource"] in map(diff.get, headers))
+    return next(named, {})
 
 
 def removed_and_added(diff: Mapping[str, Any]) -> tuple[int, int]:
