@@ -44,7 +44,7 @@ options:
     description:
       - The backup to restore or to remove. V(newest) is the newest complete one; to remove, it
         means no particular one. A date such as V(2026-01-14) is the newest one of that day, to
-        restore.
+        restore; so is the beginning of an id the only complete one whose id begins so.
       - Folders of TABLE.sql files of C(pg_dump -a), which the old scripts named by the date, can
         be restored too, by their name, and count for V(newest) and the date.
     type: str

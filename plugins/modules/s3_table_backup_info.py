@@ -20,7 +20,9 @@ options:
     type: str
     required: true
   backup_id:
-    description: Only this backup, with its manifest; V(newest) is the newest complete one.
+    description: >-
+      Only this backup, by its id or the beginning of it, with its manifest; V(newest) is the newest
+      complete one.
     type: str
   verify:
     description:

@@ -367,12 +367,22 @@ def test_tables_that_changed_shape_are_refused(
             restore.restored({**params, "tables": ["hit_data"]}, check_mode)
 
 
-def test_names_that_no_backup_has(params: dict[str, Any]) -> None:
+def test_names_that_no_backup_has(params: dict[str, Any], database: Any) -> None:
     with pytest.raises(errors.InvalidInput, match="there is no backup below"):
         restore.restored(params, False)
     made = make.present(params, False)
     with pytest.raises(errors.InvalidInput, match=f"no backup 2020.*{made['backup_id']}"):
         restore.restored({**params, "backup_id": "2020"}, False)
+    begun = {**params, "backup_id": made["backup_id"][:20]}
+    assert restore.restored(begun, False)["backup_id"] == made["backup_id"]
+    execute(database, "DELETE FROM assignment_data")
+    second = make.present(params, False)["backup_id"]
+    for check_mode in (True, False):
+        with pytest.raises(
+            errors.InvalidInput,
+            match=f"several backups below .* begin with 20: {second}, {made['backup_id']}$",
+        ):
+            restore.restored({**params, "backup_id": "20"}, check_mode)
     unfinished = "20260101T000000000Z-abcdef-0123"
     s3(params).put_object(Bucket=params["bucket"], Key=f"{PREFIX}/{unfinished}/t", Body=b"x")
     with pytest.raises(

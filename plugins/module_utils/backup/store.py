@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..errors import InvalidInput
 from . import dump as dumps
@@ -128,7 +128,8 @@ def old_location(bucket: Bucket, root: str) -> str:
 def named(bucket: Bucket, root: str, backup_id: str) -> Manifest:
     """The backup of this id, the newest one for ``newest``, of a day for ``2026-01-14``.
 
-    Raises InvalidInput when there is none.
+    The beginning of an id names the only complete backup whose id begins so. Raises InvalidInput
+    when there is none, or several.
     """
     if backup_id == "newest":
         found = newest(bucket, root)
@@ -144,18 +145,31 @@ def named(bucket: Bucket, root: str, backup_id: str) -> Manifest:
             )
         return found
     found = newest(bucket, root, backup_id) if is_day(backup_id) else load(bucket, root, backup_id)
-    if found is None:
-        every = ids(bucket, root)
-        complete = (each for each in every if bucket.attested(manifest_key(root, each)) is not None)
-        problem = "there is no backup {} below {}"
-        if backup_id in every:
-            problem = "backup {} below {} was never finished"
+    return found or _beginning(bucket, root, backup_id)
+
+
+def _beginning(bucket: Bucket, root: str, start: str) -> Manifest:
+    """The only complete backup whose id begins with ``start``. Raises InvalidInput without one."""
+
+    def complete(names: Sequence[str]) -> Iterator[str]:
+        return (each for each in names if bucket.attested(manifest_key(root, each)) is not None)
+
+    every = ids(bucket, root)
+    unfinished = start in every
+    begun = list(complete([each for each in every if each.startswith(start)]))
+    if len(begun) > 1:
         raise InvalidInput(
-            "{}; the newest there: {}".format(
-                problem.format(backup_id, bucket.url(root)),
-                ", ".join(islice(complete, 5)) or "none",
+            "several backups below {} begin with {}: {}".format(
+                bucket.url(root), start, ", ".join(begun)
             )
         )
+    found = load(bucket, root, begun[0]) if begun else None
+    if found is None:
+        problem = "backup {} below {} was never finished; the newest there: {}"
+        if not unfinished:
+            problem = "there is no backup {} below {}; the newest there: {}"
+        others = ", ".join(islice(complete(every), 5)) or "none"
+        raise InvalidInput(problem.format(start, bucket.url(root), others))
     return found
 
 
