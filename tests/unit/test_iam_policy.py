@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from runbook import generate
+from runbook.errors import InvalidInputError
 from runbook.generate import iam_policy
 
 
@@ -31,6 +33,17 @@ def test_each_call_has_its_action(tmp_path: Path, code: str, expected: list[str]
     assert actions(tmp_path, code) == [*expected, "iam:PassRole"]
 
 
-def test_a_call_of_s3_without_a_known_action_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyError, match="PutBucketAcl"):
-        actions(tmp_path, "client.put_bucket_acl()")
+def test_a_call_of_s3_without_a_known_action_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A helper of that name too: nothing says that it is none."""
+    said = "plugins/module_utils/m.py:2: put_bucket_acl is the operation PutBucketAcl of S3, and"
+    with pytest.raises(InvalidInputError, match=said):
+        actions(tmp_path, "import s3\ns3.put_bucket_acl()")
+
+    def broken(_root: Path) -> list[Path]:
+        raise InvalidInputError(said)
+
+    monkeypatch.setattr(generate, "stale", broken)
+    assert generate.main(["--check"]) == 1
+    assert capsys.readouterr().out == f"{said}\n"

@@ -19,6 +19,7 @@ import yaml
 
 from runbook import collection
 from runbook.cli import cli
+from runbook.errors import InvalidInputError
 from runbook.generate import iam_policy
 from runbook.load import documentation as docs
 
@@ -360,15 +361,19 @@ def _markdown(text: str) -> str:
 def main(arguments: list[str]) -> int:
     """Write the files, or with ``--check`` name those out of date; return the exit code."""
     root = collection.root()
-    if "--check" in arguments:
-        wrong = stale(root)
-        for path in wrong:
-            print(f"out of date: {path.relative_to(root)}")  # noqa: T201
-        return 1 if wrong else 0
-    for _ in range(2):  # docs/modules.md follows from the modules, which are written too
-        _write(root)
-        docs.module.cache_clear()
-    return 0
+    try:
+        if "--check" in arguments:
+            wrong = [f"out of date: {path.relative_to(root)}" for path in stale(root)]
+        else:
+            wrong = []
+            for _ in range(2):  # docs/modules.md follows from the modules, which are written too
+                _write(root)
+                docs.module.cache_clear()
+    except InvalidInputError as error:
+        wrong = [str(error)]
+    for line in wrong:
+        print(line)  # noqa: T201
+    return 1 if wrong else 0
 
 
 def _write(root: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
 
+from runbook.errors import InvalidInputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 #: By the name of a boto3 client, the prefix of its actions. Their names are those of the API's
 #: operations but for S3 (Service Authorization Reference, docs.aws.amazon.com).
@@ -36,7 +38,7 @@ _BESIDES = {"elasticmapreduce:RunJobFlow": ["elasticmapreduce:AddTags"]}
 def policy(root: Path) -> dict[str, Any]:
     """The policy for the checkout ``root``; BUCKET stands for the bucket's name.
 
-    Raises KeyError for an operation of S3 whose action is not in the table.
+    Raises InvalidInputError for an operation of S3 whose action is not in the table.
     """
     actions = sorted({action for operation in _operations(root) for action in _actions(*operation)})
     on_s3 = [action for action in actions if action.startswith("s3:")]
@@ -75,8 +77,19 @@ def _operations(root: Path) -> Iterator[tuple[str, str]]:
     methods = _methods()
     for path in sorted((root / "plugins" / "module_utils").rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        named = re.findall(r"\.(\w+)\b", text) + re.findall(r"get_paginator\(\"(\w+)\"", text)
-        yield from (methods[name] for name in named if name in methods)
+        for named in re.finditer(r"\.get_paginator\(\"(\w+)\"|\.(\w+)\b", text):
+            name = named[1] or named[2]
+            if name in methods:
+                service, operation = methods[name]
+                if service == "s3" and operation not in _S3:
+                    line = text.count("\n", 0, named.start()) + 1
+                    raise InvalidInputError(
+                        f"{path.relative_to(root)}:{line}: {name} is the operation {operation} of "
+                        f"S3, and the IAM policy does not know which action it needs: add that to "
+                        f"_S3 in {Path(__file__).name}, or, if S3 is not called here, give the "
+                        "function another name"
+                    )
+                yield service, operation
 
 
 def _methods() -> Mapping[str, tuple[str, str]]:
