@@ -67,7 +67,13 @@ def run(
     changed = any(isinstance(event, TaskResult) and event.changed for event in steps)
     return [
         RunStarted(
-            "r1", "regular.yml", "sandbox", check, {"run_id": 1, "db_pwd": "********"}, at=AT
+            "r1",
+            "regular.yml",
+            "sandbox",
+            check,
+            {"run_id": 1, "db_pwd": "********"},
+            operator="eva@desk",
+            at=AT,
         ),
         PlayStarted("Regular production", at=AT),
         *steps,

@@ -152,7 +152,7 @@ def nasty(text: str) -> list[Event]:
         {"before_header": text, "after_header": text, "before": text, "after": text + "\n" + text}
     ]
     return [
-        RunStarted("r1", text, text, True, {text: text}, at=AT),
+        RunStarted("r1", text, text, True, {text: text}, operator=text, at=AT),
         Notice("warning", text, at=AT),
         *(
             TaskResult(host, text, text, Status.CHANGED, changed=True, plan=plan, diff=diff, message=text,

@@ -101,6 +101,7 @@ def test_the_report_of_a_plan_file(operations: Path) -> None:  # noqa: F811
     assert cli.main(["report", "plan.json", "-o", "plan.html"], standalone_mode=False) == 0
     found = reported(report.of_plan(plan_file.read("plan.json")))
     assert found.check
+    assert ("Operator", made["made"]["by"]) in found.facts
     assert found.headlines == ["Another run [one]"]
     assert found.plan_sha256 == plan_file.read("plan.json").sha256
     assert found.counts["rows deleted"] == 3
@@ -120,6 +121,7 @@ def test_the_report_of_a_run_from_the_targets_journal(folder: Path) -> None:  # 
     found = reported(report.of_history("labeller3", {"labeller3": run}))
     assert found.verdict == report._OUTCOMES["unfinished"]
     assert not found.check
+    assert ("Operator", run["operator"]) in found.facts
     assert [(step.name, step.status.value) for step in found.steps] == [
         ("Remove the crontab", "changed"), ("Reset", "changed"), ("Refuse", "failed"),
         ("Killed", "failed"),

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from runbook.cli import cli
 from runbook.commands import status
+from runbook.errors import ExitCode
 from runbook.events.render.report import loop
+from runbook.flow import query
 from runbook.load import schemas
 
 CASES = Path(__file__).resolve().parent.parent / "cases" / "status"
@@ -228,3 +233,16 @@ def test_the_schema_refuses_a_run_without_its_sites() -> None:
 )
 def test_what_a_complete_iteration_waits_for(name: str, waits_for: str) -> None:
     assert loop.state(answer(name))["waits_for"] == waits_for
+
+
+def test_it_says_where_the_report_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On the standard error: the output may be for a program."""
+    found = query.Answers({"labeller3": answer("mapping")}, {}, ExitCode.OK)
+    monkeypatch.setattr(query, "survey", lambda *_: found)
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
+    file = tmp_path / "page.html"
+    asked = ["status", "-i", "labeller3", "--report", str(file), "--json"]
+    done = CliRunner().invoke(cli, asked, catch_exceptions=False)
+    assert done.stderr == f"The report is in {file}.\n"
+    assert json.loads(done.stdout)["failed"] == {}
+    assert file.exists()

@@ -82,6 +82,8 @@ def _once(options: Mapping[str, Any], reports: tuple[Path, ...]) -> int:
         _show(content, whole=options["verbose"])
     if problems := _write(content, reports):
         raise RunbookError("\n".join(problems))
+    for path in reports:
+        click.echo(f"The report is in {path}.", err=True)
     return answers.exit_code
 
 

@@ -55,7 +55,8 @@ class Event:
 class RunStarted(Event):
     """A check or a real run begins; ``parameters`` are those that differ from their defaults.
 
-    They are those of the hosts of the first play. ``limit``: the option of this name.
+    They are those of the hosts of the first play. ``limit``: the option of this name. ``operator``:
+    who began it, empty in journals of older versions.
     """
 
     run_id: str
@@ -64,6 +65,7 @@ class RunStarted(Event):
     check: bool
     parameters: Mapping[str, Any] = field(default_factory=dict)
     limit: str = ""
+    operator: str = ""
 
 
 @dataclass(frozen=True)

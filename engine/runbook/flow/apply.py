@@ -32,7 +32,7 @@ from runbook.execute import runner
 from runbook.flow import resume, saved
 from runbook.flow.confirm import Passwords, ask_passwords, ask_step, confirm, say
 from runbook.flow.sandboxed import bring_up
-from runbook.home import expanded
+from runbook.home import expanded, operator
 from runbook.load import plan_file, vault
 from runbook.load.run_input import RunInput, load
 from runbook.load.source import Selection, Source
@@ -382,7 +382,7 @@ class _Apply:
             if not started:
                 name, target = given.name, given.source.target.name
                 about = (self._run_id, name, target, check, parameters, self._options.limit)
-                self._publisher.publish(RunStarted(*about))
+                self._publisher.publish(RunStarted(*about, operator()))
             elif seen:
                 self._publisher.publish(ParametersRead(parameters))
             self._seen, started = seen or self._seen, True

@@ -71,7 +71,10 @@ def of_plan(plan: PlanFile) -> list[Event]:
     changed = any(result.changed for result in results)
     at, named = content["made"]["at"], (content["playbook"], content["target"])
     return [
-        RunStarted("", *named, check=True, parameters=content["parameters"], at=at),
+        RunStarted(
+            "", *named, check=True, parameters=content["parameters"],
+            operator=content["made"]["by"], at=at,
+        ),
         *(Notice("warning", each) for each in content["warnings"]),
         *_headed(results, content["headlines"]),
         RunFinished(True, ExitCode.OK, changed, 0.0, unchecked=content["unchecked"]),
@@ -105,7 +108,9 @@ def of_history(target: str, runs: Mapping[str, Mapping[str, Any]]) -> list[Event
     said = "\n".join(problems) or f"Done: {text.number(count, 'step')} changed something."
     seconds = text.seconds(first["at"], until)
     return [
-        RunStarted(first["run"], *named, check=False, at=first["at"]),
+        RunStarted(
+            first["run"], *named, check=False, operator=first.get("operator", ""), at=first["at"]
+        ),
         *results,
         Notice("warning", _PARTIAL),
         RunFinished(False, code, bool(count), seconds),

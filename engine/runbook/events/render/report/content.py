@@ -159,6 +159,7 @@ class Gathered:
         yield "Run", result.run_id
         yield "Plan's SHA-256", result.plan_sha256
         if self.started:
+            yield "Operator", self.started.operator
             yield "Began", f"{self.started.at[:19].replace('T', ' ')} UTC"
         if self.finished and self.finished.seconds:
             yield "Took", f"{self.finished.seconds:.1f} s"
