@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import PROJECT, Sandbox, events
+from command_line import PROJECT, Sandbox, events, require_equal_ways
 from waiting import until
 
 from runbook.load import schemas
@@ -295,20 +295,4 @@ def test_bad_input_is_a_clear_error_and_changes_nothing(
 
 @pytest.mark.campaign
 def test_the_fast_way_and_ansibles_own_give_the_same(sandbox: Sandbox) -> None:
-    """Whatever runs in Ansible's worker process, and what RUNBOOK_FAST=0 leaves to Ansible."""
-
-    kept = ("task", "status", "changed", "message", "error_kind", "warnings", "diff", "plan")
-
-    def told(fast: str, *arguments: str, exit_code: int = 0) -> list[dict[str, object]]:
-        done = sandbox.apply("--json", *arguments, env={"RUNBOOK_FAST": fast}, exit_code=exit_code)
-        return [
-            {name: event[name] for name in kept if name in event}
-            for event in events(done)
-            if event["event"] == "task_result"
-        ]
-
-    assert told("1", "--check") == told("0", "--check")
-    failing = ("--check", "-e", "db_port=1")
-    assert told("1", *failing, exit_code=4) == told("0", *failing, exit_code=4)
-    told("0")
-    assert not [result for result in told("1") if result["changed"]]
+    require_equal_ways(sandbox, "sandbox")

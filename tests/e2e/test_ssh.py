@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import sshd
-from command_line import PROJECT, RUNBOOK, Sandbox, playbook
+from command_line import PROJECT, RUNBOOK, Sandbox, playbook, require_equal_ways
 from held import UPLOAD, fill, halfway, play, until_told
 from waiting import until
 
@@ -48,6 +48,13 @@ def test_a_check_over_ssh_changes_nothing(
     before = remote.run("crontab", "-l"), sandbox.snapshot()
     sandbox.run("apply", "regular.yml", "-i", str(inventory), "--check")
     assert (remote.run("crontab", "-l"), sandbox.snapshot()) == before
+
+
+@pytest.mark.campaign
+def test_the_fast_way_over_ssh_and_ansibles_own_give_the_same(
+    sandbox: Sandbox, inventory: Path
+) -> None:
+    require_equal_ways(sandbox, str(inventory))
 
 
 @pytest.mark.campaign

@@ -157,6 +157,30 @@ def runs(text: str) -> list[list[dict[str, Any]]]:
     return found
 
 
+def require_equal_ways(sandbox: Sandbox, target: str) -> None:
+    """Fail unless the fast way and ``RUNBOOK_FAST=0`` give the same, and the one finds done what
+    the other did.
+    """
+    kept = ("task", "status", "changed", "message", "error_kind", "warnings", "diff", "plan")
+
+    def told(fast: str, *arguments: str, exit_code: int = 0) -> list[dict[str, object]]:
+        done = sandbox.run(
+            *("apply", "regular.yml", "-i", target, "--yes", "--json", *arguments),
+            env={"RUNBOOK_FAST": fast}, exit_code=exit_code,
+        )  # fmt: skip
+        return [
+            {name: event[name] for name in kept if name in event}
+            for event in events(done)
+            if event["event"] == "task_result"
+        ]
+
+    assert told("1", "--check") == told("0", "--check")
+    failing = ("--check", "-e", "db_port=1")
+    assert told("1", *failing, exit_code=4) == told("0", *failing, exit_code=4)
+    told("0")
+    assert not [result for result in told("1") if result["changed"]]
+
+
 def events(done: subprocess.CompletedProcess[str] | str) -> list[Mapping[str, Any]]:
     """The objects that ``--json`` printed, or a journal holds, for the last run.
 
