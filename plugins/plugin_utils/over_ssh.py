@@ -55,13 +55,15 @@ class NotStarted(Exception):  # noqa: N818 - no error: Ansible's own way is take
 def possible(action: ActionBase, variables: Mapping[str, Any]) -> bool:
     """Whether the module would run over ssh, as the user that logs in, in an interpreter named.
 
-    Without a password: ssh asks for it on a terminal of its own.
+    Without a password, for which ssh gets a terminal of its own, and where Ansible itself would
+    send a module through standard input, so without a terminal on the host.
     """
     task, connection = action._task, action._connection
     return (
         os.environ.get(VARIABLE) == "1"
         and connection.ansible_name in ("ssh", "ansible.builtin.ssh")
         and not connection.become
+        and connection.is_pipelining_enabled()
         and not (task.async_val or task.delegate_to or task.timeout or any(task.environment or ()))
         and not (connection.get_option("password") or action._play_context.password)
         and _interpreter(action, variables).startswith("/")

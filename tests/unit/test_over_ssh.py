@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import interpreters
@@ -179,3 +180,41 @@ def test_all_that_modules_import_is_sent(host: Host, python: Path | str) -> None
     for name in names:
         said = host.call(name, unknown=1)["msg"]
         assert "missing required arguments" in said or "Unsupported parameters" in said, name
+
+
+PYTHON = {"ansible_python_interpreter": "/opt/runbook/bin/python"}
+
+
+def action(**changed: object) -> Any:
+    """An action plugin whose task and connection have some attributes that are not usual."""
+    task = {"async_val": 0, "delegate_to": None, "timeout": 0, "environment": None}
+    values = {**task, "ansible_name": "ssh", "become": None, "pipelining": True, "password": None}
+    values.update(changed)
+    connection = SimpleNamespace(
+        ansible_name=values["ansible_name"], become=values["become"], get_option=values.get,
+        is_pipelining_enabled=lambda: values["pipelining"],
+    )  # fmt: skip
+    return SimpleNamespace(
+        _task=SimpleNamespace(**{name: values[name] for name in task}), _connection=connection,
+        _play_context=SimpleNamespace(password=values.get("asked")),
+        _templar=SimpleNamespace(template=lambda value: value),
+    )  # fmt: skip
+
+
+def test_only_what_a_login_with_a_key_runs_as_itself_goes_to_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(over_ssh.VARIABLE, raising=False)
+    assert not over_ssh.possible(action(), PYTHON), "without the engine"
+    monkeypatch.setenv(over_ssh.VARIABLE, "1")
+    assert over_ssh.possible(action(), PYTHON)
+    assert over_ssh.possible(action(ansible_name="ansible.builtin.ssh"), PYTHON)
+    for name in ("", "auto_silent", "python3"):
+        assert not over_ssh.possible(action(), {"ansible_python_interpreter": name})
+    assert not over_ssh.possible(action(), {})
+    for name, value in {
+        "async_val": 10, "delegate_to": "other", "timeout": 5, "environment": [{"A": "b"}],
+        "ansible_name": "docker", "become": object(), "pipelining": False, "password": "x",
+        "asked": "x",
+    }.items():  # fmt: skip
+        assert not over_ssh.possible(action(**{name: value}), PYTHON), name
