@@ -23,6 +23,8 @@ from typing import IO
 #: As module_utils/module_server.py has them; this program imports nothing of Ansible's.
 READY = b"\nrunbook: ready\n"
 LENGTH = 8
+#: Says that a request will be passed on; without it, it never was.
+TAKEN = b"+"
 #: Seconds for ssh to end by itself, with its own exit code or that of the program.
 GRACE = 1.0
 
@@ -154,7 +156,9 @@ def main(address: str, channel: str, *command: str) -> int:
     with suppress(Ended, OSError):
         while host.wait(host.out, listener) is listener:
             with listener.accept()[0] as connection:
+                connection.sendall(TAKEN)
                 forward(connection, host)
+    listener.close()
     return host.end()
 
 

@@ -104,17 +104,22 @@ def _interpreter(action: ActionBase, variables: Mapping[str, Any]) -> str:
 def _reached(action: ActionBase, address: Path, python: str) -> socket.socket:
     try:
         return connected(address)
-    except (FileNotFoundError, ConnectionRefusedError):
+    except (FileNotFoundError, ConnectionError):
         _start(action, address, python)
         return connected(address)
 
 
 def connected(address: Path) -> socket.socket:
-    """A connection to the socket at an address, of whatever length."""
+    """A connection to the socket at an address, of whatever length, that takes a request.
+
+    Raises FileNotFoundError or ConnectionError when the program on the host has ended.
+    """
     made = socket.socket(socket.AF_UNIX)
     folder = os.open(address.parent, os.O_PATH)
     try:
         made.connect("/proc/self/fd/{}/{}".format(folder, address.name))
+        if not made.recv(1):
+            raise ConnectionResetError
     except OSError:
         made.close()
         raise

@@ -32,6 +32,7 @@ MODULES = {
     "killed": "import os; os.kill(os.getpid(), 9)",
     "wait": "import os; open(arguments['file'], 'w').write(str(os.getpid())); os.read(os.pipe()[0], 1)",
     "count": "import sys; sys.counted = getattr(sys, 'counted', 0) + 1; return {'n': sys.counted}",
+    "parent": "import os; return {'pid': os.getppid()}",
     "large": "return {'text': 'x' * arguments['size']}",
 }
 BASIC = "ansible/module_utils/basic.py"
@@ -75,7 +76,7 @@ class Host:
         """Whether something still waits for requests."""
         try:
             over_ssh.connected(self.address).close()
-        except ConnectionRefusedError:
+        except ConnectionError:
             return False
         return True
 
@@ -156,6 +157,16 @@ def test_a_step_ends_with_ssh(host: Host) -> None:
 def parent(pid: int) -> int:
     """The parent of a process."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_program_that_ended_between_two_steps_is_not_asked(host: Host) -> None:
+    host.start()
+    server = Process.of(host.call("parent")["pid"])
+    assert server
+    os.kill(server.pid, signal.SIGKILL)
+    until(lambda: not server.alive())
+    with pytest.raises(ConnectionError):
+        over_ssh.connected(host.address)
 
 
 def test_a_step_ends_with_the_engine(host: Host) -> None:
