@@ -25,8 +25,8 @@ _IN_THE_MIDDLE = re.compile(
 #: Said of a Python that cannot run modules. Ansible reports it as a failure of the module.
 PYTHON = (
     "the Python that ansible_python_interpreter names there cannot run modules: it is missing, or "
-    "older than Python 3.8 (with ansible-core 2.20 and later, 3.9). Set ansible_python_interpreter "
-    "to the one of the virtual environment for modules"
+    "older than Python 3.8 (with ansible-core 2.20 and later, 3.9). `runbook apply bootstrap.yml` "
+    "makes the virtual environment for modules; set ansible_python_interpreter to its Python"
 )
 
 #: The words of it: no such program, or ansible-core's own code is no Python to it.
