@@ -115,16 +115,18 @@ def connected(address: Path) -> socket.socket:
     Raises FileNotFoundError or ConnectionError when the program on the host has ended.
     """
     made = socket.socket(socket.AF_UNIX)
-    folder = os.open(address.parent, os.O_PATH)
+    before = os.open(".", os.O_RDONLY)
     try:
-        made.connect("/proc/self/fd/{}/{}".format(folder, address.name))
+        os.chdir(address.parent)  # a socket's name may have 107 bytes
+        made.connect(address.name)
         if not made.recv(1):
             raise ConnectionResetError
     except OSError:
         made.close()
         raise
     finally:
-        os.close(folder)
+        os.fchdir(before)
+        os.close(before)
     return made
 
 
