@@ -68,17 +68,12 @@ def test_a_connection_that_is_gone_is_noticed(
     assert chosen["ANSIBLE_TIMEOUT"] == "90"
 
 
-def test_the_transport_is_said_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RUNBOOK_STRATEGY", raising=False)
-    assert transport() == ("linear", "modules run in one process a host, over ssh")
-    assert transport("free", local=True) == (
-        "free", "all hosts are local: modules run in Ansible's own workers"
-    )  # fmt: skip
-    monkeypatch.setenv("RUNBOOK_STRATEGY", "host_pinned")
-    assert transport().strategy == "host_pinned"
+def test_how_modules_get_to_their_hosts_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUNBOOK_FAST", raising=False)
+    assert transport(local=False) == "modules run in one process a host, over ssh"
+    assert transport(local=True) == "all hosts are local: modules run in Ansible's own workers"
     monkeypatch.setenv("RUNBOOK_FAST", "0")
-    reason = "RUNBOOK_FAST is 0: an interpreter is started for each step"
-    assert transport("linear") == ("linear", reason)
+    assert transport(local=True) == "RUNBOOK_FAST is 0: an interpreter is started for each step"
 
 
 def test_arguments_are_ansibles() -> None:

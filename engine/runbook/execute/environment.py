@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from runbook import collection, processes
 from runbook.errors import RunbookError
@@ -63,22 +62,13 @@ POLL, MOST = 0.001, 20
 MOST_LOCAL = 8
 
 
-class Transport(NamedTuple):
-    """How modules get to their hosts: the strategy plugin of a run, and why it is this one."""
-
-    strategy: str
-    reason: str
-
-
-def transport(chosen: str = "", *, local: bool = False) -> Transport:
-    """The strategy ``chosen``, else ``RUNBOOK_STRATEGY``, else Ansible's default."""
+def transport(*, local: bool) -> str:
+    """How modules get to their hosts, for ``-v``; ``local``: all hosts are."""
     if not patches.fast():
-        reason = "RUNBOOK_FAST is 0: an interpreter is started for each step"
-    elif local:
-        reason = "all hosts are local: modules run in Ansible's own workers"
-    else:
-        reason = "modules run in one process a host, over ssh"
-    return Transport(chosen or os.environ.get("RUNBOOK_STRATEGY") or "linear", reason)
+        return "RUNBOOK_FAST is 0: an interpreter is started for each step"
+    if local:
+        return "all hosts are local: modules run in Ansible's own workers"
+    return "modules run in one process a host, over ssh"
 
 
 def _version(package: str) -> tuple[int, ...]:

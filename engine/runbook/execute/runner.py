@@ -68,7 +68,7 @@ class Request:
     vault_ids: tuple[str, ...] = ()
     start_at_task: str = ""
     ask: Callable[[str], str] | None = None
-    strategy: str = ""
+    strategy: str = "linear"
     local: bool = False
     sandboxed: bool = False  # Inventory.sandboxed
     held: bool = False  # to Outcome.planned of the check run, which ``Ansible.run`` is given
@@ -175,8 +175,7 @@ class Ansible:
         self._request, self._process = request, process
         self._watch = Watch(redactor, process.channel, process.events, request.ask)
         process.cancelled = self._watch.cancelled
-        self._transport = transport(request.strategy, local=request.local)
-        process.channel.launch(_environment(request, self._transport.strategy, process))
+        process.channel.launch(_environment(request, process))
 
     def run(
         self,
@@ -202,12 +201,13 @@ class Ansible:
         arguments = [*known, *self._request.arguments()]
         self._process.channel.launch({"arguments": arguments, "places": dict(places or {})})
 
-        strategy = ["Strategy {}: {}".format(*self._transport)] if self._request.verbosity else []
+        way = f"Strategy {self._request.strategy}: {transport(local=self._request.local)}"
+        untold = [way] if self._request.verbosity else []
 
         def begin(seen: Seen) -> None:
             begun(seen)
-            while strategy:
-                publish(Notice("verbose", strategy.pop()))
+            while untold:
+                publish(Notice("verbose", untold.pop()))
 
         self._watch.follow(publish, begin)
         code = self._process.exit_code()
@@ -253,10 +253,13 @@ def started(
         yield Ansible(request, redactor, process)
 
 
-def _environment(request: Request, plugin: str, process: AnsibleProcess) -> dict[str, str]:
-    """The whole environment of a request, with the strategy ``plugin``."""
+def _environment(request: Request, process: AnsibleProcess) -> dict[str, str]:
+    """The whole environment of a request."""
     folder = process.folder
-    chosen = {**settings(plugin, folder, request.hosts), **(callbacks() if request.run_id else {})}
+    chosen = {
+        **settings(request.strategy, folder, request.hosts),
+        **(callbacks() if request.run_id else {}),
+    }
     given = {**process.environment, **chosen, **facts(folder), "RUNBOOK_TARGET": request.target}
     if patches.fast():
         given["RUNBOOK_IN_PROCESS" if request.local else "RUNBOOK_OVER_SSH"] = "1"

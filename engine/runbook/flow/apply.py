@@ -72,7 +72,7 @@ class Options:
     ask_vault_password: bool = False
     vault_password_file: tuple[str, ...] = ()
     vault_id: tuple[str, ...] = ()
-    strategy: str = ""
+    strategy: str = "linear"
     as_json: bool = False
     reports: tuple[str, ...] = ()
     quiet: bool = False
