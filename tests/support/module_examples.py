@@ -38,6 +38,7 @@ ORDER = (
     "geography",
     "journal_info",
     "doctor_info",
+    "target_info",
     "undo",
 )
 

@@ -96,21 +96,20 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "run": None, "turn": SKIPPED, "learner": SKIPPED,
     },
     "serving": {
-        "daemons": {"stopped": ["create_hit_daemon"], "plan": []},
-        "crontab": {"changed": True, "plan": []},
+        "service": {"daemons": ["create_hit_daemon"], "crontab": True},
         "run": RUN, "turn": turn("mapping", 0, 34), "learner": SKIPPED,
     },
     "out_of_service": {
-        "daemons": {"stopped": [], "plan": []}, "crontab": {"changed": False, "plan": []},
+        "service": {"daemons": [], "crontab": False},
         "run": RUN, "turn": turn("mapping", 0, 34), "learner": SKIPPED,
     },
     "cut_short": {
-        "journal": {"runs": [{
+        "newest_run": {
             "run": "20260102T030405-37eb60", "at": "2026-01-02T03:04:05Z", "operator": "olli@laptop",
             "playbook": "reset.yml", "outcome": "stopped",
             "steps": [{"task": "Remove the crontab", "outcome": "done"},
                       {"task": "Stop the daemons", "outcome": "done"}],
-        }]},
+        },
         "run": RUN, "turn": turn("mapping", 0, 34), "learner": SKIPPED,
     },
     "due": {

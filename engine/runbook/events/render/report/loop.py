@@ -195,8 +195,8 @@ def state(answer: Mapping[str, Any]) -> dict[str, Any]:
         "lease": answer["lease"],
         "backup": newest_backup(answer["backup"]),
         "drift": answer.get("drift"),
-        "unfinished_run": unfinished_run(answer.get("journal") or {}, answer["lease"]),
-        "service": service(answer.get("daemons") or {}, answer.get("crontab") or {}),
+        "unfinished_run": unfinished_run(answer.get("newest_run"), answer["lease"]),
+        "service": answer.get("service"),
     }
     if run is None:
         waits_for = "a run: apply a run mode first"
@@ -230,13 +230,12 @@ def state(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unfinished_run(
-    journal: Mapping[str, Any], lease: Mapping[str, Any] | None
+    newest: Mapping[str, Any] | None, lease: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
     """The newest run of the target's journal if it did not come to its end, and at which step.
 
     None while a run holds the target, and of a turn of the loop: the next one goes on.
     """
-    newest = next(iter(journal.get("runs") or ()), None)
     going_on = lease is not None and lease["state"] != "locked"
     if newest is None or newest["outcome"] == "done" or going_on:
         return None
@@ -245,16 +244,6 @@ def unfinished_run(
     steps = newest["steps"]
     bad = next((step for step in steps if step["outcome"] != "done"), steps[-1])
     return {**{name: newest[name] for name in _RUN}, "step": bad["task"]}
-
-
-def service(daemons: Mapping[str, Any], crontab: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Which daemons run, and whether the crontab has lines that start them; None if not known.
-
-    From what the steps of a shutdown would stop.
-    """
-    if "stopped" not in daemons or "plan" not in crontab:
-        return None
-    return {"daemons": sorted(daemons["stopped"]), "crontab": bool(crontab["changed"])}
 
 
 def newest_backup(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+from ansible_collections.labeller.runbook.plugins.plugin_utils.action import ActionModule
