@@ -24,6 +24,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     Unreachable,
 )
 from ansible_collections.labeller.runbook.plugins.module_utils.learner import (
+    claims,
     clusters,
     emr,
     job_flow,
@@ -308,7 +309,7 @@ def test_fault_a_cluster_of_something_else_is_newer(params: dict[str, Any], tag:
         **{**mine.kept.request(), "Tags": [{"Key": k, "Value": v} for k, v in tags.items()]}
     )["JobFlowId"]
     ends(other, "TERMINATED_WITH_ERRORS", "BOOTSTRAP_FAILURE")
-    (claim,) = mine.attempts()
+    (claim,) = mine.claims.attempts()
     mine.s3.delete_object(Bucket=mine.bucket, Key=claim.key)
     steps(made, "COMPLETED", "COMPLETED", "COMPLETED")
     assert submit(params)["cluster_id"] == made
@@ -480,7 +481,7 @@ def test_fault_killed_between_claim_and_start(
     params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead = clusters.Learner(params)
-    dead._claim(1)
+    dead.claims.claim(1)
     with pytest.raises(Locked, match="the next one takes over in 10 minutes"):
         submit(params)
     with pytest.raises(Locked):
@@ -494,14 +495,14 @@ def test_two_hosts_at_once_start_one(
     params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other one starts its cluster after we have seen that there is none."""
-    claim = clusters.Learner._claim
+    claim = claims.Claims.claim
 
-    def late(self: clusters.Learner, number: int) -> clusters.Attempt:
-        monkeypatch.setattr(clusters.Learner, "_claim", claim)
+    def late(self: claims.Claims, number: int) -> claims.Attempt:
+        monkeypatch.setattr(claims.Claims, "claim", claim)
         submit(params)
         return claim(self, number)
 
-    monkeypatch.setattr(clusters.Learner, "_claim", late)
+    monkeypatch.setattr(claims.Claims, "claim", late)
     with pytest.raises(Locked, match="another caller"):
         submit(params)
     assert len(of_target(params)) == 1
@@ -511,7 +512,7 @@ def test_fault_claims_lost_from_the_bucket(params: dict[str, Any]) -> None:
     """The tags say it alone."""
     made = submit(params)["cluster_id"]
     s3, bucket = client(params, "s3"), params["parameters"]["bucket"]
-    s3.delete_object(Bucket=bucket, Key=clusters.Learner(params).attempts()[0].key)
+    s3.delete_object(Bucket=bucket, Key=clusters.Learner(params).claims.attempts()[0].key)
     assert submit(params)["cluster_id"] == made
     steps(made, "COMPLETED", "COMPLETED", "COMPLETED")
     assert finish(params)["done"]
@@ -545,7 +546,7 @@ def test_fault_clocks_that_differ(
     assert finish(params, timeout=3600)["elapsed"] < 60
 
     dead = clusters.Learner({**params, "iteration": 2})
-    claim = dead._claim(1)
+    claim = dead.claims.claim(1)
     s3_backends["123456789012"]["aws"].buckets[dead.bucket].keys[claim.key].last_modified -= behind
     with pytest.raises(Locked, match="the next one takes over in 10 minutes"):
         submit(params, iteration=2)

@@ -10,8 +10,6 @@ attempt's number as a tag and is found by it when the caller died before it coul
 from __future__ import annotations
 
 import gzip
-import json
-import socket
 import time
 import zlib
 from contextlib import suppress
@@ -25,10 +23,8 @@ from ..change import Change, result
 from ..errors import InvalidInput, Locked, ModuleFailure, Unreachable
 from ..module import Params, Plan, by_state, composed
 from . import emr, job_flow
+from .claims import Attempt, Claims
 from .outcome import ACTIVE, ENDED, LOST_NODES, NO_CLUSTER, Outcome, assess
-
-with suppress(ImportError):  # aws.client says what to install
-    from botocore.exceptions import ClientError
 
 #: A claim this old without a cluster is abandoned; its owner gives up long before.
 CLAIM_SECONDS = 600
@@ -49,21 +45,6 @@ class LearnerFailure(ModuleFailure):
         super().__init__(message)
         self.code, self.reported, self.cluster_id = code, reported, str(facts["cluster_id"])
         self.details = {"reported": reported, "will_retry": will_retry, **facts}
-
-
-@dataclass
-class Attempt:
-    """One claim: the ``number``-th attempt at the iteration."""
-
-    number: int
-    key: str
-    content: Dict[str, Any]
-    modified: Optional[datetime] = None
-
-    @property
-    def cluster_id(self) -> str:
-        """The cluster's id, empty while it is not noted."""
-        return str(self.content.get("cluster_id") or "")
 
 
 @dataclass(frozen=True)
@@ -94,17 +75,18 @@ class Learner:
             "runbook:applied": params["applied"] or "",
             "runbook:iteration": str(params["iteration"]),
         }
-        self.prefix = "learner/{}/{}/run_{}_{}/iteration_{}/attempt_".format(
+        self.name = "learner of {}, run {}, iteration {}".format(
+            self.tags["runbook:aoi"], self.parameters["run_id"], params["iteration"]
+        )
+        prefix = "learner/{}/{}/run_{}_{}/iteration_{}/attempt_".format(
             params["target"],
             self.tags["runbook:aoi"],
             self.parameters["run_id"],
             "".join(c for c in self.tags["runbook:applied"] if c.isalnum()),
             params["iteration"],
         )
-        self.name = "learner of {}, run {}, iteration {}".format(
-            self.tags["runbook:aoi"], self.parameters["run_id"], params["iteration"]
-        )
         self.now = datetime.now(timezone.utc)
+        self.claims = Claims(self.s3, self.bucket, prefix, self.name, self._answer)
 
     # what there is
 
@@ -115,25 +97,6 @@ class Learner:
         if date:
             self.now = parsedate_to_datetime(date).astimezone(timezone.utc)
         return answer
-
-    def attempts(self) -> List[Attempt]:
-        """All claims in their order."""
-        claims = aws.objects(self.s3, self.bucket, self.prefix)
-        found = [self._read_attempt(claim["Key"]) for claim in claims]
-        return sorted(found, key=lambda attempt: attempt.number)
-
-    def _read_attempt(self, key: str) -> Attempt:
-        with aws.translated("read s3://{}/{}".format(self.bucket, key)):
-            answer = self._answer(self.s3.get_object, Bucket=self.bucket, Key=key)
-            body = answer["Body"].read()
-        try:
-            content = json.loads(body)
-            return Attempt(int(content["attempt"]), key, content, answer["LastModified"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InvalidInput(
-                "s3://{}/{} is no claim of runbook: look at it, and remove it if no cluster of "
-                "this iteration is there".format(self.bucket, key)
-            ) from error
 
     def find(self, tags: Mapping[str, str], states: Sequence[str], since: datetime) -> List[str]:
         """Ids of the clusters with all of ``tags``, in ``states``, created after ``since``."""
@@ -183,7 +146,7 @@ class Learner:
 
     def standing(self) -> Standing:
         """How the iteration stands. Raises Locked while another caller starts its cluster."""
-        attempts = self.attempts()
+        attempts = self.claims.attempts()
         last = attempts[-1] if attempts else None
         cluster_id = self._cluster_of(last)
         if not cluster_id:
@@ -198,12 +161,12 @@ class Learner:
     def note_found(self, last: Optional[Attempt], cluster_id: str) -> None:
         """Have the claim name the cluster that was found by its tags."""
         if last and cluster_id and not last.cluster_id:
-            self._note(last, cluster_id=cluster_id)
+            self.claims.note(last, cluster_id=cluster_id)
 
     def note_failure(self, last: Optional[Attempt], failure: LearnerFailure) -> None:
         """Note that this call reports the failure, so that the next one does not."""
         if last and not failure.reported:
-            self._note(last, failure=failure.code, cluster_id=failure.cluster_id)
+            self.claims.note(last, failure=failure.code, cluster_id=failure.cluster_id)
 
     def require_own(self, request: Mapping[str, Any]) -> None:
         """Raise InvalidInput unless the request is this run's."""
@@ -254,7 +217,7 @@ class Learner:
     def start(self, request: Mapping[str, Any], number: int) -> str:
         """Claim the attempt and start its cluster; gives the cluster's id."""
         begin = time.monotonic()
-        attempt = self._claim(number)
+        attempt = self.claims.claim(number)
         tags = {**self.tags, "runbook:attempt": str(number)}
         whole = {
             **request,
@@ -272,44 +235,10 @@ class Learner:
                 cluster_id = str(once.run_job_flow(**whole)["JobFlowId"])
         except ModuleFailure as error:
             if _refused(error.__cause__):
-                self._forget(attempt)
+                self.claims.forget(attempt)
             raise
-        self._note(attempt, cluster_id=cluster_id)
+        self.claims.note(attempt, cluster_id=cluster_id)
         return cluster_id
-
-    def _claim(self, number: int) -> Attempt:
-        key = "{}{}.json".format(self.prefix, number)
-        content: Dict[str, Any] = {"attempt": number, "by": socket.gethostname()}
-        with aws.translated("claim s3://{}/{}".format(self.bucket, key)):
-            try:
-                self.s3.put_object(
-                    Bucket=self.bucket,
-                    Key=key,
-                    Body=_json(content),
-                    ContentType="application/json",
-                    IfNoneMatch="*",
-                )
-            except ClientError as error:
-                if aws.error_code(error) not in aws.TAKEN_CODES:
-                    raise
-                raise Locked(
-                    "{}: another caller is starting its cluster".format(self.name)
-                ) from error
-        return Attempt(number, key, content)
-
-    def _note(self, attempt: Attempt, **facts: Any) -> None:
-        attempt.content.update(facts)
-        with aws.translated("write s3://{}/{}".format(self.bucket, attempt.key)):
-            self.s3.put_object(
-                Bucket=self.bucket,
-                Key=attempt.key,
-                Body=_json(attempt.content),
-                ContentType="application/json",
-            )
-
-    def _forget(self, attempt: Attempt) -> None:
-        with aws.translated("remove s3://{}/{}".format(self.bucket, attempt.key)):
-            self.s3.delete_object(Bucket=self.bucket, Key=attempt.key)
 
     # waiting
 
@@ -362,7 +291,7 @@ class Learner:
 
     def _followed(self, check_mode: bool) -> Tuple[Optional[Attempt], str]:
         """The attempt to follow and its cluster's id, which is empty when there is none yet."""
-        attempts = self.attempts()
+        attempts = self.claims.attempts()
         last = attempts[-1] if attempts else None
         wanted: Optional[str] = self.params["cluster_id"]
         if wanted is None:
@@ -481,10 +410,6 @@ def _refused(error: Optional[BaseException]) -> bool:
     """Whether EMR said no for certain, so that no cluster can have come of the call."""
     response = getattr(error, "response", None) or {}
     return 400 <= int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) < 500
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _duration(seconds: float) -> str:
