@@ -1,0 +1,1 @@
+"""The strategy plugin of a check on several hosts of this machine."""
