@@ -210,6 +210,10 @@ def _explained(
             f"{error.instance!r} is no name for a variable or group",
             key=True,
         )
+    elif not path and error.validator == "type" and isinstance(error.instance, str):
+        # The whole file, which may be the password of a vault, given in the place of a playbook.
+        message = f"expected {' or '.join(_kinds(error.schema))}, found text"
+        yield document.problem(path, message)
     else:
         yield document.problem(path, _message(error), _guess(error))
 
