@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from runbook import __version__
-from runbook.commands.options import SETTINGS
+from runbook.commands.options import SETTINGS, Group
 from runbook.errors import ExitCode, InvalidInputError, RunbookError
 from runbook.home import home
 from runbook.processes import silence
@@ -48,7 +48,7 @@ COMMANDS = {
 }  # fmt: skip
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """Imports a command when it is called; suggests the one that was meant."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
@@ -67,18 +67,6 @@ class LazyGroup(click.Group):
         """The list of commands, from the table: nothing is imported."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click, but an unknown name brings the one that was meant."""
-        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            from runbook.load.diagnostics import suggest
-
-            guess = suggest(args[0], COMMANDS)
-            hint = f" Did you mean {guess}?" if guess else ""
-            raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
-        return super().resolve_command(ctx, args)
 
 
 @click.command(cls=LazyGroup, context_settings=SETTINGS)

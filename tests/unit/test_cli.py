@@ -94,6 +94,8 @@ def test_every_command_has_its_help_and_its_line(name: str) -> None:
     ("arguments", "said"),
     [
         (["aply"], "Did you mean apply?"),
+        (["sandbox", "satus"], "There is no command 'satus'. Did you mean status?"),
+        (["backups", "verfy"], "Did you mean verify?"),
         (["apply", "x.yml", "-i", "y", "--chekc"], "--check"),
         (["apply", "x.yml", "-i", "y", "--dry-run"], "Did you mean --check?"),
         (["status", "-i", "y", "--dry-run"], "No such option '--dry-run'.\n"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.commands.options import SETTINGS, YES, query_options
+from runbook.commands.options import SETTINGS, YES, Group, query_options
 from runbook.errors import ExitCode, InvalidInputError, RefusedError, worst
 from runbook.events import journal
 from runbook.events.render import text
@@ -35,7 +35,7 @@ NEEDED = "the run {} did not end well and points to it"
 NEWEST = 5
 
 
-class _Group(click.Group):
+class _Group(Group):
     """Takes the options of its commands before a command's name too."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

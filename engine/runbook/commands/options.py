@@ -14,6 +14,22 @@ if TYPE_CHECKING:
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+class Group(click.Group):
+    """A group of commands whose unknown names bring the one that was meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click, but for the guess."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            from runbook.load.diagnostics import suggest
+
+            guess = suggest(args[0], self.list_commands(ctx))
+            hint = f" Did you mean {guess}?" if guess else ""
+            raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
 def one_target(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> str | None:
     """The value of ``-i``, which Ansible takes several times."""
     if len(given) > 1:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from runbook.commands.options import Group
 from runbook.sandbox import emr, lifecycle
 from runbook.sandbox.state import Home, State
 
@@ -29,7 +30,7 @@ _QUALITY = click.option(
 )
 
 
-@click.group("sandbox")
+@click.group("sandbox", cls=Group)
 def group() -> None:
     """A target of its own on this machine: PostgreSQL, S3, EC2, EMR, a crontab and daemons.
 
