@@ -163,9 +163,7 @@ def test_history_of_several_hosts_says_where_a_run_ended_how() -> None:
         "  2    olli      reset.yml  failed on area7; done on all but area7",
         "  1    olli      reset.yml  done on all but area7",
     ]
-    assert history.by_run({"area1": [], "area2": []}) == [
-        "no such run in the journals of area1, area2"
-    ]
+    assert history.by_run({"area1": [], "area2": []}) == ["no run in the journals of area1, area2"]
 
 
 def test_status_of_several_hosts_is_a_table_that_fits_its_width() -> None:

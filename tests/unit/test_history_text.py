@@ -57,7 +57,9 @@ def test_the_list_says_first_what_went_wrong(folder: Path) -> None:
         "unfinished  failed: 'Refuse'; it is not known how 'Killed' ended; 7 rows deleted; "
         "Remove the crontab, Reset, Re…"
     )
-    assert history.lines("h", {"runs": [], "folder": "/j"}) == ["h: no such run in the journal /j"]
+    nothing = {"runs": [], "folder": "/j"}
+    assert history.lines("h", nothing) == ["h: no run in the journal /j"]
+    assert history.lines("h", nothing, "no such run") == ["h: no such run in the journal /j"]
     schemas.validator("history").validate({"hosts": {"labeller3": runs}})
 
 

@@ -49,13 +49,14 @@ def history(**options: Any) -> int:
     filters = {name: options[name] for name in ("since", "operator", "playbook")}
     answers, code = ask(options, limit=options["last"], **filters)
     hosts = {host: answer["runs"] for host, answer in answers.items()}
+    none = "no such run" if any(filters.values()) else "no run"
     if options["as_json"]:
         click.echo(json.dumps({"hosts": hosts}))
     elif len(answers) > 1:
-        click.echo("\n".join(by_run(hosts)))
+        click.echo("\n".join(by_run(hosts, none)))
     else:
         for host, answer in answers.items():
-            click.echo("\n".join(lines(host, answer)))
+            click.echo("\n".join(lines(host, answer, none)))
     return code
 
 
@@ -64,14 +65,17 @@ def ask(options: Mapping[str, Any], **filters: Any) -> tuple[dict[str, Any], Exi
     return query.ask_each("history", options, {"history": filters})
 
 
-def by_run(hosts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """The runs of several hosts as a table: how each ended on them, the newest first."""
+def by_run(hosts: Mapping[str, Sequence[Mapping[str, Any]]], none: str = "no run") -> list[str]:
+    """The runs of several hosts as a table: how each ended on them, the newest first.
+
+    ``none``: the words for no run at all.
+    """
     runs: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for host, found in hosts.items():
         for run in found:
             runs[run["run"]][host] = run
     if not runs:
-        return [f"no such run in the journals of {fleet.named(hosts, hosts)}"]
+        return [f"{none} in the journals of {fleet.named(hosts, hosts)}"]
     rows = [("run", "operator", "playbook", "outcome")]
     for name, on in sorted(runs.items(), key=lambda item: _began(*item), reverse=True):
         ends: dict[str, list[str]] = defaultdict(list)
@@ -117,11 +121,11 @@ def _hung(line: str, begin: int, room: int) -> list[str]:
     return [f"{line[:begin]}{first}".rstrip(), *(" " * begin + part for part in more)]
 
 
-def lines(host: str, answer: Mapping[str, Any]) -> list[str]:
+def lines(host: str, answer: Mapping[str, Any], none: str = "no run") -> list[str]:
     """A host's runs as a table."""
     runs = answer["runs"]
     if not runs:
-        return [f"{host}: no such run in the journal {answer['folder']}"]
+        return [f"{host}: {none} in the journal {answer['folder']}"]
     return [f"{host}: journal {answer['folder']}", *_indented([COLUMNS, *map(_cells, runs)])]
 
 
