@@ -68,7 +68,7 @@ def test_a_loss_needs_the_targets_name_and_shows_the_rows(
 ) -> None:
     for wrong in ("y", "yes", "", "labeller"):
         answer(monkeypatch, wrong)
-        with pytest.raises(RefusedError):
+        with pytest.raises(RefusedError, match="^That is not the target's name, labeller3. Not"):
             confirm([HARMLESS, LOSS], "labeller3", None)
     assert capsys.readouterr().err == "", "the check's own summary stands there"
     answer(monkeypatch, "labeller3")

@@ -143,6 +143,8 @@ def test_words_outside_steps() -> None:
     [notice] = translate.events({"event": "error", "stdout": "\x1b[0;31m[ERROR]: no\r\nway\x1b[0m"})
     assert isinstance(notice, Notice)
     assert (notice.level, notice.text) == ("error", "no\nway")
+    [notice] = translate.events({"event": "error", "stdout": "[ERROR]: No inventory was parsed, x"})
+    assert "ansible-inventory -vvv --list -i FILE says why" in notice.as_json()["text"]
     early = translate.events(
         {"event": "verbose", "stdout": "\x1b[0;31m[ERROR]: no vault password\r\n"}
     )

@@ -9,6 +9,7 @@ import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
 
 from runbook.errors import ExitCode, InvalidInputError
+from runbook.events.model import Event, Notice
 from runbook.execute import runner
 from runbook.flow import apply
 from runbook.load import vault
@@ -169,6 +170,13 @@ def test_apply_validate_stops_before_anything_is_contacted(
         return apply.apply(options)
 
     assert validate("pw") == ExitCode.OK
+    seen: list[Event] = []
+    options = apply.Options(
+        "p", "t", ("@given.yml", "db_pwd=typed-here"), validate=True, vault_password_file=("pw",)
+    )
+    assert apply.apply(options, seen.append) == ExitCode.OK
+    (warning,) = [event for event in seen if isinstance(event, Notice)]
+    assert warning.text.startswith("-e db_pwd: a secret on the command line"), "no second warning:"
     with pytest.raises(InvalidInputError, match="not with the password given"):
         validate("other")
     with pytest.raises(InvalidInputError, match="unknown parameter 'mroe'"):

@@ -31,6 +31,12 @@ _LEVELS = {
     "warning": "warning",
 }
 
+#: In the place of what Ansible says, which names neither the file nor what to do.
+_NO_INVENTORY = (
+    "what -i names is no inventory that Ansible can read: ansible-inventory -vvv --list -i FILE "
+    "says why"
+)
+
 Raw = Mapping[str, Any]
 
 
@@ -45,6 +51,8 @@ def events(raw: Raw, reached: Mapping[str, Raw] | None = None) -> list[Event]:
         # What ansible says before its callbacks are there has no kind of its own.
         level = "error" if text.startswith("[ERROR]") else _LEVELS[kind]
         text = re.sub(r"^\[?(ERROR|WARNING|DEPRECATION WARNING)\]?(:|!)\s*", "", text)
+        if text.startswith("No inventory was parsed"):
+            text = _NO_INVENTORY
         return [Notice(level, text)] if text else []
     data: Raw = raw.get("event_data") or {}
     if kind == "runner_on_unreachable":

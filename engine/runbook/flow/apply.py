@@ -352,7 +352,7 @@ class _Apply:
         opened = vault.passwords(passwords.vaults, options.vault_password_file, options.vault_id)
         given = load(source, selection, opened)
         for warning in given.warnings:
-            self._publisher.publish(Notice("warning", str(warning)))
+            self._publisher.publish(Notice("warning", str(replace(warning, warning=False))))
         return given
 
     def _begin_journal(self) -> None:

@@ -43,7 +43,7 @@ def require_name(target: str, hosts: str = "") -> None:
     """Have the target's name typed; RefusedError for anything else."""
     where = f" with {hosts}" if hosts else ""
     if _answer(f"Type the target's name ({target}) to go on{where}") != target:
-        raise RefusedError(_NO)
+        raise RefusedError(f"That is not the target's name, {target}. {_NO}")
 
 
 def _answer(question: str) -> str:

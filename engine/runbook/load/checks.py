@@ -144,7 +144,9 @@ def _start_problems(walk: Walk, playbook: Path, start: str) -> Iterable[Problem]
     if not places:
         if not walk.open_uses:
             message = f"no task of {playbook.name} has this name"
-            yield Problem(option, 0, 0, start, message, suggest(start, [s.name for s in steps]))
+            guess = suggest(start, [step.name for step in steps])
+            lists = "" if guess else f"; runbook show {playbook.name} lists them"
+            yield Problem(option, 0, 0, start, message + lists, guess)
         return
     gates = [n for n, step in enumerate(steps) if "always" in step.tags]
     before = [steps[n].name for n in gates if n < places[0]]
