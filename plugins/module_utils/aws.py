@@ -106,14 +106,19 @@ def client(service: str, params: Mapping[str, Any], attempts: int = ATTEMPTS) ->
     return made
 
 
+#: The services that modules call, each with an operation that answers in pages.
+_LISTINGS = {"s3": "list_objects_v2", "ec2": "describe_instances", "emr": "list_clusters"}
+
+
 def preload() -> None:
     """Import boto3, and have it read what it knows of the services that modules call."""
     with suppress(Exception):  # the modules that need it say what is wrong with it
         import boto3
 
-        for service in ("s3", "ec2", "emr"):
+        for service, listing in _LISTINGS.items():
             unused = {"aws_access_key_id": "-", "aws_secret_access_key": "-"}
-            boto3.client(service, "us-east-1", **unused)
+            made = boto3.client(service, "us-east-1", **unused)
+            made.can_paginate(listing)  # botocore looks through its folders of all services
 
 
 class _ForeignAnswer(Exception):  # noqa: N818 - an answer, which translated makes an error of

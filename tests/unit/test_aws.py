@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 import subprocess
 import sys
@@ -27,6 +28,18 @@ def test_all_attempts_together_take_a_minute(attempts: int) -> None:
     pauses = sum(2**n for n in range(attempts - 1))  # at most, as botocore documents them
     for timeout in (config.read_timeout, config.connect_timeout):
         assert timeout * attempts + pauses <= 60
+
+
+def test_clients_after_a_preload_look_through_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    aws.preload()
+
+    def listed(folder: object = ".") -> list[str]:
+        pytest.fail(f"{folder} was listed")
+
+    monkeypatch.setattr(os, "listdir", listed)
+    for service, operation in aws._LISTINGS.items():
+        client = aws.client(service, {**LOGIN, "endpoint_url": ""})
+        assert client.get_paginator(operation)
 
 
 def test_a_server_that_sends_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
