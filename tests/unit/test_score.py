@@ -25,6 +25,12 @@ def test_as_planned() -> None:
     assert unplanned(results, [*results, step("Look again", changed=False)]) == []
 
 
+def test_the_texts_that_only_a_plan_file_has_are_no_difference() -> None:
+    planned, done = step("Write", {}), step("Write", {})
+    planned.plan[0] |= {"before": "", "after": "a\nb\n"}
+    assert unplanned([planned], [done]) == []
+
+
 def test_what_was_done_otherwise_is_named() -> None:
     planned = [step("Stop", {"processes": 2}), step("Write"), step("Same", {"rows": 1})]
     done = [step("Stop", {"processes": 3}), step("Command", host="two"), step("Same", {"rows": 1})]

@@ -45,14 +45,15 @@ def _changes(results: Iterable[TaskResult]) -> defaultdict[tuple[str, str], list
     found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for result in results:
         if result.changed:
-            items = [text.item(_in_order(entry)) for entry in text.real(result.plan)]
+            items = [text.item(_bare(entry)) for entry in text.real(result.plan)]
             found[result.task, result.host] += items or ["a change"]
     return found
 
 
-def _in_order(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A change with its counts by name, as they are in a plan file."""
-    return {**entry, "counts": dict(sorted(entry["counts"].items()))}
+def _bare(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A change with its counts by name, and without the texts that only a plan file has."""
+    counts = dict(sorted(entry["counts"].items()))
+    return {"resource": entry["resource"], "action": entry["action"], "counts": counts}
 
 
 def _said(changes: list[str]) -> str:
