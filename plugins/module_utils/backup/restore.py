@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
 
 from .. import change, commits, guard, journal, lease, marker, object_copies, postgres
 from ..errors import InvalidInput
@@ -16,6 +16,9 @@ from .compare import Comparison
 from .fit import Fit
 from .swap import Swap
 from .target import mappings
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
 
 
 def _restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
@@ -58,22 +61,26 @@ def _restored(params: Mapping[str, Any], check_mode: bool) -> Mapping[str, Any]:
         elif found.in_place:
             fit.check_run(staged=False)
         else:
-            swap = Swap(found)
-            found.require_proof()
-            swap.apply()
-            fit.check_run(staged=False)
-            image = _image(found, marker.current(snapshot.cursor))
-            marked = swap.mark()
-            transaction = commits.named(session)
-            begun = journal.begun(params, found.changes(), image, transaction=transaction.number)
-            with begun:
-                commits.commit(session, params, transaction, marked)
+            _swapped(found, fit, session)
     return change.result(
         found.changes(),
         backup_id=origin.backup_id,
         in_place=found.in_place,
         tables={name: rows._asdict() for name, rows in found.differences.items()},
     )
+
+
+def _swapped(found: Comparison, fit: Fit, session: Connection) -> None:
+    """Replace the rows, and commit: proof, rows, run, journal, COMMIT."""
+    swap = Swap(found)
+    found.require_proof()
+    swap.apply()
+    fit.check_run(staged=False)
+    image = _image(found, marker.current(found.cursor))
+    marked = swap.mark()
+    transaction = commits.named(session)
+    with journal.begun(found.params, found.changes(), image, transaction=transaction.number):
+        commits.commit(session, found.params, transaction, marked)
 
 
 #: The state ``restored`` of s3_table_backup.

@@ -157,7 +157,7 @@ def _of_names(tx: Transaction, kept: List[Name], objects: Objects) -> List[str]:
     }
     problems = [
         "there is no name to {}: no row of this run with a true label and usage {} is in the pool; "
-        " start a new run with static training names and initial sites".format(usage, usage)
+        "start a new run with static training names and initial sites".format(usage, usage)
         for usage, names in used.items()
         if not names
     ]
