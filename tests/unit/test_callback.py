@@ -64,6 +64,7 @@ def test_a_secret_that_masks_a_public_value_ends_the_run(
     for name, value in {
         "CHANNEL": str(tmp_path / "channel"), "PLACES": json.dumps(places),
         "SECRET_NAMES": '["api_key", "db_pwd"]', "PUBLIC_NAMES": '["bucket", "run_id"]',
+        "RUN": "r",
     }.items():  # fmt: skip
         monkeypatch.setenv(f"RUNBOOK_{name}", value)
     loader = DataLoader()
@@ -93,3 +94,6 @@ def test_a_secret_that_masks_a_public_value_ends_the_run(
     assert "labeller" not in spoilt
     (heard,) = handed_over(db_pwd="of-no-other-text", api_key="")
     assert "of-no-other-text" in heard["secrets"]
+    monkeypatch.delenv("RUNBOOK_RUN")
+    (heard,) = handed_over(api_key="4711")
+    assert "4711" in heard["secrets"], "a query goes on"

