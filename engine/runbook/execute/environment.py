@@ -34,7 +34,7 @@ FOREIGN = re.compile(r"ANSIBLE_|(JOB|AD_HOC_COMMAND|PROJECT_UPDATE)_ID$")
 COLLECTIONS = "~/.ansible/collections:/usr/share/ansible/collections"
 
 #: The releases of ansible-core that ``shared_workers`` is known to work with.
-SHARED_WORKERS = {(2, 19), (2, 20), (2, 21)}
+SHARED_WORKERS = {(2, 19), (2, 20), (2, 21), (2, 22)}
 
 #: Seconds between two questions of ssh whether the host is still there, and how many without an
 #: answer end the connection. Without them a step whose network is gone is waited for for ever.

@@ -85,6 +85,7 @@ class StrategyModule(linear.StrategyModule):  # type: ignore[misc]
             self._start()
             super()._queue_task(host, task, task_vars, play_context)
             return
+        self._blocked_hosts[host.name] = True
         self._queued_task_cache[host.name, task._uuid] = {
             "host": host,
             "task": task,
