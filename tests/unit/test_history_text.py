@@ -197,7 +197,8 @@ def test_a_report_that_does_not_fit_on_the_terminal_begins_at_its_beginning(
 ) -> None:
     paged: list[str] = []
     monkeypatch.setattr(click, "echo_via_pager", paged.append)
-    monkeypatch.setattr(report.shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
     for terminal, lines in ((True, 23), (True, 24), (False, 24)):
         monkeypatch.setattr(report, "is_terminal", lambda _stream, found=terminal: found)
         report._show("\n".join("x" * lines))
