@@ -109,10 +109,9 @@ def repository(tmp_path: Path) -> Repository:
 
 
 def touch(path: Path, name: str = "Write a file") -> dict[str, Any]:
-    return {
-        "name": name,
-        "ansible.builtin.copy": {"content": "new\n", "dest": str(path), "mode": "0600"},
-    }
+    """A step that writes a file: by one module, where copy needs two and a file to send."""
+    line = {"path": str(path), "line": "new", "create": True, "mode": "0600"}
+    return {"name": name, "ansible.builtin.lineinfile": line}
 
 
 def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -240,12 +239,8 @@ def asking(repository: Repository) -> tuple[Repository, Path, list[str]]:
     """A repository whose playbook changes something, its file, and the summary that it shows."""
     file = repository.folder / "file"
     repository.inventory(bucket="{{ inventory_hostname }}-b", place=str(file))
-    repository.playbook(
-        {
-            **touch(file),
-            "ansible.builtin.copy": {"content": "{{ bucket }}\n", "dest": "{{ place }}"},
-        }
-    )
+    line = {"path": "{{ place }}", "line": "{{ bucket }}", "create": True, "mode": "0600"}
+    repository.playbook({"name": "Write a file", "ansible.builtin.lineinfile": line})
     check = repository.apply("--check")
     assert check.returncode == 0, check.stderr
     _, *summary = check.stdout.splitlines()
