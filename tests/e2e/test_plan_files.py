@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from ansible_collections.labeller.runbook.plugins.module_utils import journal_read
 from command_line import Sandbox, events
 
 PLAYBOOK = """
@@ -72,8 +73,8 @@ def test_what_is_applied_is_what_was_reviewed(sandbox: Sandbox, tmp_path: Path) 
     assert finished["unplanned"] == []
     assert sandbox.query(count) == [(0,)]
     reviewed = hashlib.sha256(file.read_bytes()).hexdigest()
-    runs = json.loads(sandbox.run("history", "-i", "sandbox", "--json").stdout)["hosts"]["sandbox"]
-    assert runs[0]["plan"] == reviewed
+    newest = journal_read.history(str(sandbox.home / "sandbox" / "journal"))[0]
+    assert newest["plan"] == reviewed
     given = (sandbox.home / "runs").glob("*/input.json")
     assert json.loads(max(given).read_text())["plan"] == reviewed
     assert json.loads(file.read_text())["extra_vars"] == ['{"bucket": "activemapper"}']
