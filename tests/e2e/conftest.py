@@ -23,6 +23,18 @@ def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return value
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one worker run the tests of make test that use a sandbox: each would make its own.
+
+    Those over SSH use one too, so all are of their group.
+    """
+    for item in items:
+        grouped = item.get_closest_marker("xdist_group") or item.get_closest_marker("campaign")
+        if "shared_sandbox" in getattr(item, "fixturenames", ()) and not grouped:
+            item.add_marker(pytest.mark.xdist_group("ssh"))
+
+
 @pytest.fixture(scope="session")
 def shared_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A sandbox that is up; tests that change it take ``sandbox``."""
