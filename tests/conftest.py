@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import clients
 import hypothesis
 import psycopg2
 import pytest
@@ -108,7 +109,8 @@ def aws_endpoint() -> Iterator[str]:
     # It writes a line a request: a pipe that is not read would stop it when full.
     drain = threading.Thread(target=process.stderr.read)
     drain.start()
-    yield f"http://127.0.0.1:{port}"
+    with clients.shared(f"http://127.0.0.1:{port}"):
+        yield f"http://127.0.0.1:{port}"
     process.kill()
     process.wait()
     drain.join()
@@ -129,13 +131,8 @@ def aws(aws_endpoint: str) -> dict[str, object]:
 @pytest.fixture
 def bucket(aws: dict[str, object]) -> str:
     """A fresh bucket of this test."""
-    import boto3
-
     name = f"bucket-{os.getpid()}-{next(_numbers)}"
-    boto3.client(
-        "s3", endpoint_url=aws["endpoint_url"], region_name="us-east-1",
-        aws_access_key_id="test", aws_secret_access_key="test",
-    ).create_bucket(Bucket=name)  # fmt: skip
+    clients.client(aws).create_bucket(Bucket=name)
     return name
 
 

@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import terraform_files
 from ansible_collections.labeller.runbook.plugins.module_utils import held
@@ -23,18 +22,9 @@ from ansible_collections.labeller.runbook.plugins.module_utils.learner import (
     emr,
     job_flow,
 )
+from clients import client
 
 _numbers = itertools.count()
-
-
-def client(aws: dict[str, Any], service: str) -> Any:
-    return boto3.client(
-        service,
-        endpoint_url=aws["endpoint_url"],
-        region_name=aws["region"],
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
 
 
 def defaults(options: dict[str, Any]) -> dict[str, Any]:

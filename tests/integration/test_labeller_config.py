@@ -6,7 +6,6 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 import yaml
 from ansible_collections.labeller.runbook.plugins.module_utils import held
@@ -17,6 +16,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils.errors import (
     Refused,
     Stale,
 )
+from clients import client
 from faulty import Fault, Proxy, on
 
 if TYPE_CHECKING:
@@ -46,16 +46,6 @@ PARAMETERS = {
     "aoi_name": "ghana",
     "number_outgoing_names": 100,
 }
-
-
-def client(aws: dict[str, Any], service: str) -> Any:
-    return boto3.client(
-        service,
-        endpoint_url=aws["endpoint_url"],
-        region_name=aws["region"],
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils.learner import (
     job_flow,
     outcome,
 )
+from clients import client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,13 +179,6 @@ def _clients_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return made[key]
 
     monkeypatch.setattr(aws_module, "client", client)
-
-
-def client(params: dict[str, Any], service: str) -> Any:
-    return boto3.client(
-        service, endpoint_url=params["endpoint_url"], region_name="us-east-1",
-        aws_access_key_id="a", aws_secret_access_key="b",
-    )  # fmt: skip
 
 
 def subnet(params: dict[str, Any]) -> str:

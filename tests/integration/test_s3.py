@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def held(aws: dict[str, Any], bucket: str) -> s3.Bucket:
-    return s3.Bucket(bucket, aws)
+    return s3.Bucket(bucket, {**aws, "access_key": bucket})  # a client of its own, for handlers
 
 
 @pytest.fixture

@@ -210,7 +210,7 @@ def test_a_check_leaves_no_tuple_and_calls_s3_only_to_read(
     calls = set()
 
     def recording(service: str, params: Any, make: Any = aws.client) -> Any:
-        client = make(service, params)
+        client = make(service, {**params, "access_key": "recorded"})  # a client of its own
         client.meta.events.register("before-call", lambda model, **_: calls.add(model.name))
         return client
 

@@ -7,10 +7,10 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import psycopg2
 import zstandard
 from ansible_collections.labeller.runbook.plugins.modules import s3_table_backup
+from clients import client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,11 +59,7 @@ def execute(database: Mapping[str, Any], statement: str, *values: Any) -> list[t
         session.close()
 
 
-def s3(aws: Mapping[str, Any]) -> Any:
-    return boto3.client(
-        "s3", endpoint_url=aws["endpoint_url"], region_name="us-east-1",
-        aws_access_key_id="test", aws_secret_access_key="test",
-    )  # fmt: skip
+s3 = client
 
 
 def keys(aws: Mapping[str, Any], bucket: str, prefix: str = "") -> list[str]:

@@ -14,7 +14,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import transaction_support
 from ansible_collections.labeller.runbook.plugins.module_utils import (
     config_content,
@@ -22,6 +21,7 @@ from ansible_collections.labeller.runbook.plugins.module_utils import (
     names,
 )
 from ansible_collections.labeller.runbook.plugins.module_utils.learner import emr, job_flow
+from clients import client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -305,8 +305,5 @@ def target(labeller: Labeller, folder: Path, mail: str) -> Instance:
 
 
 def _subnet(aws: dict[str, Any]) -> str:
-    ec2 = boto3.client(
-        "ec2", endpoint_url=aws["endpoint_url"], region_name="us-east-1",
-        aws_access_key_id="a", aws_secret_access_key="b",
-    )  # fmt: skip
+    ec2 = client(aws, "ec2")
     return str(ec2.describe_subnets()["Subnets"][0]["SubnetId"])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import psycopg2
+from clients import client
 from servers import create_database
 
 from runbook.sandbox import grid, seed
@@ -138,15 +137,3 @@ def copied(
     # not WITH (FORCE), which PostgreSQL 10 lacks
     gone = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
     admin(server, gone, f"DROP DATABASE {name}")
-
-
-def client(aws: dict[str, Any]) -> Any:
-    return _client(aws["endpoint_url"], aws["region"], aws["access_key"], aws["secret_key"])
-
-
-@functools.cache
-def _client(endpoint_url: str, region: str, access_key: str, secret_key: str) -> Any:
-    return boto3.client(
-        "s3", endpoint_url=endpoint_url, region_name=region,
-        aws_access_key_id=access_key, aws_secret_access_key=secret_key,
-    )  # fmt: skip
