@@ -29,11 +29,13 @@ options:
     description: The lease, as V(state=taken) returned it.
     type: int
   holder:
-    description: Who takes it, for people.
+    description:
+      - Who takes it, for people. The action plugin sets it, to the variable C(lease_holder) if there
+        is one, else to the operator.
     type: str
     default: ""
   process:
-    description: The process of the run that takes it, as the runbook command names it.
+    description: The process of the run that takes it; the action plugin sets it.
     type: str
     default: ""
   target:
@@ -89,7 +91,6 @@ EXAMPLES = r"""
   labeller.runbook.lease:
     login_password: "{{ db_pwd }}"
     state: taken
-    holder: olli@laptop
   register: lease
 
 - name: Release the lease

@@ -80,6 +80,11 @@ class ActionModule(ActionBase):
                 arguments.setdefault("plan", json.loads(os.environ[planned.SAVED]))
         if self._name in ("lease", "lock"):
             arguments.setdefault("target", os.environ.get("RUNBOOK_TARGET") or host)
+        if self._name == "lease":
+            holder = self._templar.template(variables.get("lease_holder", ""))
+            own = os.environ.get("RUNBOOK_HOLDER") or journaled.operator()
+            arguments.setdefault("holder", holder or own)
+            arguments.setdefault("process", os.environ.get("RUNBOOK_PROCESS", ""))
         if self._task.check_mode:
             arguments.update(checked.options(host, self._name, arguments))
         return arguments

@@ -31,7 +31,7 @@ def of_run(environment: Mapping[str, str] = os.environ) -> Dict[str, str]:
     return {
         "plan": json.loads(environment.get(SAVED, "{}")).get("id", ""),
         "run": environment.get(RUN) or _own(Path(constants.DEFAULT_LOCAL_TMP)),
-        "operator": environment.get(OPERATOR) or _operator(environment),
+        "operator": operator(environment),
         "playbook": _playbook(),
     }
 
@@ -48,7 +48,10 @@ def _own(folder: Path) -> str:
     return file.read_text(encoding="ascii")
 
 
-def _operator(environment: Mapping[str, str]) -> str:
+def operator(environment: Mapping[str, str] = os.environ) -> str:
+    """Who runs this process, for people."""
+    if environment.get(OPERATOR):
+        return environment[OPERATOR]
     user = environment.get("USER") or environment.get("LOGNAME") or os.getuid()
     return "{}@{}".format(user, socket.gethostname())
 

@@ -116,7 +116,7 @@ PLAYBOOK = """
     group/labeller.runbook.aws: "{{ aws_login }}"
   tasks:
     - name: Take the lease
-      labeller.runbook.lease: {state: taken, holder: "{{ lease_holder }}", process: "{{ lease_process }}"}
+      labeller.runbook.lease: {state: taken}
       register: lease
     - name: Change one
       labeller.runbook.configuration: {lease: "{{ lease_number }}", settings: {Hit_Reward: "{{ height }}"}}

@@ -19,7 +19,7 @@ PLAYBOOK = """
     group/labeller.runbook.aws: "{{ aws_login }}"
   tasks:
     - name: Take the lease
-      labeller.runbook.lease: {state: taken, holder: "{{ lease_holder }}"}
+      labeller.runbook.lease: {state: taken}
       register: lease
     - name: Clear the tables
       ansible.builtin.import_tasks: clear.yml
