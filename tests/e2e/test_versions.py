@@ -22,7 +22,6 @@ SUBSET = (
     "unit/test_translate.py",
     "unit/test_core_versions.py",
     "unit/test_module_examples.py",
-    "integration/test_shared_workers.py",
     "e2e/test_modes.py::test_the_examples_of_every_module_run_as_they_stand",
     "e2e/test_regular.py::test_regular_production_from_its_check_to_the_run_after_it",
     "e2e/test_run.py::test_no_secret_is_shown_or_stays_on_disk",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import importlib.metadata
 import locale
 import os
 import signal
@@ -12,7 +11,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,30 +74,6 @@ def test_how_modules_get_to_their_hosts_is_said(monkeypatch: pytest.MonkeyPatch)
     assert transport(local=True) == "all hosts are local: modules run in Ansible's own workers"
     monkeypatch.setenv("RUNBOOK_FAST", "0")
     assert transport(local=True) == "RUNBOOK_FAST is 0: an interpreter is started for each step"
-
-
-@pytest.mark.parametrize(
-    ("core", "request_", "strategy"),
-    [
-        ("2.19.14", {"check": True, "local": True, "hosts": 16}, "runbook_linear"),
-        ("2.21.5", {"check": True, "local": True, "hosts": 16}, "runbook_linear"),
-        ("2.99.0", {"check": True, "local": True, "hosts": 16}, "linear"),
-        ("2.19.14", {"check": True, "local": True, "hosts": 1}, "linear"),
-        ("2.19.14", {"check": False, "local": True, "hosts": 16}, "linear"),
-        ("2.19.14", {"check": True, "local": False, "hosts": 16}, "linear"),
-    ],
-)
-def test_only_a_check_of_several_local_hosts_shares_workers(
-    core: str, request_: dict[str, Any], strategy: str,
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(importlib.metadata, "version", lambda _package: core)
-    monkeypatch.delenv("RUNBOOK_FAST", raising=False)
-    process = SimpleNamespace(folder=tmp_path, environment={})
-    request = runner.Request(Path("/p.yml"), "inv", **request_)
-    chosen = runner._environment(request, process)  # type: ignore[arg-type]
-    assert chosen["ANSIBLE_STRATEGY"] == strategy
-    assert ("ANSIBLE_STRATEGY_PLUGINS" in chosen) == (strategy != "linear")
 
 
 def test_arguments_are_ansibles() -> None:

@@ -33,9 +33,6 @@ FOREIGN = re.compile(r"ANSIBLE_|(JOB|AD_HOC_COMMAND|PROJECT_UPDATE)_ID$")
 #: Where ansible finds other collections unless the operator says otherwise: its own default.
 COLLECTIONS = "~/.ansible/collections:/usr/share/ansible/collections"
 
-#: The releases of ansible-core that ``shared_workers`` is known to work with.
-SHARED_WORKERS = {(2, 19), (2, 20), (2, 21), (2, 22)}
-
 #: Seconds between two questions of ssh whether the host is still there, and how many without an
 #: answer end the connection. Without them a step whose network is gone is waited for for ever.
 ALIVE_INTERVAL, ALIVE_COUNT = 10, 3
@@ -134,19 +131,6 @@ def settings(plugin: str, folder: Path, hosts: int = 1) -> dict[str, str]:
         "ANSIBLE_HOST_KEY_CHECKING": os.environ.get("ANSIBLE_HOST_KEY_CHECKING", "True"),
         # ansible-runner would drop a result that is larger.
         "MAX_EVENT_RES": str(2**40),
-    }
-
-
-def shared_workers() -> dict[str, str]:
-    """The settings with which a check has fewer workers than hosts; none with an unknown core.
-
-    ansible-core calls strategy plugins of others an interface without guarantees.
-    """
-    if _version("ansible-core")[:2] not in SHARED_WORKERS:
-        return {}
-    return {
-        "ANSIBLE_STRATEGY": "runbook_linear",
-        "ANSIBLE_STRATEGY_PLUGINS": str(Path(__file__).parent / "child/strategy"),
     }
 
 

@@ -26,7 +26,6 @@ from runbook.execute.environment import (
     callbacks,
     facts,
     settings,
-    shared_workers,
     transport,
 )
 from runbook.execute.process import AnsibleProcess, launched
@@ -93,11 +92,6 @@ class Request:
             hosts=len(source.inventory.match(limit or "all")),
             **options,
         )
-
-    @property
-    def shares_workers(self) -> bool:
-        """Whether this is a check of several hosts of this machine."""
-        return self.check and self.local and self.hosts > 1 and self.strategy == "linear"
 
     def arguments(self) -> list[str]:
         """The command line of ansible-playbook."""
@@ -269,8 +263,6 @@ def _environment(request: Request, process: AnsibleProcess) -> dict[str, str]:
     given = {**process.environment, **chosen, **facts(folder), "RUNBOOK_TARGET": request.target}
     if patches.fast():
         given["RUNBOOK_IN_PROCESS" if request.local else "RUNBOOK_OVER_SSH"] = "1"
-    if patches.fast() and request.shares_workers:
-        given |= shared_workers()
     if request.held:
         given["RUNBOOK_PLANNED"] = str(_plan_of(folder))
     if request.saved:

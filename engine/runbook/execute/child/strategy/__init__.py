@@ -1,1 +1,0 @@
-"""The strategy plugin of a check on several hosts of this machine."""
