@@ -323,13 +323,13 @@ def test_the_server_is_restarted_during_a_dump_and_a_load(
     before = support.state(own)
 
     def restart_at(module: Any, function: str) -> None:
-        """Restart the server the first time that the function is called."""
-        original = getattr(module, function)
+        """Restart the server the first time that the function is called, by several threads."""
+        original, first = getattr(module, function), iter([True])
 
         def restarting(*args: Any) -> Any:
-            monkeypatch.setattr(module, function, original)
-            server.stop("immediate")
-            server.start()
+            if next(first, False):
+                server.stop("immediate")
+                server.start()
             return original(*args)
 
         monkeypatch.setattr(module, function, restarting)
