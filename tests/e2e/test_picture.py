@@ -109,6 +109,7 @@ def test_the_pictures_of_the_readme_are_what_one_sees(
         "TERM": "xterm-256color",
         "COLUMNS": str(WIDTH),
         "FORCE_COLOR": "1",
+        "RUNBOOK_OPERATOR": "olli@laptop",
     }.items():
         monkeypatch.setenv(name, value)
     sandbox.apply()
