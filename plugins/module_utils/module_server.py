@@ -24,7 +24,7 @@ import sys
 import traceback
 import zlib
 from contextlib import suppress
-from typing import IO, Any, Mapping, Optional
+from typing import IO, Any, Dict, Mapping, Optional
 
 PLUGINS = "ansible_collections.labeller.runbook.plugins."
 #: Comes before the first answer: a shell's profile may have printed something.
@@ -80,8 +80,13 @@ def serve(source: IO[bytes], sink: IO[bytes]) -> None:
         answer = _answer(json.loads(request), source)
         if answer is None:
             return
-        sink.write(LENGTH.pack(len(answer)) + answer)
+        sink.write(message(answer))
         sink.flush()
+
+
+def message(content: bytes) -> bytes:
+    """A message with its length before it."""
+    return LENGTH.pack(len(content)) + content
 
 
 def received(source: IO[bytes]) -> Optional[bytes]:
@@ -148,13 +153,20 @@ def _run(request: Mapping[str, Any], pipe: int) -> None:
         action = request["action"]
         result = _import(action).MODULE.call(action, request["arguments"], request["check_mode"])
     except Exception as error:  # noqa: BLE001 - as of a process of its own: failed, its traceback
-        message = "The module failed: {}: {}".format(type(error).__name__, error)
-        trace = traceback.format_exc()
-        result = {"failed": True, "msg": message, "module_stderr": trace}
+        result = failure(error)
     with os.fdopen(pipe, "wb") as file:
         file.write(json.dumps(result).encode())
     sys.stderr.flush()
     os._exit(0)
+
+
+def failure(error: Exception) -> Dict[str, Any]:
+    """The result of a module that raised an error, to be called where it is caught."""
+    return {
+        "failed": True,
+        "msg": "The module failed: {}: {}".format(type(error).__name__, error),
+        "module_stderr": traceback.format_exc(),
+    }
 
 
 def main(source: IO[bytes]) -> None:

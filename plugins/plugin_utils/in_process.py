@@ -17,11 +17,12 @@ import os
 import pkgutil
 import signal
 import sys
-import traceback
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import FileFinder, SourceFileLoader
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional
+
+from ansible_collections.labeller.runbook.plugins.module_utils import module_server
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -49,19 +50,24 @@ class Compiled(MetaPathFinder):
 
 
 def possible(action: ActionBase, variables: Mapping[str, Any]) -> bool:
-    """Whether the module would run on this machine, as this user, with this interpreter.
-
-    A task with an environment or a timeout gets a process of its own: the one must not stay in the
-    worker, and the other must be able to end the module at any point.
-    """
-    task = action._task
+    """Whether the module would run on this machine, as this user, with this interpreter."""
     return (
         os.environ.get(VARIABLE) == "1"
         and action._connection.transport == "local"
-        and not action._connection.become
-        and not (task.async_val or task.delegate_to or task.timeout or any(task.environment or ()))
+        and is_plain(action)
         and action._templar.template(variables.get("ansible_python_interpreter")) == sys.executable
     )
+
+
+def is_plain(action: ActionBase) -> bool:
+    """Whether nothing about a task asks for Ansible's own way, here or on its host.
+
+    A task with an environment or a timeout gets a process of its own: the one must not stay in the
+    process that runs modules, and the other must be able to end the module at any point.
+    """
+    task = action._task
+    asks = task.async_val or task.delegate_to or task.timeout or any(task.environment or ())
+    return not (asks or action._connection.become)
 
 
 def call(action: str, arguments: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
@@ -74,11 +80,7 @@ def call(action: str, arguments: Mapping[str, Any], check_mode: bool) -> Dict[st
             result: Dict[str, Any] = module.call(action, plain, check_mode)
             return result
     except Exception as error:  # noqa: BLE001 - as of a process of its own: failed, its traceback
-        return {
-            "failed": True,
-            "msg": "The module failed: {}: {}".format(type(error).__name__, error),
-            "module_stderr": traceback.format_exc(),
-        }
+        return module_server.failure(error)
 
 
 @contextmanager

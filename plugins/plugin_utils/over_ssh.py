@@ -6,8 +6,8 @@ Ansible's ssh starts ``keep_ssh.py`` in the place of ssh, which starts ssh with 
 and ``module_utils/module_server.py`` on the host. The first step of a host pays for the connection,
 the interpreter and the imports.
 
-A message is its length in eight bytes, then so many bytes of JSON: ``action``, ``arguments`` and
-``check_mode`` there, a module's result back.
+Messages (``module_server.message``) are JSON: ``action``, ``arguments`` and ``check_mode`` there, a
+module's result back.
 """
 
 # ruff: noqa: SLF001 - part of an action plugin, which uses what ActionBase uses
@@ -19,7 +19,6 @@ import json
 import os
 import shlex
 import socket
-import struct
 import sys
 import zlib
 from contextlib import closing
@@ -30,13 +29,17 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Tuple
 import ansible
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.labeller.runbook.plugins import module_utils
+from ansible_collections.labeller.runbook.plugins.module_utils.module_server import (
+    message,
+    received,
+)
+from ansible_collections.labeller.runbook.plugins.plugin_utils import in_process
 
 if TYPE_CHECKING:
     from ansible.plugins.action import ActionBase
 
 #: Set by the engine for a run that may keep a program on its hosts.
 VARIABLE = "RUNBOOK_OVER_SSH"
-LENGTH = struct.Struct(">Q")
 #: Folders of Ansible's for its own modules, and for Windows.
 _UNUSED = ("facts", "powershell", "csharp")
 #: Reads its own text, whose length is in the first line, and begins to serve. Nothing is imported
@@ -58,13 +61,12 @@ def possible(action: ActionBase, variables: Mapping[str, Any]) -> bool:
     Without a password, for which ssh gets a terminal of its own, and where Ansible itself would
     send a module through standard input, so without a terminal on the host.
     """
-    task, connection = action._task, action._connection
+    connection = action._connection
     return (
         os.environ.get(VARIABLE) == "1"
         and connection.ansible_name in ("ssh", "ansible.builtin.ssh")
-        and not connection.become
         and connection.is_pipelining_enabled()
-        and not (task.async_val or task.delegate_to or task.timeout or any(task.environment or ()))
+        and in_process.is_plain(action)
         and not (connection.get_option("password") or action._play_context.password)
         and _interpreter(action, variables).startswith("/")
     )
@@ -154,12 +156,10 @@ def answer(connection: socket.socket, request: bytes) -> bytes:
     """The answer to a request. Raises OSError or EOFError when there will be none."""
     connection.sendall(message(request))
     with connection.makefile("rb") as file:
-        head = file.read(LENGTH.size)
-        size = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else 1
-        body = file.read(size)
-    if len(body) < size:
+        found = received(file)
+    if found is None:
         raise EOFError
-    return body
+    return found
 
 
 @lru_cache(maxsize=None)
@@ -172,11 +172,6 @@ def first_input(files: Mapping[str, str]) -> bytes:
     """The text of the program on the host, then the ``files`` that it can import."""
     text = Path(module_utils.__path__[0], "module_server.py").read_bytes()
     return b"%d\n%s%s" % (len(text), text, message(zlib.compress(json.dumps(files).encode(), 1)))
-
-
-def message(content: bytes) -> bytes:
-    """A message with its length before it."""
-    return LENGTH.pack(len(content)) + content
 
 
 def _files() -> Iterator[Tuple[str, str]]:

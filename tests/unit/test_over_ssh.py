@@ -17,6 +17,7 @@ from typing import Any
 
 import interpreters
 import pytest
+from ansible_collections.labeller.runbook.plugins.module_utils import module_server
 from ansible_collections.labeller.runbook.plugins.plugin_utils import over_ssh
 from waiting import until
 
@@ -95,7 +96,7 @@ def waits(host: Host) -> tuple[Any, Process]:
     file = host.folder / "pid"
     request = {"action": "a.b.wait", "arguments": {"file": str(file)}, "check_mode": False}
     connection = over_ssh.connected(host.address)
-    connection.sendall(over_ssh.message(json.dumps(request).encode()))
+    connection.sendall(module_server.message(json.dumps(request).encode()))
     until(lambda: file.exists() and file.read_text())
     process = Process.of(int(file.read_text()))
     assert process
