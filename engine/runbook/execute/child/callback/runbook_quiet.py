@@ -15,7 +15,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +120,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         for host in inventory.get_hosts(ignore_restrictions=True):
             variables = manager.get_vars(play=play, host=host)
             templar = Templar(loader=manager._loader, variables=variables)  # noqa: SLF001
+            secrets: dict[str, Any] = {}
             for name, value in variables.items():
                 if name in names:
-                    values.append(_evaluated(templar, value))
+                    secrets[name] = _evaluated(templar, value)
+                    values.append(secrets[name])
                     if host.name in mine and name in places and values[-1] in (None, ""):
                         said = _unreadable(templar, value)
                         if said or (places[name]["required"] and values[-1] == ""):
@@ -130,11 +132,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 elif name not in public and name not in _AGGREGATES:
                     values += [_evaluated(templar, leaf) for leaf in _vaulted(value)]
             if host.name in mine:
-                shown = {name: variables[name] for name in public & set(variables)}
-                seen[host.name] = _seen(templar, shown)
+                shown = _readable(templar, variables, [*sorted(public), *ALSO_PUBLIC])
+                seen[host.name] = _seen(templar, variables, shown, public)
                 if "RUNBOOK_RUN" in os.environ:  # of a question no later step uses the answer
-                    secrets = names & places.keys()
-                    spoiling |= _unmaskable(templar, variables, secrets, public, places)
+                    spoiling |= _unmaskable(secrets, shown, places)
         self._end_if(spoiling, places)  # before the engine masks the names in these messages
         channel.SECRETS.extend(values)
         register_secrets(texts(values))
@@ -249,35 +250,37 @@ def _unreadable(templar: Any, value: Any) -> str:
     return ""
 
 
+def _readable(templar: Any, variables: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The values of variables as a task sees them, without those that only a step can say."""
+    found = {}
+    for name in names:
+        if name in variables:
+            with contextlib.suppress(AnsibleError):
+                found[name] = templar.template(variables[name])
+    return found
+
+
 def _unmaskable(
-    templar: Any,
-    variables: Mapping[str, Any],
-    secrets: set[str],
-    public: set[str],
-    places: Mapping[str, Mapping[str, Any]],
+    secrets: Mapping[str, Any], shown: Mapping[str, Any], places: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, str]:
-    """By name, why the value of a secret cannot be masked in results."""
-    shown = {
-        name: _evaluated(templar, variables[name])
-        for name in [*sorted(public), *ALSO_PUBLIC]
-        if name in variables
-    }
+    """By name, why the value of a secret that is set cannot be masked in results."""
     known = {name: str(place["at"]) for name, place in places.items()}
     said = {
-        name: unmaskable(_evaluated(templar, variables[name]), shown, known)
-        for name in sorted(secrets & variables.keys())
+        name: unmaskable(secrets[name], shown, known)
+        for name in sorted(secrets.keys() & known.keys())
     }
     return {name: what for name, what in said.items() if what}
 
 
-def _seen(templar: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Templates as a task sees them, but for what a vault held and what only a step can say."""
-    seen = {}
-    for name, value in variables.items():
-        if templar.is_template(value) and not _vaulted(value):
-            with contextlib.suppress(AnsibleError):
-                seen[name] = templar.template(value)
-    return seen
+def _seen(
+    templar: Any, variables: Mapping[str, Any], shown: Mapping[str, Any], public: set[str]
+) -> dict[str, Any]:
+    """The values of public parameters that are templates, but for what a vault held."""
+    return {
+        name: value
+        for name, value in shown.items()
+        if name in public and templar.is_template(variables[name]) and not _vaulted(variables[name])
+    }
 
 
 def _vaulted(value: Any) -> list[Any]:
